@@ -1,0 +1,48 @@
+# Everything a user types. Each target starts from a fresh clone: the environment is made first if it is missing.
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+PYTHON ?= python3
+# Stages call `python`: the environment's own comes first on the path.
+export PATH := $(BIN):$(PATH)
+DATA ?=
+
+.PHONY: env repro test lint real ui lock clean
+
+env: $(VENV)/.ready
+
+# torch comes first and alone: with it installed, no other requirement can pull in another build of it.
+$(VENV)/.ready: requirements.lock pyproject.toml
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+repro: env
+	dvc repro
+
+test: env
+	python -m pytest
+
+lint: env
+	ruff check .
+	ruff format --check .
+	mypy
+	codespell
+
+real: env
+	@test -n "$(DATA)" || { echo "usage: make real DATA=DIR   (DIR holds ecg/ ppg/ eeg/ mri/ ct/)"; exit 2; }
+	medssl demo --params params.real.yaml --data "$(DATA)" --out data/real
+
+ui: env
+	python -m pipeline.ui
+
+# After changing pyproject.toml: install, run the tests, then write down what is installed.
+lock: env
+	python -m pip freeze --exclude-editable > requirements.new
+	sed -n '/^#/p' requirements.lock > requirements.head
+	cat requirements.head requirements.new > requirements.lock
+	rm requirements.head requirements.new
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,29 @@
+"""medssl: self-supervised pretraining for medical signals and images.
+
+The public names load lazily, so that ``import medssl`` and ``medssl --help`` stay instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medssl.evaluate.transformer import Embedder
+    from medssl.hub import load_encoder
+    from medssl.store import open_store
+
+__version__ = "0.1.0"
+__all__ = ["Embedder", "__version__", "load_encoder", "open_store"]
+
+_HOMES = {
+    "Embedder": "medssl.evaluate.transformer",
+    "load_encoder": "medssl.hub",
+    "open_store": "medssl.store",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'medssl' has no attribute '{name}'")

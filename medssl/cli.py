@@ -1,0 +1,154 @@
+"""``medssl demo | check | ingest | embed | compare | card``: exit code 0, 1 (the input is wrong) or 2 (usage)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Run the default pipeline in a folder and print a summary."""
+    import tempfile
+
+    from medssl import workspace
+
+    folder = Path(args.out) if args.out else Path(tempfile.mkdtemp(prefix="medssl-demo-"))
+    workspace.lay_out(folder, workspace.params_for(args.params, Path(args.data) if args.data else None))
+    workspace.dvc(folder, "repro")
+    import pandas as pd
+
+    table = pd.read_csv(folder / "data" / "report" / "comparison.csv", dtype={"label_fraction": float})
+    if len(table):
+        full = table[table["label_fraction"] == 1.0]
+        full = full.assign(result=[f"{r['mean']:.2f} [{r['lo']:.2f}, {r['hi']:.2f}]" for _, r in full.iterrows()])
+        wide = full.pivot(index=["run", "label", "metric", "n_patients"], columns="protocol", values="result")
+        print(wide.reindex(columns=list(dict.fromkeys(full["protocol"]))).fillna("").to_string())
+    print(f"\nreport: {folder / 'data' / 'report' / 'report.html'}")
+    print(f"encoders: {folder / 'data' / 'runs'}/<run>/encoder")
+    return 0
+
+
+def check(args: argparse.Namespace) -> int:
+    """Say what is at a path and everything wrong with it."""
+    from medssl import inspection
+
+    lines, problems = inspection.check(Path(args.path), args.source)
+    print("\n".join(lines))
+    for problem in problems:
+        print(f"problem: {problem}")
+    print("ok" if not problems else f"{len(problems)} problem(s)")
+    return 1 if problems else 0
+
+
+def ingest(args: argparse.Namespace) -> int:
+    """Write a store from a table of files."""
+    from medssl import config
+    from medssl.ingest.build import build
+    from medssl.sources import manifest
+
+    if config.modality_of(args.modality) not in config.MODALITIES:
+        raise ValueError(f"--modality '{args.modality}'; allowed: {', '.join(config.MODALITIES)}")
+    params = config.load(args.params) if args.params else config.load_default()
+    wanted = config.part(params, "modalities", args.modality).ingest
+    table = Path(args.manifest)
+    made = build(
+        manifest.list_table(table), args.out, key=args.modality, params=wanted,
+        secret=config.identity_key(config.project_root()), executor="process" if args.workers > 1 else "serial",
+        workers=args.workers,
+    )
+    counts = made.rejects["reason"].value_counts().to_dict()
+    print(f"{args.out}: {len(made)} samples of {made.table['patient'].nunique()} patients; rejects: {counts or 'none'}")
+    return 0
+
+
+def embed(args: argparse.Namespace) -> int:
+    """Write embeddings of a store, a table of files or one file, one row a sample."""
+    import pandas as pd
+
+    from medssl import inspection
+    from medssl.hub import load_encoder
+    from medssl.store import write_parquet
+
+    encoder = load_encoder(args.encoder)
+    table: pd.DataFrame = inspection.embed(encoder, Path(args.input))
+    write_parquet(table, Path(args.out))
+    refused = int(table["reason"].ne("").sum())
+    print(f"{args.out}: {len(table) - refused} embeddings of {encoder.contract['embedding_dim']} dimensions, {refused} refused")
+    return 0 if refused < len(table) else 1
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Print runs side by side with patient-level intervals of the differences to the first."""
+    from medssl.evaluate.compare import compare_runs
+
+    print(compare_runs([Path(r) if Path(r).exists() else Path("data/runs") / r for r in args.runs]).to_string(index=False))
+    return 0
+
+
+def card(args: argparse.Namespace) -> int:
+    """Print the model card of an encoder."""
+    from medssl.hub import load_encoder
+
+    print(load_encoder(args.encoder).card)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    top = argparse.ArgumentParser(prog="medssl", description="Self-supervised pretraining for medical signals and images.")
+    commands = top.add_subparsers(dest="command", required=True)
+
+    sub = commands.add_parser("demo", help="run the default pipeline in a folder, with a summary; needs no network")
+    sub.add_argument("--out", help="folder (default: a new temporary one)")
+    sub.add_argument("--params", default="params.yaml", help="params.yaml or params.real.yaml of the project")
+    sub.add_argument("--data", help="folder with ecg/ ppg/ eeg/ mri/ ct/ for params.real.yaml")
+    sub.set_defaults(work=demo)
+
+    sub = commands.add_parser("check", help="what is at PATH and everything wrong with it")
+    sub.add_argument("path", help="raw folder, store, encoder folder or params file")
+    sub.add_argument("--source", default="manifest", help="how a raw folder is laid out (default: manifest)")
+    sub.set_defaults(work=check)
+
+    sub = commands.add_parser("ingest", help="a store from a table of files, without DVC")
+    sub.add_argument("--manifest", required=True, help="CSV or Parquet: path, patient, trial, label_*, anat_*")
+    sub.add_argument("--modality", required=True, help="ecg, ppg, eeg, ct or mri")
+    sub.add_argument("--out", required=True, help="folder of the store")
+    sub.add_argument("--params", help="params.yaml with modalities.<modality>.ingest (default: the project's defaults)")
+    sub.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+    sub.set_defaults(work=ingest)
+
+    sub = commands.add_parser("embed", help="embeddings of your own recordings, one row a sample")
+    sub.add_argument("--encoder", required=True, help="folder, runs:/ID/encoder or models:/NAME@alias")
+    sub.add_argument("--input", required=True, help="store, table of files, or one recording")
+    sub.add_argument("--out", required=True, help="FILE.parquet")
+    sub.set_defaults(work=embed)
+
+    sub = commands.add_parser("compare", help="runs side by side, with intervals of the differences")
+    sub.add_argument("runs", nargs="+", help="names in data/runs, or folders")
+    sub.set_defaults(work=compare)
+
+    sub = commands.add_parser("card", help="the model card as Markdown")
+    sub.add_argument("encoder", help="folder, runs:/ID/encoder or models:/NAME@alias")
+    sub.set_defaults(work=card)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; a user's mistake is one line on stderr and exit code 1."""
+    args = parser().parse_args(argv)
+    try:
+        code: int = args.work(args)
+    except (ValueError, OSError, json.JSONDecodeError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,380 @@
+"""Typed sections of ``params.yaml``: the only module that reads YAML or environment variables.
+
+Every section is a frozen pydantic model that forbids unknown keys, so a typing mistake is one clear line
+that names the key, the value and what is allowed. Functions elsewhere get plain values.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+MODALITIES = ("ecg", "ppg", "eeg", "ct", "mri")
+SIGNALS = ("ecg", "ppg", "eeg")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class ConfigError(ValueError):
+    """A value in ``params.yaml`` or the environment that cannot be used; the message names it and the fix."""
+
+
+class Section(BaseModel):
+    """A frozen section whose unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Tracking(Section):
+    """Where runs are recorded. ``MLFLOW_TRACKING_URI`` wins over ``uri``; null means ``mlflow.db`` of the project."""
+
+    uri: str | None = None
+    experiment: str = "medssl"
+
+
+class Compute(Section):
+    """How work is spread; nothing here changes a result beyond floating-point order."""
+
+    workers: Count = 1
+    executor: Literal["serial", "process"] = "serial"
+    accelerator: str = "auto"
+    devices: int | Literal["auto"] = 1
+    nodes: Count = 1
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    loader_workers: Annotated[int, Field(ge=0)] = 0
+    progress: bool = True
+
+
+class Cohort(Section):
+    """Size and planted defects of one synthetic cohort (truth table in ``data/README.md``)."""
+
+    patients: Count = 100
+    trials: Count = 2
+    exact_duplicates: Annotated[int, Field(ge=0)] = 3
+    near_duplicates: Annotated[int, Field(ge=0)] = 3
+    corrupt: Annotated[int, Field(ge=0)] = 3
+
+
+class Source(Section):
+    """Raw recordings: ``manifest`` (a table of files) or the published layout of a named public set."""
+
+    name: str = "manifest"
+    root: str
+    limit: Count | None = None
+
+
+class SignalIngest(Section):
+    """Raw signal to samples of ``window_s`` seconds at ``rate_hz`` with the listed channels."""
+
+    rate_hz: Positive
+    channels: tuple[str, ...] = Field(min_length=1)
+    unit: str
+    window_s: Positive
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    band_hz: tuple[float, float] | None = None
+    normalise: Literal["none", "sample", "channel"] = "sample"
+    max_missing: Share = 0.05
+    max_flat: Share = 0.9
+    max_reject_share: Share = 0.5
+
+    @model_validator(mode="after")
+    def _band_below_nyquist(self) -> Self:
+        if self.band_hz is not None:
+            low, high = self.band_hz
+            if not 0 < low < high < self.rate_hz / 2:
+                raise ValueError(
+                    f"band_hz {list(self.band_hz)} must satisfy 0 < low < high < rate_hz/2 = {self.rate_hz / 2:g}"
+                )
+        return self
+
+
+class VolumeIngest(Section):
+    """Raw volume to samples: whole volumes ``(D, H, W)`` or its axial slices ``(H, W)``.
+
+    ``spacing_mm`` (same length as ``size``) respaces and then crops or pads; null resizes to ``size``, for sets
+    that publish no spacing. ``hu_window`` clips and maps to [0, 1]; null takes the 1st and 99th percentile of
+    the volume, for units without a scale (MRI).
+    """
+
+    samples: Literal["volume", "slices"] = "volume"
+    size: tuple[Count, ...] = Field(min_length=2, max_length=3)
+    spacing_mm: tuple[Positive, ...] | None = None
+    hu_window: tuple[float, float] | None = None
+    unit: str = "1"
+    max_reject_share: Share = 0.5
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        need = 3 if self.samples == "volume" else 2
+        if len(self.size) != need:
+            raise ValueError(f"size {list(self.size)} must have {need} numbers for samples: {self.samples}")
+        if self.spacing_mm is not None and len(self.spacing_mm) != need:
+            raise ValueError(f"spacing_mm {list(self.spacing_mm)} must have {need} numbers, one per axis of size")
+        if self.hu_window is not None and self.hu_window[0] >= self.hu_window[1]:
+            raise ValueError(f"hu_window {list(self.hu_window)} must be [low, high] with low < high")
+        return self
+
+
+class Dedup(Section):
+    """Redundancy removal: exact content always, difference hash within ``radius_bits`` where set."""
+
+    radius_bits: Annotated[int, Field(ge=0, le=64)] | None = None
+    scope: Literal["volume", "patient", "global"] = "volume"
+    min_per_patient: Count = 1
+
+
+class SplitParams(Section):
+    """Shares of patients; ``publisher_folds`` follows the data set's own folds where it has any."""
+
+    train: Share = 0.6
+    val: Share = 0.1
+    test: Share = 0.3
+    stratify: tuple[str, ...] = ()
+    publisher_folds: dict[Literal["val", "test"], tuple[int, ...]] | None = None
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Self:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train + val + test = {total:g}; expected 1")
+        return self
+
+
+class Modality(Section):
+    """One cohort of recordings from raw files to a patient split."""
+
+    source: Source
+    ingest: SignalIngest | VolumeIngest
+    dedup: Dedup = Dedup()
+    split: SplitParams = SplitParams()
+
+
+class EncoderParams(Section):
+    """Architecture by name. ``widths`` are channels per stage, the last one being the embedding's dimension;
+    null takes the published size."""
+
+    name: Literal["resnet1d", "dilated1d", "resnet2d", "resnet3d"]
+    widths: tuple[Count, ...] | None = None
+    depth: Count | None = None
+
+
+class Batch(Section):
+    """Composition of a batch: ``patients`` x ``trials`` per patient x ``samples`` per trial."""
+
+    patients: Count = 16
+    trials: Count = 2
+    samples: Count = 2
+
+
+class Anatomy(Section):
+    """Which ``anat_*`` columns weight the pairs, and the kernel loss."""
+
+    measures: tuple[str, ...] = ()
+    loss: Literal["y_aware", "threshold", "exp_weighted"] = "y_aware"
+    sigma: Positive | None = None
+
+
+class Pretrain(Section):
+    """Optimisation of one pretraining run."""
+
+    epochs: Count = 10
+    steps_per_epoch: Count | None = None
+    batch: Batch = Batch()
+    lr: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    temperature: Positive = 0.1
+    projection_dim: Count = 64
+    levels: dict[Literal["patient", "trial", "sample", "observation"], Annotated[float, Field(ge=0)]] = {
+        "patient": 0.25,
+        "trial": 0.25,
+        "sample": 0.25,
+        "observation": 0.25,
+    }
+    pool: Literal["time_cosine", "max", "mean"] = "time_cosine"
+    anatomy: Anatomy = Anatomy()
+    koleo: Annotated[float, Field(ge=0)] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    monitor_label: str | None = None
+
+    @model_validator(mode="after")
+    def _levels_sum_to_one(self) -> Self:
+        total = sum(self.levels.values())
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"levels {dict(self.levels)} sum to {total:g}; expected 1")
+        return self
+
+
+class Evaluate(Section):
+    """Which labels are predicted from the encoder, and how often."""
+
+    labels: tuple[str, ...] = ()
+    finetune_labels: tuple[str, ...] = ()
+    fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0, 0.1, 0.01)
+    seeds: Count = 3
+    bootstrap: Count = 1000
+    finetune_steps: Count = 60
+    finetune_batch: Count = 32
+    finetune_lr: Positive = 1e-3
+
+
+class Run(Section):
+    """One encoder: what it learns from, how, and what it is tested on."""
+
+    modality: str
+    recipe: Literal["simclr", "comet", "wearable", "anatomy"]
+    encoder: EncoderParams
+    pretrain: Pretrain = Pretrain()
+    evaluate: Evaluate
+
+
+class Params(Section):
+    """The whole of ``params.yaml``."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    tracking: Tracking = Tracking()
+    compute: Compute = Compute()
+    synthetic: dict[str, Cohort] = {}
+    modalities: dict[str, Modality]
+    runs: dict[str, Run] = {}
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        for section, names in (("modalities", self.modalities), ("synthetic", self.synthetic)):
+            for key in names:
+                if modality_of(key) not in MODALITIES:
+                    raise ValueError(
+                        f"{section}.{key}: '{modality_of(key)}' is not a modality; allowed: {', '.join(MODALITIES)}, "
+                        "each with an optional suffix such as ecg-holter"
+                    )
+        for key, modality in self.modalities.items():
+            signal = modality_of(key) in SIGNALS
+            if signal != isinstance(modality.ingest, SignalIngest):
+                raise ValueError(
+                    f"modalities.{key}.ingest: keys of a {'volume' if signal else 'signal'} given; "
+                    f"{key} needs those of a {'signal' if signal else 'volume'}"
+                )
+        for name, run in self.runs.items():
+            if run.modality not in self.modalities:
+                raise ValueError(
+                    f"runs.{name}.modality '{run.modality}' is not in modalities; allowed: {', '.join(self.modalities)}"
+                )
+        return self
+
+
+def modality_of(key: str) -> str:
+    """Return the modality of a key of ``modalities``: ``ecg`` for ``ecg`` and for ``ecg-holter``."""
+    return key.split("-", 1)[0]
+
+
+def explain(error: ValidationError, where: str) -> str:
+    """Turn the first failures of a validation into one line with key, value and what is allowed."""
+    parts = []
+    for item in error.errors()[:4]:
+        # The union of ingest kinds adds its class names to the path; they mean nothing to a user.
+        key = ".".join(str(p) for p in item["loc"] if p not in ("SignalIngest", "VolumeIngest"))
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown key; remove it or correct its name"
+        value = item.get("input")
+        shown = "" if isinstance(value, dict | BaseModel) or item["type"] == "missing" else f" = {value!r}"
+        parts.append(f"{key}{shown}: {message}" if key else message)
+    return f"{where}: " + "; ".join(parts)
+
+
+def parse(text: str, where: str = "params.yaml") -> Params:
+    """Read the text of a params file.
+
+    Raises:
+        ConfigError: not YAML, an unknown key, a wrong type or a value out of range.
+    """
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: expected sections (seed, modalities, runs ...), found {type(raw).__name__}")
+    for key, modality in (raw.get("modalities") or {}).items():
+        # Choose the ingest model by modality first: a union would report the failures of both.
+        if isinstance(modality, dict) and isinstance(modality.get("ingest"), dict):
+            kind: type[Section] = SignalIngest if modality_of(str(key)) in SIGNALS else VolumeIngest
+            try:
+                modality["ingest"] = kind.model_validate(modality["ingest"])
+            except ValidationError as error:
+                raise ConfigError(explain(error, f"{where}: modalities.{key}.ingest")) from None
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(explain(error, where)) from None
+
+
+def load(path: str | Path = "params.yaml") -> Params:
+    """Read and check ``params.yaml``."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; run from the folder that holds params.yaml")
+    return parse(path.read_text(), str(path))
+
+
+def load_default() -> Params:
+    """Read the project's ``params.yaml``: of this folder, else the one the package brings along."""
+    here = Path("params.yaml")
+    package = Path(__file__).parent
+    homes = [here, package.parent / "params.yaml", package / "template" / "params.yaml"]
+    return load(next((p for p in homes if p.is_file()), here))
+
+
+def part(params: Params, section: str, key: str) -> Any:
+    """Return ``params.<section>.<key>`` or say which keys exist."""
+    table = getattr(params, section)
+    if key not in table:
+        raise ConfigError(f"{section}.{key}: no such entry; allowed: {', '.join(table) or 'none'}")
+    return table[key]
+
+
+def tracking_uri(tracking: Tracking, root: Path) -> str:
+    """Return the tracking URI: environment, then ``tracking.uri``, then an absolute SQLite file under ``root``."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def project_root(start: Path | None = None) -> Path:
+    """Return the outermost folder above ``start`` that holds ``dvc.yaml`` and ``params.yaml``.
+
+    The outermost, because ``dvc exp run --temp`` and ``make real`` work in copies below the project, and
+    their runs belong to the project's tracking store.
+    """
+    start = (start or Path.cwd()).resolve()
+    found = [p for p in (start, *start.parents) if (p / "dvc.yaml").is_file() and (p / "params.yaml").is_file()]
+    return found[-1] if found else start
+
+
+def identity_key(root: Path) -> bytes:
+    """Return the key that patient identifiers are hashed with.
+
+    It comes from ``MEDSSL_KEY``, else from ``.medssl/key`` under ``root``, made there with mode 600 if absent.
+    The same key gives the same ids; it never enters a store, a log or version control.
+    """
+    given = os.environ.get("MEDSSL_KEY")
+    if given:
+        return given.encode()
+    path = root / ".medssl" / "key"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:  # another stage made it in this moment
+            return path.read_bytes()
+        with os.fdopen(handle, "wb") as out:
+            out.write(os.urandom(32).hex().encode())
+    return path.read_bytes()
+
+
+def stage() -> str:
+    """Return the DVC stage this process runs in, or an empty string."""
+    return os.environ.get("DVC_STAGE", "")

@@ -1,0 +1,136 @@
+"""Choose which samples to keep: greedy exemplars within a Hamming radius, with a receipt for each removed one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+
+class Greedy(NamedTuple):
+    """Receipts of a selection over N items: ``kept`` bool, ``representative`` int (itself if kept), ``distance`` bits."""
+
+    kept: np.ndarray
+    representative: np.ndarray
+    distance: np.ndarray
+
+
+def words(hashes: np.ndarray) -> np.ndarray:
+    """Return hashes uint8 (N, bytes) as uint64 (N, ceil(bytes / 8)), zero-padded."""
+    hashes = np.atleast_2d(np.asarray(hashes, dtype=np.uint8))
+    pad = -hashes.shape[1] % 8
+    return np.ascontiguousarray(np.pad(hashes, ((0, 0), (0, pad)))).view(np.uint64)
+
+
+def greedy(
+    hashes: np.ndarray,
+    *,
+    radius: int,
+    groups: np.ndarray | None = None,
+    order: np.ndarray | None = None,
+) -> Greedy:
+    """Keep the first item of each group, drop all within ``radius`` bits of it, and go on with what is left.
+
+    Every two kept items of a group are more than ``radius`` apart, and every dropped one is within ``radius`` of a
+    *kept* one, its representative. Running it again on the kept items drops nothing.
+
+    Args:
+        hashes: uint8 (N, bytes).
+        radius: largest Hamming distance of a duplicate, in bits (inclusive).
+        groups: (N,) any type; items of different groups never meet. None: one group.
+        order: (N,) sort key within a group (a slice position, minus a quality); ties by row. None: row order.
+
+    Source: Wolf et al. 2024 (Less is More), sequential exemplar selection.
+    """
+    packed = words(hashes)
+    n = len(packed)
+    group = np.zeros(n, dtype=np.int64) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    ranks = np.arange(n) if order is None else np.asarray(order)
+    kept = np.zeros(n, dtype=bool)
+    representative = np.arange(n)
+    distance = np.zeros(n, dtype=np.int64)
+    sequence = np.lexsort((np.arange(n), ranks, group))
+    bounds = np.flatnonzero(np.diff(group[sequence], prepend=-1, append=-1)) if n else np.zeros(0, int)
+    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        left = sequence[start:stop]
+        while len(left):
+            exemplar = left[0]
+            bits = np.bitwise_count(packed[left] ^ packed[exemplar]).sum(axis=1, dtype=np.int64)
+            near = bits <= radius
+            kept[exemplar] = True
+            representative[left[near]] = exemplar
+            distance[left[near]] = bits[near]
+            left = left[~near]
+    return Greedy(kept, representative, distance)
+
+
+def receipts(
+    table: pd.DataFrame,
+    hashes: np.ndarray | None,
+    *,
+    radius: int | None,
+    scope: str = "volume",
+    min_per_patient: int = 1,
+) -> pd.DataFrame:
+    """Return one receipt per sample: ``sample_id, kept, duplicate_of, distance, method``.
+
+    Exact copies (equal ``content``) are removed over the whole cohort, since a copy under another patient would sit
+    on both sides of a split; ``method`` is ``exact``. Near copies are removed by `greedy` within ``scope``
+    (``volume``: one trial, ``patient``, ``global``); ``method`` is ``dhash``, and at least ``min_per_patient``
+    samples of a patient stay. Pretraining uses the kept rows; evaluation all but the exact copies.
+
+    Args:
+        table: sample table.
+        hashes: uint8 (N, bytes), or None where only exact copies are looked for.
+        radius: bits, or None like ``hashes``.
+        scope: see above.
+        min_per_patient: see above.
+    """
+    n = len(table)
+    order = np.lexsort((table["index_in_trial"], table["trial"]))
+    first = table.iloc[np.sort(order)].drop_duplicates("content").set_index("content")["sample_id"]
+    original = table["content"].map(first).to_numpy()
+    ids = table["sample_id"].to_numpy()
+    kept = original == ids
+    duplicate_of = np.where(kept, None, original).astype(object)
+    distance = np.zeros(n, dtype=np.int64)
+    method = np.where(kept, "", "exact").astype(object)
+    if hashes is not None and radius is not None:
+        rows = np.flatnonzero(kept)
+        groups = {"volume": table["trial"], "patient": table["patient"]}.get(scope)
+        near = greedy(
+            hashes[rows],
+            radius=radius,
+            groups=None if groups is None else groups.to_numpy()[rows],
+            order=None if scope == "global" else table["index_in_trial"].to_numpy()[rows],
+        )
+        drop = rows[~near.kept]
+        kept[drop] = False
+        duplicate_of[drop] = ids[rows[near.representative[~near.kept]]]
+        distance[drop] = near.distance[~near.kept]
+        method[drop] = "dhash"
+        _restore(kept, duplicate_of, distance, method, table["patient"].to_numpy(), drop, min_per_patient)
+    return pd.DataFrame(
+        {"sample_id": ids, "kept": kept, "duplicate_of": duplicate_of, "distance": distance, "method": method}
+    )
+
+
+def _restore(
+    kept: np.ndarray,
+    duplicate_of: np.ndarray,
+    distance: np.ndarray,
+    method: np.ndarray,
+    patient: np.ndarray,
+    dropped: np.ndarray,
+    minimum: int,
+) -> None:
+    """Take back the least similar near copies of patients left with fewer than ``minimum`` samples, in place."""
+    if minimum <= 1:  # greedy keeps one of each group anyway
+        return
+    for who in np.unique(patient[dropped]):
+        mine = dropped[patient[dropped] == who]
+        lacking = minimum - int(kept[patient == who].sum())
+        if lacking > 0:
+            back = mine[np.argsort(-distance[mine], kind="stable")][:lacking]
+            kept[back], duplicate_of[back], distance[back], method[back] = True, None, 0, ""

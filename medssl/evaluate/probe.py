@@ -1,0 +1,96 @@
+"""Linear and nearest-neighbour probes on frozen embeddings, averaged per patient (or trial) before the model."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
+
+from medssl.evaluate.tasks import Task
+from medssl.pretrain.monitor import knn_scores
+
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+
+def _fit_predict(task: Task, train: np.ndarray, truth: np.ndarray, x: np.ndarray, strength: float) -> np.ndarray:
+    """Return predictions (n, K) of one linear model; ``strength`` is C, and 10 / alpha for numbers."""
+    if task.kind == "number":
+        model = Ridge(alpha=10 / strength).fit(train, truth)
+        return np.asarray(model.predict(x))[:, None]
+    if task.kind == "multilabel":
+        columns = []
+        for k in range(truth.shape[1]):
+            if truth[:, k].min() == truth[:, k].max():
+                columns.append(np.full(len(x), float(truth[0, k])))
+            else:
+                columns.append(_logistic(train, truth[:, k], strength).predict_proba(x)[:, 1])
+        return np.stack(columns, axis=1)
+    out = np.zeros((len(x), len(task.classes)))
+    if len(np.unique(truth)) == 1:
+        out[:, np.searchsorted(task.classes, truth[0])] = 1
+        return out
+    fitted = _logistic(train, truth, strength)
+    out[:, np.searchsorted(task.classes, fitted.classes_)] = fitted.predict_proba(x)
+    return out
+
+
+def _logistic(x: np.ndarray, y: np.ndarray, strength: float) -> LogisticRegression:
+    with warnings.catch_warnings():
+        # A separable training set has no finite optimum at weak regularisation; the validation patients decide.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=strength, max_iter=500, class_weight="balanced").fit(x, y)
+
+
+def _quality(task: Task, predicted: np.ndarray, units: np.ndarray) -> float:
+    """Return one number to choose the regularisation by; larger is better."""
+    scored = task.score(predicted, units, np.ones((1, len(units))))
+    value = float(scored["r2" if task.kind == "number" else "auroc"][0])
+    return value if np.isfinite(value) else -np.inf
+
+
+def linear(task: Task, pooled: np.ndarray, units: np.ndarray, *, truth: np.ndarray | None = None) -> np.ndarray:
+    """Fit on ``units``, choose the regularisation on validation patients, return test predictions (n_test, K).
+
+    Args:
+        task: what to predict.
+        pooled: (n, d) embedding per unit.
+        units: training units.
+        truth: labels of ``units``; None: the true ones. Permuted ones make the control.
+    """
+    truth = task.truth[units] if truth is None else truth
+    scaler = StandardScaler().fit(pooled[units])
+    train, val, test = (scaler.transform(pooled[u]) for u in (units, task.part("val"), task.part("test")))
+    best = 0.1
+    if len(val):
+        scores = [_quality(task, _fit_predict(task, train, truth, val, s), task.part("val")) for s in STRENGTHS]
+        # Of equals the strongest regularisation: few validation patients cannot tell more.
+        best = STRENGTHS[int(np.argmax(scores))]
+    return _fit_predict(task, train, truth, test, best)
+
+
+def knn(task: Task, pooled: np.ndarray, units: np.ndarray, *, k: int = 10) -> np.ndarray:
+    """Return test predictions (n_test, K) of a cosine nearest-neighbour vote (mean for numbers and multi-label)."""
+    centre = pooled[units].mean(0)
+    reference, queries = pooled[units] - centre, pooled[task.part("test")] - centre
+    if task.kind == "class":
+        out = np.zeros((len(queries), len(task.classes)))
+        labels = task.truth[units]
+        out[:, np.searchsorted(task.classes, np.unique(labels))] = knn_scores(reference, labels, queries, k=k)
+        return out
+    values = task.truth[units].astype(float).reshape(len(units), -1)
+    similarity = queries @ reference.T / np.maximum(
+        np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(reference, axis=1), 1e-12
+    )
+    nearest = np.argsort(-similarity, axis=1)[:, :k]
+    out = values[nearest].mean(1)
+    return out
+
+
+def permuted(task: Task, units: np.ndarray, seed: int) -> np.ndarray:
+    """Return the training labels of ``units`` in random order."""
+    return np.random.default_rng([seed, 11]).permutation(task.truth[units])
+
+

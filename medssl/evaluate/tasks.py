@@ -1,0 +1,160 @@
+"""A task: one label, the units it belongs to, and how predictions of it are scored."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from medssl import table as tables
+from medssl.evaluate import metrics
+
+Kind = Literal["class", "multilabel", "number"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One label over units (patients, trials or samples, whichever is the coarsest with one value).
+
+    Attributes:
+        name: label without prefix.
+        kind: classes, several labels at once, or a number.
+        unit: ``patient``, ``trial`` or ``sample_id``.
+        classes: names in sorted order (empty for numbers).
+        truth: (n,) class names or numbers, (n, K) bool for multi-label.
+        patient: (n,) patient of each unit.
+        split: (n,) part of each unit.
+        member: (rows,) unit of each row of ``rows``.
+        rows: positions in the sample table that have the label.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    classes: np.ndarray
+    truth: np.ndarray
+    patient: np.ndarray
+    split: np.ndarray
+    member: np.ndarray
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, name: str) -> Task:
+        """Build a task from a sample table with split; exact copies and unlabelled rows stay out.
+
+        Raises:
+            ValueError: no such label, or fewer than two classes in training.
+        """
+        column = f"label_{name}"
+        if column not in table:
+            raise ValueError(
+                f"evaluate.labels: no label '{name}'; the cohort has: {', '.join(tables.tasks(table)) or 'none'}"
+            )
+        usable = table[column].notna() & (table["method"] != "exact")
+        rows = np.flatnonzero(usable.to_numpy())
+        known = table.iloc[rows]
+        unit = tables.unit_of(known, column)
+        codes, member = np.unique(known[unit].to_numpy(), return_inverse=True)
+        first = np.unique(member, return_index=True)[1]
+        values = known[column].iloc[first]
+        sample = values.iloc[0]
+        kind: Kind
+        if isinstance(sample, str):
+            kind, classes, truth = "class", np.unique(values.astype(str)), values.to_numpy(dtype=str)
+        elif isinstance(sample, list | tuple | np.ndarray):
+            kind = "multilabel"
+            classes = np.unique(np.concatenate([np.asarray(v, dtype=str) for v in values]))
+            truth = np.stack([np.isin(classes, np.asarray(v, dtype=str)) for v in values])
+        else:
+            kind, classes, truth = "number", np.array([]), values.to_numpy(float)
+        split = known["split"].iloc[first].to_numpy(dtype=str)
+        if kind == "class" and len(np.unique(truth[split == "train"])) < 2:
+            raise ValueError(f"evaluate.labels '{name}': fewer than two classes among the training patients")
+        patient = known["patient"].iloc[first].to_numpy()
+        return cls(name, kind, unit, classes, truth, patient, split, member, rows)
+
+    def pool(self, values: np.ndarray) -> np.ndarray:
+        """Return the mean over each unit's rows of ``values`` (one per entry of ``rows``): (n, ...)."""
+        out = np.zeros((len(self.patient), *values.shape[1:]), dtype=np.float64)
+        np.add.at(out, self.member, values)
+        return out / np.bincount(self.member).reshape(-1, *[1] * (values.ndim - 1))
+
+    def part(self, name: str) -> np.ndarray:
+        """Return the units of a split."""
+        return np.flatnonzero(self.split == name)
+
+    def subset(self, fraction: float, seed: int) -> np.ndarray:
+        """Return training units of a share of the training *patients*, each class at least once.
+
+        "1 % of labels" is 1 % of patients here, not of windows spread over nearly all of them. The patients of a
+        smaller share are among those of a larger one with the same seed.
+        """
+        units = self.part("train")
+        if fraction >= 1:
+            return units
+        rng = np.random.default_rng([seed, 7])
+        patients = rng.permutation(np.unique(self.patient[units]))
+        wanted = max(2, math.ceil(fraction * len(patients)))
+        chosen = list(patients[:wanted])
+        if self.kind == "class":
+            for c in np.unique(self.truth[units]):
+                if not (self.truth[units][np.isin(self.patient[units], chosen)] == c).any():
+                    has = set(self.patient[units][self.truth[units] == c])
+                    chosen.append(next(p for p in patients if p in has))
+        return units[np.isin(self.patient[units], chosen)]
+
+    def score(self, predicted: np.ndarray, units: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+        """Return metrics per bootstrap draw of predictions for ``units``."""
+        if self.kind == "class":
+            return metrics.class_metrics(predicted, self.truth[units], self.classes, weights)
+        if self.kind == "multilabel":
+            return metrics.multilabel_metrics(predicted, self.truth[units], weights)
+        return metrics.number_metrics(predicted[:, 0], self.truth[units], weights)
+
+
+@dataclass
+class Results:
+    """Metrics and predictions of a run as they come in."""
+
+    bootstrap: int
+    metrics: dict[str, Any]
+    predictions: list[pd.DataFrame]
+
+    @classmethod
+    def empty(cls, bootstrap: int) -> Results:
+        """Return results with nothing in them."""
+        return cls(bootstrap, {}, [])
+
+    def add(self, task: Task, protocol: str, fraction: float, per_seed: list[np.ndarray]) -> None:
+        """Score test predictions, one array (n_test, K) per seed, and keep them."""
+        units = task.part("test")
+        weights = metrics.draw_weights(task.patient[units], self.bootstrap)
+        scored = [task.score(p, units, weights) for p in per_seed]
+        table = self.metrics.setdefault(task.name, {}).setdefault(protocol, {})
+        table[f"{fraction:g}"] = metrics.summarise(scored, task.patient[units])
+        for seed, predicted in enumerate(per_seed):
+            truth = task.truth[units]
+            self.predictions.append(
+                pd.DataFrame(
+                    {
+                        "task": task.name,
+                        "protocol": protocol,
+                        "fraction": fraction,
+                        "seed": seed,
+                        "patient": task.patient[units],
+                        "unit": task.unit,
+                        "truth": [
+                            "|".join(task.classes[t]) if task.kind == "multilabel" else str(t) for t in truth
+                        ],
+                        "classes": "|".join(task.classes),
+                        "scores": list(np.asarray(predicted, dtype=np.float32)),
+                    }
+                )
+            )
+
+    def frame(self) -> pd.DataFrame:
+        """Return all predictions as one table."""
+        return pd.concat(self.predictions, ignore_index=True)

@@ -1,0 +1,41 @@
+"""A scikit-learn transformer on an encoder folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from medssl.hub import load_encoder
+
+
+class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Turn raw recordings into embeddings inside a scikit-learn pipeline.
+
+    Args:
+        encoder: what `medssl.load_encoder` takes.
+        rate_hz, channels, spacing_mm, unit: of the inputs, as for ``Encoder.embed``.
+    """
+
+    def __init__(
+        self, encoder: str, *, rate_hz: float | None = None, channels: list[str] | None = None,
+        spacing_mm: list[float] | None = None, unit: str | None = None,
+    ) -> None:
+        self.encoder = encoder
+        self.rate_hz = rate_hz
+        self.channels = channels
+        self.spacing_mm = spacing_mm
+        self.unit = unit
+
+    def fit(self, X: Any, y: Any = None) -> Embedder:
+        """Load the encoder; nothing is learned from ``X``."""
+        self.encoder_ = load_encoder(self.encoder)
+        self.n_features_out_ = int(self.encoder_.contract["embedding_dim"])
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return embeddings float32 (N, embedding_dim)."""
+        return self.encoder_.embed(
+            X, rate_hz=self.rate_hz, channels=self.channels, spacing_mm=self.spacing_mm, unit=self.unit
+        )

@@ -1,0 +1,215 @@
+"""Records to a Store: read, prepare, name by keyed hash, write; every refusal becomes a row with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from medssl import sources, store, table
+from medssl.config import SignalIngest, VolumeIngest, modality_of
+from medssl.ingest import signals, volumes
+from medssl.parallel import ordered_map
+from medssl.sources.record import BadRecord, Record, Signal, Volume
+
+
+class IngestError(ValueError):
+    """An ingest that must stop: nothing usable, or more rejects than allowed; the message counts the reasons."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What one record became: samples (N, ...), a table row for each, and refused windows by reason."""
+
+    samples: np.ndarray
+    rows: list[dict[str, Any]]
+    refused: list[tuple[str, str]]
+
+
+def cut(record: Record, *, params: SignalIngest | VolumeIngest) -> Cut | tuple[str, str]:
+    """Read one record and cut it into samples, or return ``(reason, detail)``. Runs in a worker."""
+    try:
+        raw = sources.read(record)
+        if isinstance(params, SignalIngest):
+            if not isinstance(raw, Signal):
+                raise BadRecord("unsupported", "an image where a signal was expected")
+            return _cut_signal(raw, record, params)
+        if not isinstance(raw, Volume):
+            raise BadRecord("unsupported", "a signal where an image was expected")
+        return _cut_volume(raw, record, params)
+    except BadRecord as bad:
+        return bad.reason, bad.detail
+
+
+def _cut_signal(raw: Signal, record: Record, params: SignalIngest) -> Cut:
+    windows, starts = signals.prepare(
+        raw,
+        rate_hz=params.rate_hz,
+        channels=params.channels,
+        unit=params.unit,
+        window_s=params.window_s,
+        overlap=params.overlap,
+        band_hz=params.band_hz,
+        max_missing=params.max_missing,
+    )
+    flat = signals.flat_share(windows)
+    good = flat <= params.max_flat
+    samples = signals.scale(windows[good], params.normalise)
+    offset = record.start_s or 0.0
+    rows = [
+        {"start_s": float(offset + start), "quality": float(1 - share), "_anatomy": dict(record.anatomy)}
+        for start, share in zip(starts[good], flat[good], strict=True)
+    ]
+    refused = [
+        ("flat", f"{share:.0%} of the window at {start:g} s does not change; allowed {params.max_flat:.0%}")
+        for start, share in zip(starts[~good], flat[~good], strict=True)
+    ]
+    return Cut(samples, rows, refused)
+
+
+def _cut_volume(raw: Volume, record: Record, params: VolumeIngest) -> Cut:
+    samples = volumes.prepare(
+        raw,
+        samples=params.samples,
+        size=params.size,
+        spacing_mm=params.spacing_mm,
+        hu_window=params.hu_window,
+        unit=params.unit,
+    )
+    whole = {**volumes.organ_volumes(raw, dict(record.mask_labels)), **record.anatomy}
+    per_slice = volumes.composition(raw)
+    if params.samples == "volume":
+        keys = {k for row in per_slice for k in row if k != "position"}
+        means = {k: float(np.mean([row[k] for row in per_slice if k in row])) for k in keys}
+        per_sample = [{**means, **whole}]
+    else:
+        per_sample = [{**row, **whole} for row in per_slice]
+    rows, keep, refused = [], [], []
+    for i, anatomy in enumerate(per_sample):
+        if samples[i].max() <= samples[i].min():
+            refused.append(("blank", f"slice {i} is constant"))
+            continue
+        keep.append(i)
+        rows.append({"start_s": float("nan"), "quality": 1.0, "_anatomy": anatomy})
+    return Cut(samples[keep], rows, refused)
+
+
+def build(
+    records: Sequence[Record],
+    out: str | Path,
+    *,
+    key: str,
+    params: SignalIngest | VolumeIngest,
+    secret: bytes,
+    executor: Literal["serial", "process"] = "serial",
+    workers: int = 1,
+    progress: bool = True,
+) -> store.Store:
+    """Write the store of one cohort.
+
+    Args:
+        records: what the source lists, in its stable order; the store keeps that order.
+        out: folder of the store.
+        key: name of the cohort, such as ``ecg`` or ``ecg-holter``.
+        params: how to cut.
+        secret: key of the hashes that replace identifiers.
+        executor, workers, progress: how to spread the work; they do not change a byte.
+
+    Raises:
+        IngestError: no sample came out, or the share of refused records exceeds ``max_reject_share``.
+    """
+    is_signal = isinstance(params, SignalIngest)
+    shape = (
+        [len(params.channels), round(params.window_s * params.rate_hz)]
+        if isinstance(params, SignalIngest)
+        else [1, *params.size]
+    )
+    facts: dict[str, Any] = {
+        "modality": modality_of(key),
+        "shape": shape,
+        "unit": params.unit,
+        "params": params.model_dump(mode="json"),
+    }
+    facts["anatomy_units"] = {}
+    seen: set[tuple[int, int]] = set()
+    refused_records = 0
+    with store.Writer(out, facts) as writer:
+        cuts = ordered_map(
+            partial(cut, params=params),
+            records,
+            executor=executor,
+            workers=workers,
+            label=f"ingest {key}",
+            total=len(records),
+            progress=progress,
+        )
+        for position, (record, result) in enumerate(zip(records, cuts, strict=True), start=1):
+            name = table.keyed_name(secret, record.source, str(record.path)) + record.path.suffix[:8]
+            where = f" (entry {position} of the source's sorted list)"
+            patient = table.keyed_code(secret, record.source, record.patient)
+            trial = table.keyed_code(secret, record.source, record.patient, record.trial)
+            if not isinstance(result, tuple) and (patient, trial) in seen:
+                result = ("repeated_trial", "a record of the same patient and trial came before")
+            if isinstance(result, tuple):
+                refused_records += 1
+                writer.reject(name, "ingest", result[0], result[1] + where)
+                continue
+            seen.add((patient, trial))
+            for reason, detail in result.refused:
+                writer.reject(name, "ingest", reason, detail + where)
+            common = _columns(record, key, params)
+            for index, (sample, row) in enumerate(zip(result.samples, result.rows, strict=True)):
+                anatomy = row.pop("_anatomy")
+                content = table.content_hash(sample)
+                facts["anatomy_units"].update({name: unit_of_measure(name) for name in anatomy})
+                writer.add(
+                    sample,
+                    {
+                        "sample_id": table.sample_id(content, patient, trial, index),
+                        "patient": patient,
+                        "trial": trial,
+                        "index_in_trial": index,
+                        "content": content,
+                        "duration_s": params.window_s if is_signal else float("nan"),
+                        **row,
+                        **common,
+                        **{f"anat_{name}": float(value) for name, value in anatomy.items()},
+                    },
+                )
+        counts = ", ".join(f"{n} {reason}" for reason, n in sorted(writer.reject_counts.items())) or "none"
+        if writer.n_samples == 0:
+            raise IngestError(f"ingest {key}: no sample came out of {len(records)} records; rejects: {counts}")
+        if refused_records > params.max_reject_share * len(records):
+            raise IngestError(
+                f"ingest {key}: {refused_records} of {len(records)} records refused ({counts}); "
+                f"max_reject_share allows {params.max_reject_share:.0%}"
+            )
+        writer.facts["anatomy_units"] = dict(sorted(facts["anatomy_units"].items()))
+    return store.open_store(out)
+
+
+def _columns(record: Record, key: str, params: SignalIngest | VolumeIngest) -> dict[str, Any]:
+    """Return the columns that all samples of a record share."""
+    return {
+        "modality": modality_of(key),
+        "source": record.source,
+        "rate_hz": params.rate_hz if isinstance(params, SignalIngest) else float("nan"),
+        "spacing_mm": None if isinstance(params, SignalIngest) else list(map(float, params.spacing_mm or ())),
+        "unit": params.unit,
+        "channels": list(params.channels) if isinstance(params, SignalIngest) else [params.unit],
+        "fold": float("nan") if record.fold is None else float(record.fold),
+        **{
+            f"label_{task}": list(value) if isinstance(value, tuple) else value
+            for task, value in record.labels.items()
+        },
+    }
+
+
+def unit_of_measure(name: str) -> str:
+    """Return the unit that the suffix of a measure names."""
+    units = {"_ml": "ml", "_mm3": "mm^3", "_cm2": "cm^2", "_years": "year", "_mm": "mm", "_share": "1"}
+    return next((unit for suffix, unit in units.items() if name.endswith(suffix)), "1")

@@ -1,0 +1,154 @@
+"""Look at a path: what it is, what it holds, what is wrong with it; and embed what is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from medssl import config, hub, sources, store
+from medssl.models.embed import embed_samples
+from medssl.sources import manifest
+from medssl.sources.record import BadRecord, Record, Signal, SourceError
+
+
+def check(path: Path, source: str = "manifest") -> tuple[list[str], list[str]]:
+    """Return what is at ``path`` (lines) and what is wrong with it (problems)."""
+    if not path.exists():
+        return [], [f"{path}: no such file or folder"]
+    if path.is_file() and path.suffix in (".yaml", ".yml"):
+        return _params(path)
+    if (path / "checksums.json").exists() or (path / "model.safetensors").exists():
+        return _encoder(path)
+    if (path / "store.json").exists():
+        return _store(path)
+    if path.is_dir():
+        return _raw(path, source)
+    return [], [f"{path}: expected a raw folder, a store, an encoder folder or a params file"]
+
+
+def _params(path: Path) -> tuple[list[str], list[str]]:
+    try:
+        params = config.load(path)
+    except config.ConfigError as error:
+        return [f"params file {path}"], [str(error)]
+    lines = [
+        f"params file {path}",
+        f"modalities: {', '.join(params.modalities)}",
+        f"runs: {', '.join(f'{k} ({r.recipe})' for k, r in params.runs.items()) or 'none'}",
+    ]
+    problems = [
+        f"modalities.{k}.source.root: {m.source.root} is not there"
+        for k, m in params.modalities.items()
+        if k not in params.synthetic and not Path(m.source.root).is_dir()
+    ]
+    problems += [f"modalities.{k}.source.name '{m.source.name}' is unknown; allowed: {', '.join(sources.SOURCES)}"
+                 for k, m in params.modalities.items() if m.source.name not in sources.SOURCES]
+    data = path.parent / "data"
+    known = {*params.modalities, "raw", "runs", "flow", "report", "real"}
+    # DVC leaves the outputs of entries that were taken out of params.yaml.
+    orphans = [p for p in sorted(data.glob("*")) if p.is_dir() and p.name not in known]
+    orphans += [p for p in sorted((data / "runs").glob("*")) if p.is_dir() and p.name not in params.runs]
+    lines += [f"left over from an entry that is gone: {p}" for p in orphans]
+    return lines, problems
+
+
+def _encoder(path: Path) -> tuple[list[str], list[str]]:
+    try:
+        encoder = hub.load_encoder(path)
+    except hub.EncoderError as error:
+        return [f"encoder folder {path}"], [str(error)]
+    return [f"encoder folder {path}", *(f"{k}: {v}" for k, v in encoder.contract.items())], []
+
+
+def _store(path: Path) -> tuple[list[str], list[str]]:
+    lines = [f"store {path}"]
+    try:
+        opened = store.open_store(path)
+        for shard in opened.table["shard"].unique():
+            opened.shard(int(shard))
+    except (store.StoreError, ValueError) as error:
+        return lines, [str(error)]
+    table = opened.table
+    lines += [
+        f"modality: {opened.facts['modality']}, shape {opened.facts['shape']}, unit {opened.facts['unit']}",
+        f"{len(table)} samples, {table['trial'].nunique()} trials, {table['patient'].nunique()} patients",
+        f"rejects: {opened.rejects['reason'].value_counts().to_dict() or 'none'}",
+    ]
+    sizes = table["shard"].value_counts()
+    problems = [f"shard {s}: {len(opened.shard(int(s)))} rows, {n} in the table" for s, n in sizes.items()
+                if len(opened.shard(int(s))) != n]
+    finite = all(np.isfinite(opened.shard(int(s))).all() for s in sizes.index)
+    return lines, problems + ([] if finite else ["samples hold values that are not finite"])
+
+
+def _raw(path: Path, source: str) -> tuple[list[str], list[str]]:
+    """Read every record; positions in the sorted listing stand for names, which may identify people."""
+    try:
+        records = sources.list_records(source, path)
+    except SourceError as error:
+        return [f"raw folder {path}"], [str(error)]
+    kinds: Counter[str] = Counter()
+    problems = []
+    for position, record in enumerate(records, start=1):
+        try:
+            raw = sources.read(record)
+        except BadRecord as bad:
+            problems.append(f"entry {position}: {bad}")
+            continue
+        if isinstance(raw, Signal):
+            length = raw.values.shape[1] / raw.rate_hz
+            kinds[f"{record.format}: {len(raw.channels)} channels at {raw.rate_hz:g} Hz, {length:.0f} s, {raw.unit}"] += 1
+        else:
+            spacing = " x ".join(f"{s:.3g}" for s in raw.spacing_mm)
+            kinds[f"{record.format}: {raw.values.shape} voxels of {spacing} mm, {raw.unit}"] += 1
+    labels = sorted({task for record in records for task in record.labels})
+    lines = [f"raw folder {path}: {len(records)} records of {len({r.patient for r in records})} patients"]
+    lines += [f"{n} x {kind}" for kind, n in kinds.most_common(12)]
+    lines += [f"... and {len(kinds) - 12} other shapes"] if len(kinds) > 12 else []
+    return [*lines, f"labels: {', '.join(labels) or 'none'}"], problems
+
+
+def embed(encoder: hub.Encoder, path: Path) -> pd.DataFrame:
+    """Return one row per sample with its ``embedding``; ``reason`` says why there is none.
+
+    A store gives ``sample_id``; a table of files or one file gives ``entry``, the position in the table, and no names.
+
+    Raises:
+        ValueError: a store whose samples do not fit the contract; a path that is none of these.
+    """
+    if (path / "store.json").exists():
+        opened = store.open_store(path)
+        expected = hub.contract_of(opened.facts, encoder.contract["embedding_dim"])
+        differing = [k for k in expected if expected[k] != encoder.contract.get(k)]
+        if differing:
+            raise ValueError(f"{path}: differs from the encoder's contract in {', '.join(differing)}; ingest with its values")
+        z = embed_samples(encoder.module, opened, progress=True)
+        return pd.DataFrame({"sample_id": opened.table["sample_id"], "reason": "", "embedding": list(z)})
+    if path.is_file() and path.suffix in (".csv", ".parquet"):
+        records = manifest.list_table(path)
+    elif path.exists():
+        records = [Record(path=path.resolve(), format=manifest.format_of(path), patient="", trial="")]
+    else:
+        raise ValueError(f"{path}: no such file or folder; expected a store, a table of files or one recording")
+    rows = []
+    for position, record in enumerate(records):
+        try:
+            raw = sources.read(record)
+            if isinstance(raw, Signal):
+                z = encoder.embed(raw.values, rate_hz=raw.rate_hz, channels=raw.channels, unit=raw.unit)
+            elif encoder.contract.get("samples") == "slices":
+                z = encoder.embed(raw.values, spacing_mm=_known(raw.spacing_mm[1:]), unit=raw.unit)
+            else:
+                z = encoder.embed(raw.values, spacing_mm=_known(raw.spacing_mm), unit=raw.unit)
+        except (BadRecord, hub.EncoderError) as error:
+            rows.append({"entry": position, "sample": 0, "reason": str(error), "embedding": None})
+            continue
+        rows += [{"entry": position, "sample": i, "reason": "", "embedding": v} for i, v in enumerate(z)]
+    return pd.DataFrame(rows)
+
+
+def _known(spacing: tuple[float, ...]) -> tuple[float, ...] | None:
+    return spacing if np.isfinite(spacing).all() else None

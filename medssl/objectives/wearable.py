@@ -1,0 +1,28 @@
+"""Participant contrast of the wearable foundation models: cross-view keys from a momentum branch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from medssl.objectives.rows import full_precision, pairs_nll, zero
+
+
+def info_nce(q1: Tensor, q2: Tensor, k1: Tensor, k2: Tensor, *, temperature: float = 0.04) -> Tensor:
+    """Return half the sum of InfoNCE of view 1 against the keys of view 2 and of view 2 against those of view 1.
+
+    Args:
+        q1, q2: (N, d) unit rows of the online branch, one participant a row.
+        k1, k2: (N, d) unit rows of the momentum branch for the same views; they get no gradient.
+        temperature: 0.04 in the paper.
+
+    Source: Abbaspourazad et al. 2024. The key of a view comes from the *other* view: same-view keys only test how
+    slowly the momentum branch moves.
+    """
+    q1, q2, k1, k2 = full_precision(q1, q2, k1, k2)
+    if len(q1) == 0:
+        return zero(q1)
+    own = torch.arange(len(q1), device=q1.device)
+    forward = pairs_nll(q1 @ k2.detach().T / temperature, own)
+    backward = pairs_nll(q2 @ k1.detach().T / temperature, own)
+    return (forward + backward) / 2

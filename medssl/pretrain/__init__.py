@@ -1,0 +1,1 @@
+"""Pretraining: hierarchical batches from a table, recipes of contrast, a Lightning loop."""

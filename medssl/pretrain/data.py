@@ -1,0 +1,111 @@
+"""Batches for pretraining: samples, two views where the views are made by the loader, ids and covariates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from medssl.store import Store
+from medssl.views.volumes import View
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B samples in the sampler's order. ``v1`` and ``v2`` are two views; for signals they are made on the device.
+
+    Attributes:
+        x: (B, C, ...) float32.
+        v1, v2: like ``x``.
+        patient, trial: (B,) int64.
+        anatomy: (B, K) standardised measures, NaN = unknown.
+        draw: (B,) int64, unique in the run; seeds everything random about the sample.
+    """
+
+    x: Tensor
+    v1: Tensor
+    v2: Tensor
+    patient: Tensor
+    trial: Tensor
+    anatomy: Tensor
+    draw: Tensor
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """Return the batch on another device (Lightning calls this)."""
+        return replace(self, **{k: v.to(device, non_blocking=non_blocking) for k, v in self.__dict__.items()})
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Mean and standard deviation of the anatomy measures over the training patients."""
+
+    measures: tuple[str, ...]
+    mean: np.ndarray
+    std: np.ndarray
+
+    @classmethod
+    def fit(cls, table: pd.DataFrame, measures: tuple[str, ...]) -> Standard:
+        """Fit on the training rows.
+
+        Raises:
+            ValueError: a measure the cohort does not have.
+        """
+        have = [c.removeprefix("anat_") for c in table if c.startswith("anat_")]
+        absent = [m for m in measures if m not in have]
+        if absent:
+            raise ValueError(
+                f"pretrain.anatomy.measures: {absent} not in the cohort; it has: {', '.join(have) or 'none'}"
+            )
+        values = table[[f"anat_{m}" for m in measures]].to_numpy(float)
+        std = np.nanstd(values, axis=0) if len(measures) else np.zeros(0)
+        mean = np.nanmean(values, axis=0) if len(measures) else np.zeros(0)
+        return cls(measures, mean, np.where(std > 0, std, 1.0))
+
+    def apply(self, table: pd.DataFrame) -> np.ndarray:
+        """Return standardised measures (n, K) float32, NaN where unknown."""
+        values = table[[f"anat_{m}" for m in self.measures]].to_numpy(float)
+        return ((values - self.mean) / self.std).astype(np.float32)
+
+
+class Samples(Dataset[tuple[Tensor, ...]]):
+    """Samples of a store by ``(row, draw)``; images come with two views, signals with none.
+
+    Args:
+        store: opened with its split.
+        standard: of the anatomy measures.
+        seed: with ``draw`` it decides the views.
+    """
+
+    def __init__(self, store: Store, standard: Standard, *, seed: int) -> None:
+        self.store = store
+        self.patient = store.table["patient"].to_numpy()
+        self.trial = store.table["trial"].to_numpy()
+        self.anatomy = standard.apply(store.table)
+        self.seed = seed
+        shape = store.facts["shape"]
+        self.view = View(shape[1:]) if len(shape) > 2 else None
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
+        row, draw = key
+        sample = self.store[row]
+        x = torch.from_numpy(sample)
+        if self.view is None:
+            views = (x, x)
+        else:
+            seeds = np.random.SeedSequence([self.seed, draw]).generate_state(2)
+            views = (self.view(sample, int(seeds[0])), self.view(sample, int(seeds[1])))
+        ids = (int(self.patient[row]), int(self.trial[row]), draw)
+        return (x, *views, torch.tensor(ids), torch.from_numpy(self.anatomy[row]))
+
+
+def collate(items: list[tuple[Tensor, ...]]) -> Batch:
+    """Stack samples into a `Batch`."""
+    x, v1, v2, ids, anatomy = (torch.stack(column) for column in zip(*items, strict=True))
+    return Batch(x, v1, v2, ids[:, 0], ids[:, 1], anatomy, ids[:, 2])

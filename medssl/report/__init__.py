@@ -1,0 +1,1 @@
+"""What people look at: plots, the model card, the HTML report."""

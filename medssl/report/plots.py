@@ -1,0 +1,153 @@
+"""Plots of curves, label efficiency and duplicates; nothing here computes a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from medssl.store import Store
+
+matplotlib.use("Agg")
+
+# One colour per protocol everywhere.
+COLOURS = {
+    "probe": "#0b6e99", "finetune": "#d1495b", "knn": "#5e8c61", "random_init": "#8d99ae",
+    "supervised": "#edae49", "handcrafted": "#7f6a93", "permuted_labels": "#c9c9c9",
+}
+HEADLINE = {"auroc": "AUROC", "r2": "R²"}
+
+
+def headline(metrics: Mapping[str, Any]) -> str:
+    """Return the metric a task is read by."""
+    return "auroc" if "auroc" in metrics else "r2"
+
+
+def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return ``protocol/label/fraction/metric`` -> mean, and the same with ``_lo`` and ``_hi``."""
+    out = {}
+    for task, protocols in metrics.items():
+        for protocol, fractions in protocols.items():
+            for fraction, values in fractions.items():
+                for metric, v in values.items():
+                    name = f"{protocol}/{task}/{fraction}/{metric}"
+                    out |= {name: v["mean"], f"{name}_lo": v["lo"], f"{name}_hi": v["hi"]}
+    return out
+
+
+def one_line(protocols: Mapping[str, Any], fraction: str = "1") -> str:
+    """Return the headline of each protocol at one label fraction, with its interval."""
+    parts = []
+    for protocol, fractions in protocols.items():
+        if fraction in fractions:
+            metric = headline(fractions[fraction])
+            v = fractions[fraction][metric]
+            parts.append(f"{protocol} {v['mean']:.3f} [{v['lo']:.3f}, {v['hi']:.3f}]")
+    return ", ".join(parts)
+
+
+def curves(history: Sequence[Mapping[str, float]], title: str) -> Figure:
+    """Draw loss, effective rank, kNN accuracy and learning rate by epoch."""
+    panels = [
+        ("loss", [k for k in history[0] if k.startswith("train/") and k != "train/rankme"]),
+        ("effective rank (RankMe)", [k for k in history[0] if k.endswith("rankme")]),
+        ("kNN balanced accuracy", [k for k in history[0] if k.endswith("knn")]),
+        ("learning rate", ["lr"]),
+    ]
+    figure = Figure(figsize=(12, 3), layout="constrained")
+    for axis, (name, keys) in zip(np.atleast_1d(figure.subplots(1, 4)), panels, strict=True):
+        for key in keys:
+            axis.plot(range(1, len(history) + 1), [row.get(key, np.nan) for row in history], label=key, marker=".")
+        axis.set(title=name, xlabel="epoch")
+        if keys and name != "learning rate":
+            axis.legend(fontsize=7)
+        if not keys:
+            axis.text(0.5, 0.5, "not monitored", ha="center", va="center", transform=axis.transAxes)
+    figure.suptitle(title)
+    return figure
+
+
+def label_efficiency(metrics: Mapping[str, Any], title: str) -> Figure:
+    """Draw the headline metric against the share of labelled patients, with patient-bootstrap intervals."""
+    tasks = list(metrics)
+    columns = min(4, len(tasks))
+    lines = -(-len(tasks) // columns)
+    figure = Figure(figsize=(3.6 * columns, 3.2 * lines + 0.5), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(lines, columns, squeeze=False)).ravel()
+    for axis in axes[len(tasks) :]:
+        axis.set_axis_off()
+    for axis, task in zip(axes, tasks, strict=False):
+        for index, (protocol, fractions) in enumerate(metrics[task].items()):
+            shares = sorted(fractions, key=float)
+            name = headline(fractions[shares[0]])
+            values = [fractions[s][name] for s in shares]
+            x = np.array([float(s) * 100 for s in shares]) * (1 + 0.04 * index)
+            mean = np.array([v["mean"] for v in values])
+            error = np.abs(np.array([[v["mean"] - v["lo"], v["hi"] - v["mean"]] for v in values])).T
+            axis.errorbar(
+                x, mean, yerr=np.nan_to_num(error), fmt="o-", ms=3, lw=1.2, capsize=2,
+                color=COLOURS.get(protocol), label=protocol,
+            )
+        axis.set(title=task, xlabel="labelled training patients (%)", ylabel=HEADLINE[name], xscale="log")
+        axis.axhline(0.5 if name == "auroc" else 0.0, color="#cccccc", lw=0.8, zorder=0)
+        if name == "r2":
+            axis.set_ylim(-1, 1)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7)
+    figure.suptitle(title)
+    return figure
+
+
+def _draw(axis: Any, sample: np.ndarray) -> None:
+    if sample.ndim == 2:
+        offsets = np.arange(min(3, len(sample)))[:, None] * 4
+        axis.plot((sample[:3] - offsets).T, lw=0.6)
+    else:
+        image = sample[0] if sample.ndim == 3 else sample[0, sample.shape[1] // 2]
+        axis.imshow(image, cmap="gray", vmin=0, vmax=1)
+    axis.set(xticks=[], yticks=[])
+
+
+def duplicates(store: Store, receipts: pd.DataFrame, *, most: int = 6) -> Figure:
+    """Draw removed samples under the ones that stand for them: the exact ones first, then the most distant."""
+    removed = receipts[receipts["duplicate_of"].notna()]
+    exact = removed[removed["method"] == "exact"].head(most // 2)
+    near = removed[removed["method"] != "exact"].sort_values("distance", ascending=False, kind="stable")
+    shown = pd.concat([exact, near]).head(most)
+    position = {s: i for i, s in enumerate(store.table["sample_id"])}
+    figure = Figure(figsize=(2 * most, 4.2), layout="constrained")
+    axes = figure.subplots(2, most)
+    for column in range(most):
+        if column >= len(shown):
+            axes[0, column].set_axis_off()
+            axes[1, column].set_axis_off()
+            continue
+        row = shown.iloc[column]
+        _draw(axes[0, column], store[position[row["duplicate_of"]]])
+        _draw(axes[1, column], store[position[row["sample_id"]]])
+        axes[0, column].set_title("kept", fontsize=8)
+        axes[1, column].set_title(f"removed: {row['method']}, {row['distance']} bits", fontsize=8)
+    if not len(shown):
+        figure.text(0.5, 0.5, "no duplicates found", ha="center")
+    return figure
+
+
+def scatter(points: np.ndarray, colour: Sequence[Any], title: str) -> Figure:
+    """Draw embeddings in the plane, coloured by a trait (number or class)."""
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axis = figure.subplots()
+    values = np.asarray(colour)
+    if values.dtype.kind in "fi":
+        drawn = axis.scatter(points[:, 0], points[:, 1], c=values, s=12, cmap="viridis")
+        figure.colorbar(drawn, ax=axis)
+    else:
+        for name in np.unique(values.astype(str)):
+            here = values.astype(str) == name
+            axis.scatter(points[here, 0], points[here, 1], s=12, label=name)
+        axis.legend(fontsize=8)
+    axis.set(title=title, xticks=[], yticks=[])
+    return figure

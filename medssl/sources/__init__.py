@@ -1,0 +1,73 @@
+"""Raw files to arrays: what a data set holds (`list_records`) and what one of its files says (`read`)."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+from medssl.sources import manifest, published
+from medssl.sources.record import BadRecord, Record, Signal, SourceError, Volume
+
+__all__ = ["READERS", "SOURCES", "list_records", "read"]
+
+# Imported on first use: the libraries behind them take seconds.
+READERS: dict[str, str] = {
+    "wfdb": "medssl.sources.wfdb",
+    "edf": "medssl.sources.edf",
+    "dicom": "medssl.sources.dicom",
+    "nifti": "medssl.sources.nifti",
+    "image": "medssl.sources.image",
+    "tabular": "medssl.sources.tabular",
+}
+
+SOURCES: dict[str, Callable[[Path], list[Record]]] = {
+    "manifest": manifest.list_records,
+    "ptbxl": published.ptbxl,
+    "cinc2017": published.cinc2017,
+    "ppg_bp": published.ppg_bp,
+    "welltory": published.welltory,
+    "eegmat": published.eegmat,
+    "msd_hippocampus": published.msd_hippocampus,
+    "luna16_slices": published.luna16_slices,
+    "tcga_lung": published.tcga_lung,
+}
+
+
+def list_records(name: str, root: str | Path, limit: int | None = None) -> list[Record]:
+    """Return the first ``limit`` records of source ``name`` under ``root``, sorted by patient, trial and path.
+
+    Raises:
+        SourceError: the name is unknown, or the folder or its table cannot be listed.
+    """
+    if name not in SOURCES:
+        raise SourceError(f"source.name '{name}' is unknown; allowed: {', '.join(SOURCES)}")
+    root = Path(root)
+    if not root.is_dir():
+        raise SourceError(f"{root}: no such folder; set source.root to the folder of the data set")
+    return sorted(SOURCES[name](root), key=manifest.order)[:limit]
+
+
+def read(record: Record) -> Signal | Volume:
+    """Read one record with the reader of its format.
+
+    Raises:
+        BadRecord: the record cannot be used; neither reason nor detail identifies it.
+        SourceError: the library of this format is not installed.
+    """
+    if "refused" in record.hints:
+        raise BadRecord(*record.hints["refused"])
+    # A WFDB record may be named without a suffix; its reader looks for the header itself.
+    if record.format != "wfdb" and not record.path.exists():
+        raise BadRecord("missing_file", "the file does not exist")
+    if record.format not in READERS:
+        raise BadRecord("unsupported", f"no reader for this kind of file; formats: {', '.join(READERS)}")
+    try:
+        result: Signal | Volume = importlib.import_module(READERS[record.format]).read(record)
+    except BadRecord:
+        raise
+    except ImportError as error:  # a fault of the installation, not of the record
+        raise SourceError(f"reading {record.format} files needs the package '{error.name}'; install it") from None
+    except Exception as error:
+        raise BadRecord("unreadable", f"the {record.format} reader raised {type(error).__name__}") from None
+    return result

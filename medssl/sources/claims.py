@@ -1,0 +1,94 @@
+"""Checks that every reader makes before it trusts a file: location, size, part to read, library failures."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from medssl.sources.record import BadRecord, Record, inside
+
+VOLTS = {"nV": 1e-9, "uV": 1e-6, "µV": 1e-6, "μV": 1e-6, "mV": 1e-3, "V": 1.0}
+
+
+@contextmanager
+def guarded(library: str) -> Iterator[None]:
+    """Turn any failure of ``library`` into `BadRecord` and silence its warnings.
+
+    Messages of the libraries quote file names and header text, so only the name of the exception is kept.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except BadRecord:
+            raise
+        except Exception as error:
+            raise BadRecord("unreadable", f"{library} raised {type(error).__name__}") from None
+
+
+def require_file(path: Path) -> int:
+    """Return the size of ``path`` in bytes.
+
+    Raises:
+        BadRecord: ``missing_file``, or ``unreadable`` for an empty file.
+    """
+    if not path.is_file():
+        raise BadRecord("missing_file", "the file does not exist")
+    size = path.stat().st_size
+    if size == 0:
+        raise BadRecord("unreadable", "the file is empty")
+    return size
+
+
+def require_bytes(claimed: float, available: float) -> None:
+    """Refuse a header that promises more data than the file can hold, before memory is taken for it."""
+    if claimed > available:
+        raise BadRecord("unreadable", "the header claims more data than the file holds; it may be cut off")
+
+
+def span(record: Record, rate_hz: float, length: int) -> tuple[int, int]:
+    """Return first and last-plus-one index of ``start_s`` to ``end_s`` in ``length`` samples at ``rate_hz``.
+
+    Raises:
+        BadRecord: ``no_samples`` for an empty recording, ``too_short`` if the part lies outside of it.
+    """
+    if length <= 0:
+        raise BadRecord("no_samples", "the recording holds no samples")
+    start_s, end_s = record.start_s, record.end_s
+    if any(t is not None and not math.isfinite(t) for t in (start_s, end_s)):
+        raise BadRecord("too_short", "start_s or end_s is not a finite number")
+    start = 0 if start_s is None else round(start_s * rate_hz)
+    stop = length if end_s is None else min(length, round(end_s * rate_hz))
+    if start < 0 or stop <= start:
+        raise BadRecord("too_short", "the part from start_s to end_s lies outside the recording")
+    return start, stop
+
+
+def positive(value: Any) -> float | None:
+    """Return ``value`` as a finite positive float, or None if it is anything else."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def refused(reason: str, detail: str) -> dict[str, Any]:
+    """Return the hint of a listed record that `medssl.sources.read` must refuse: one row never ends a listing."""
+    return {"refused": (reason, detail)}
+
+
+def locate(root: Path, relative: str | Path) -> tuple[Path, dict[str, Any]]:
+    """Return ``root / relative`` and the hints that refuse it where it leaves ``root``."""
+    path = root / relative
+    try:
+        inside(path, root)
+    except BadRecord as error:
+        return path, refused(error.reason, error.detail)
+    except (OSError, ValueError, RuntimeError) as error:  # loops of links, a NUL or too long a name
+        return path, refused("unreadable", f"the path raised {type(error).__name__}")
+    return path, {}

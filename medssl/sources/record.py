@@ -1,0 +1,105 @@
+"""What a source hands to ingest: a `Record` (where, whose, which labels) and what reading it gives.
+
+A record is cheap: a source lists thousands of them without opening a file. Reading happens in a worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Label = float | str | tuple[str, ...]
+
+
+class BadRecord(Exception):
+    """A record that cannot become samples.
+
+    Args:
+        reason: a short code that ends in ``rejects.parquet`` (``missing_file``, ``unreadable``, ``no_rate``,
+            ``too_short``, ``missing_channel``, ``outside_folder``, ``no_samples``, ...).
+        detail: one sentence without any identifier of the source: no file name, no header text.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[BadRecord], tuple[str, str]]:
+        # The default would pass the joined message back to __init__ when an error crosses a process boundary.
+        return type(self), (self.reason, self.detail)
+
+
+class SourceError(ValueError):
+    """A source that cannot be listed at all (missing root, missing table); one clear line for the user."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One raw recording.
+
+    Attributes:
+        path: the file, or the folder of a DICOM series.
+        format: key of `medssl.sources.READERS`.
+        patient: the source's own identifier. It is hashed with the project's key during ingest and goes no further.
+        trial: the source's name of this recording; unique within the patient.
+        source: short public name of the data set.
+        labels: by task, without prefix. float for numbers, str for classes, tuple of str for multi-label.
+        anatomy: measures known from a table, unit as suffix of the name (``_mm3``, ``_ml``, ``_years``).
+        fold: the publisher's fold, if any.
+        mask: file of an organ label map on the grid of the recording.
+        mask_labels: value in the mask -> organ name; each becomes the measure ``<name>_ml``.
+        hints: what the file itself does not say, for its reader (``rate_hz``, ``unit``, ``columns``, ...).
+        start_s, end_s: part of the recording to use; None for all.
+    """
+
+    path: Path
+    format: str
+    patient: str
+    trial: str
+    source: str = ""
+    labels: Mapping[str, Label] = field(default_factory=dict)
+    anatomy: Mapping[str, float] = field(default_factory=dict)
+    fold: int | None = None
+    mask: Path | None = None
+    mask_labels: Mapping[int, str] = field(default_factory=dict)
+    hints: Mapping[str, Any] = field(default_factory=dict)
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A recording in time. ``values`` float32 ``(C, T)`` in ``unit``; NaN where a value is missing."""
+
+    values: np.ndarray
+    rate_hz: float
+    channels: tuple[str, ...]
+    unit: str
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image or volume. ``values`` float32 ``(D, H, W)``, D = 1 for a single slice.
+
+    Axes point to superior, posterior, left: slice ``values[d]`` shown as a picture has anterior on top and the
+    patient's right side on the left. ``spacing_mm`` is ``(D, H, W)``, NaN where the source gives none.
+    ``mask`` int ``(D, H, W)`` on the same grid, or None.
+    """
+
+    values: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    unit: str
+    mask: np.ndarray | None = None
+
+
+def inside(path: Path, root: Path) -> Path:
+    """Return ``path`` resolved, or refuse it if it leaves ``root`` (links and ``..`` included)."""
+    resolved = path.resolve()
+    if not resolved.is_relative_to(root.resolve()):
+        raise BadRecord("outside_folder", "the path leads outside the data folder; move the file inside")
+    return resolved

@@ -1,0 +1,198 @@
+"""The Store: a folder of plain arrays with one table row per sample, opened without copying.
+
+``samples.parquet`` (one row a sample), ``shard-00000.npy`` ... (float32 ``(n, C, T)``, ``(n, 1, H, W)`` or
+``(n, 1, D, H, W)``, memory-mapped read-only), ``rejects.parquet``, ``store.json``. Its bytes depend on the inputs
+and the parameters alone. It is written under a temporary name and published in one rename.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from medssl import table as tables
+
+FORMAT = 1
+SHARD_BYTES = 256 * 2**20
+
+
+class StoreError(ValueError):
+    """A store that is missing, damaged or of another format."""
+
+
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """Write a table without pandas' own metadata, which would carry library versions into the bytes."""
+    arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+    pq.write_table(arrow, path, compression="zstd", version="2.6")
+
+
+class Store:
+    """A map-style view of a store folder: ``len(store)``, ``store[i]``, ``store.table``.
+
+    Args:
+        folder: the store.
+        extra: further tables keyed by ``sample_id`` (dedup receipts, split), joined to ``table`` in order.
+
+    Raises:
+        StoreError: no store there, a format this version does not know, or a shard of the wrong shape.
+    """
+
+    def __init__(self, folder: str | Path, *extra: str | Path) -> None:
+        self.folder = Path(folder)
+        facts = self.folder / "store.json"
+        if not facts.is_file():
+            raise StoreError(f"{self.folder}: no store.json; expected a folder written by `medssl ingest`")
+        self.facts: dict[str, Any] = json.loads(facts.read_text())
+        if self.facts.get("format") != FORMAT:
+            raise StoreError(f"{facts}: format {self.facts.get('format')}; this version reads {FORMAT}. Ingest again.")
+        self.table = pd.read_parquet(self.folder / "samples.parquet")
+        tables.check(self.table, str(self.folder / "samples.parquet"))
+        for path in extra:
+            self.table = tables.join(self.table, pd.read_parquet(path), str(path))
+        self._shard = self.table["shard"].to_numpy()
+        self._row = self.table["row"].to_numpy()
+        self._shards: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Open maps stay behind: every worker opens its own, lazily.
+        return {**self.__dict__, "_shards": {}}
+
+    def shard(self, index: int) -> np.ndarray:
+        """Return one shard, memory-mapped read-only."""
+        if index not in self._shards:
+            path = self.folder / f"shard-{index:05d}.npy"
+            try:
+                array = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise StoreError(f"{path}: cannot be mapped ({type(error).__name__}); ingest again") from None
+            if list(array.shape[1:]) != self.facts["shape"] or array.dtype != np.float32:
+                raise StoreError(f"{path}: {array.dtype} {array.shape[1:]}; expected float32 {self.facts['shape']}")
+            self._shards[index] = array
+        return self._shards[index]
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return a copy of sample ``index``: float32 ``(C, T)``, ``(1, H, W)`` or ``(1, D, H, W)``."""
+        return np.array(self.shard(int(self._shard[index]))[int(self._row[index])])
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Return samples ``rows`` (positions in ``table``) as one float32 array ``(n, ...)``."""
+        rows = np.asarray(rows)
+        out = np.empty((len(rows), *self.facts["shape"]), dtype=np.float32)
+        for shard in np.unique(self._shard[rows]):
+            here = np.flatnonzero(self._shard[rows] == shard)
+            out[here] = self.shard(int(shard))[self._row[rows[here]]]
+        return out
+
+    @property
+    def rejects(self) -> pd.DataFrame:
+        """What was refused, with reasons."""
+        return pd.read_parquet(self.folder / "rejects.parquet")
+
+    @property
+    def content_hash(self) -> str:
+        """Hash of samples and table; names this data in runs and checkpoints."""
+        return str(self.facts["content_hash"])
+
+
+def open_store(folder: str | Path, *extra: str | Path) -> Store:
+    """Open a store folder, optionally with tables keyed by ``sample_id`` joined to its table."""
+    return Store(folder, *extra)
+
+
+class Writer:
+    """Append samples and publish a store in one step.
+
+    Use as a context manager; leaving it without an error publishes ``folder``, an error leaves nothing.
+    Memory is bounded by one shard.
+    """
+
+    def __init__(self, folder: str | Path, facts: Mapping[str, Any], *, shard_bytes: int = SHARD_BYTES) -> None:
+        self.folder = Path(folder)
+        self.facts = dict(facts)
+        self._shard_bytes = shard_bytes
+        self._temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.part")
+        self._digest = hashlib.blake2b(digest_size=16)
+        self._pending: list[np.ndarray] = []
+        self._shards = 0
+        self._rows: list[dict[str, Any]] = []
+        self._rejects: list[dict[str, str]] = []
+
+    def __enter__(self) -> Writer:
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.mkdir(parents=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._publish()
+        finally:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def add(self, sample: np.ndarray, row: Mapping[str, Any]) -> None:
+        """Append one sample, float32 of the store's shape, with its table row (without shard and row)."""
+        sample = np.ascontiguousarray(sample, dtype="<f4")
+        if list(sample.shape) != list(self.facts["shape"]):
+            raise ValueError(f"sample of shape {sample.shape}; this store holds {self.facts['shape']}")
+        self._rows.append({**row, "shard": self._shards, "row": len(self._pending)})
+        self._pending.append(sample)
+        self._digest.update(sample.tobytes())
+        if len(self._pending) * sample.nbytes >= self._shard_bytes:
+            self._flush()
+
+    def reject(self, path: str, stage: str, reason: str, detail: str) -> None:
+        """Record an input that did not become a sample; ``path`` is a keyed name, never the path itself."""
+        self._rejects.append({"path": path, "stage": stage, "reason": reason, "detail": detail})
+
+    @property
+    def n_samples(self) -> int:
+        """Samples so far."""
+        return len(self._rows)
+
+    @property
+    def reject_counts(self) -> dict[str, int]:
+        """Rejects so far by reason."""
+        counts: dict[str, int] = {}
+        for item in self._rejects:
+            counts[item["reason"]] = counts.get(item["reason"], 0) + 1
+        return counts
+
+    def _flush(self) -> None:
+        if self._pending:
+            np.save(self._temporary / f"shard-{self._shards:05d}.npy", np.stack(self._pending), allow_pickle=False)
+            self._pending = []
+            self._shards += 1
+
+    def _publish(self) -> None:
+        self._flush()
+        table = pd.DataFrame(self._rows)
+        for column in ("patient", "trial", "index_in_trial"):
+            table[column] = table[column].astype("int64")
+        for column in ("shard", "row"):
+            table[column] = table[column].astype("int32")
+        head = [c for c in tables.COLUMNS if c in table.columns]
+        rest = sorted(c for c in table.columns if c not in head)
+        table = table[head + rest]
+        tables.check(table, str(self.folder))
+        rejects = pd.DataFrame(self._rejects, columns=list(tables.REJECT_COLUMNS), dtype="str")
+        write_parquet(table, self._temporary / "samples.parquet")
+        write_parquet(rejects, self._temporary / "rejects.parquet")
+        self._digest.update((self._temporary / "samples.parquet").read_bytes())
+        facts = {"format": FORMAT, **self.facts, "n_samples": len(table), "content_hash": self._digest.hexdigest()}
+        (self._temporary / "store.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        self._temporary.rename(self.folder)

@@ -1,0 +1,1 @@
+"""Random views for contrast: batched torch operations for signals, MONAI transforms for images and volumes."""

@@ -1,0 +1,88 @@
+"""Lay the pipeline out in another folder and run it there: for the demo and for real recordings.
+
+A workspace is a copy of ``dvc.yaml``, ``pipeline/`` and the package with its own ``params.yaml``, so that its stages
+depend on exactly the code they run, and the project's own ``params.yaml`` stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+PACKAGE = Path(__file__).parent
+
+
+class WorkspaceError(ValueError):
+    """A workspace that cannot be laid out or a pipeline that failed in it."""
+
+
+def template(name: str) -> Path:
+    """Return a file or folder of the project: beside the package in a checkout, inside it when installed."""
+    for home in (PACKAGE.parent, PACKAGE / "template"):
+        if (home / name).exists() and (home / "dvc.yaml").exists():
+            return home / name
+    raise WorkspaceError(f"{name}: not found beside the package; install medssl from a checkout or a wheel")
+
+
+def params_for(template_name: str, data: Path | None) -> str:
+    """Return the text of a params file, with every ``source.root`` below ``data`` where that is given.
+
+    Cohorts whose folder is not there are left out with their runs, so that a part of the sets is enough.
+
+    Raises:
+        WorkspaceError: ``data`` is no folder, or holds none of the sets.
+    """
+    text = template(template_name).read_text()
+    if data is None:
+        return text
+    if not data.is_dir():
+        raise WorkspaceError(f"{data}: no such folder; give the one that holds ecg/ ppg/ eeg/ mri/ ct/")
+    raw = yaml.safe_load(text)
+    present = {}
+    for key, modality in raw["modalities"].items():
+        root = data.resolve() / modality["source"]["root"]
+        if root.is_dir():
+            modality["source"]["root"] = str(root)
+            present[key] = modality
+        else:
+            print(f"{key}: {modality['source']['root']} is not in the data folder; left out", file=sys.stderr)
+    if not present:
+        expected = ", ".join(m["source"]["root"] for m in raw["modalities"].values())
+        raise WorkspaceError(f"{data}: none of the sets is there; expected any of {expected}")
+    raw["modalities"] = present
+    raw["runs"] = {k: v for k, v in raw["runs"].items() if v["modality"] in present}
+    return yaml.safe_dump(raw, sort_keys=False)
+
+
+def lay_out(folder: Path, params: str) -> None:
+    """Write or refresh a workspace; outputs and DVC's records in it stay, so that only changes run again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("medssl", "pipeline"):
+        source = PACKAGE if name == "medssl" else template(name)
+        shutil.rmtree(folder / name, ignore_errors=True)
+        shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "template"))
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copyfile(template(name), folder / name)
+    (folder / "params.yaml").write_text(params)
+    if not (folder / ".dvc").is_dir():
+        dvc(folder, "init", "--no-scm", "--quiet")
+        dvc(folder, "config", "core.analytics", "false")
+
+
+def dvc(folder: Path, *words: str) -> None:
+    """Run DVC in a folder with this interpreter first on the path, as its stages call ``python``.
+
+    Raises:
+        WorkspaceError: DVC failed; its own message stands above.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    # PYTHONPATH of the caller must not bring another copy of the package into the stages.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PATH": path}
+    done = subprocess.run([sys.executable, "-m", "dvc", *words], cwd=folder, env=environment, check=False)
+    if done.returncode:
+        raise WorkspaceError(f"dvc {' '.join(words)} failed in {folder}; see the message above")

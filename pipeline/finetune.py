@@ -1,0 +1,72 @@
+"""Encoder + labels -> fine-tuned metrics against training from scratch; joins all metrics of the run."""
+
+import json
+
+import pandas as pd
+from tqdm import tqdm
+
+from medssl import config, hub, tracking
+from medssl.evaluate.finetune import finetune
+from medssl.evaluate.tasks import Results, Task
+from medssl.pretrain.fit import new_encoder
+from medssl.report import plots
+from medssl.store import write_parquet
+from pipeline import stage
+
+
+def work(params: config.Params, key: str) -> None:
+    """Write ``metrics.json``, ``predictions.parquet`` and a plot of the run."""
+    wanted: config.Run = config.part(params, "runs", key)
+    evaluate = wanted.evaluate
+    store = stage.open_cohort(wanted.modality)
+    folder = stage.run_folder(key)
+    labels = evaluate.finetune_labels or evaluate.labels[:1]
+    device = "cuda" if params.compute.accelerator in ("auto", "gpu", "cuda") and _has_gpu() else "cpu"
+    with tracking.stage_run(
+        params.tracking, f"finetune@{key}", run=key, modality=wanted.modality, data_hash=store.content_hash
+    ) as run:
+        run.params(evaluate.model_dump(mode="json"))
+        pretrained = hub.load_encoder(folder / "encoder").module
+        results = Results.empty(evaluate.bootstrap)
+        total = len(labels) * len(evaluate.fractions) * 2 * evaluate.seeds
+        with tqdm(total=total, desc=f"finetune {key}", disable=None if params.compute.progress else True) as bar:
+            for name in labels:
+                task = Task.of(store.table, name)
+                for fraction in evaluate.fractions:
+                    for protocol in ("finetune", "supervised"):
+                        predictions = []
+                        for seed in range(evaluate.seeds):
+                            start = pretrained if protocol == "finetune" else new_encoder(wanted, store, 2000 + seed)
+                            predictions.append(
+                                finetune(
+                                    start, store, task, task.subset(fraction, seed), steps=evaluate.finetune_steps,
+                                    batch=evaluate.finetune_batch, lr=evaluate.finetune_lr, seed=seed, device=device,
+                                )
+                            )
+                            bar.update()
+                        results.add(task, protocol, fraction, predictions)
+        metrics = json.loads((folder / "probe" / "metrics.json").read_text())
+        for name, protocols in results.metrics.items():
+            metrics.setdefault(name, {}).update(protocols)
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+        predictions_table = pd.concat(
+            [pd.read_parquet(folder / "probe" / "predictions.parquet"), results.frame()], ignore_index=True
+        )
+        write_parquet(predictions_table, folder / "predictions.parquet")
+        figure = plots.label_efficiency(metrics, key)
+        figure.savefig(folder / "label_efficiency.png", dpi=100)
+        run.metrics(plots.flat_metrics(results.metrics))
+        for name in ("label_efficiency.png", "metrics.json", "predictions.parquet"):
+            run.artifact(folder / name)
+    for name in labels:
+        print(f"{key} {name}: {plots.one_line(results.metrics[name])}")
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+if __name__ == "__main__":
+    stage.main(work, __doc__)

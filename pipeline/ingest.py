@@ -1,0 +1,46 @@
+"""Raw recordings of one cohort -> store."""
+
+from pathlib import Path
+
+from medssl import config, sources, tracking
+from medssl.ingest.build import build
+from pipeline import stage
+
+
+def work(params: config.Params, key: str) -> None:
+    """Write ``data/<key>/store``."""
+    cohort: config.Modality = config.part(params, "modalities", key)
+    with tracking.stage_run(params.tracking, f"ingest@{key}", modality=key) as run:
+        run.params(cohort.model_dump(mode="json", include={"ingest"}) | {"source": cohort.source.name})
+        records = sources.list_records(cohort.source.name, Path(cohort.source.root), cohort.source.limit)
+        made = build(
+            records,
+            stage.store_of(key),
+            key=key,
+            params=cohort.ingest,
+            secret=config.identity_key(config.project_root()),
+            executor=params.compute.executor,
+            workers=params.compute.workers,
+            progress=params.compute.progress,
+        )
+        reasons = made.rejects["reason"].value_counts().to_dict()
+        run.metrics(
+            {
+                "ingest/records": len(records),
+                "ingest/samples": len(made),
+                "ingest/patients": made.table["patient"].nunique(),
+                "ingest/rejects": len(made.rejects),
+                **{f"ingest/rejects/{reason}": n for reason, n in reasons.items()},
+            }
+        )
+        run.tag("data_hash", made.content_hash)
+        run.artifact(made.folder / "rejects.parquet")
+        run.artifact(made.folder / "store.json")
+    print(
+        f"{key}: {len(records)} records -> {len(made)} samples of {made.table['patient'].nunique()} patients; "
+        f"rejects: {', '.join(f'{n} {r}' for r, n in sorted(reasons.items())) or 'none'}"
+    )
+
+
+if __name__ == "__main__":
+    stage.main(work, __doc__)

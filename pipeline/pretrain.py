@@ -1,0 +1,62 @@
+"""Store + split -> encoder. Also under torchrun: ``torchrun --nproc-per-node 2 -m pipeline.pretrain ecg-comet``."""
+
+import json
+
+from medssl import config, hub, tracking
+from medssl.pretrain.fit import fit
+from medssl.report import card, plots
+from pipeline import stage
+
+
+def work(params: config.Params, key: str) -> None:
+    """Write ``data/runs/<key>/encoder`` and its curves."""
+    wanted: config.Run = config.part(params, "runs", key)
+    store = stage.open_cohort(wanted.modality)
+    folder = stage.run_folder(key)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tracking.stage_run(
+        params.tracking, f"pretrain@{key}", run=key, modality=wanted.modality, data_hash=store.content_hash
+    ) as run:
+        run.params(wanted.model_dump(mode="json", exclude={"evaluate"}) | {"seed": params.seed})
+        run.artifact("params.yaml")
+        fitted = fit(
+            store,
+            wanted,
+            seed=params.seed,
+            compute=params.compute,
+            checkpoints=config.project_root() / ".medssl" / "checkpoints",
+            on_epoch=run.metrics,
+        )
+        architecture = {"in_channels": store.facts["shape"][0], **wanted.encoder.model_dump(mode="json")}
+        provenance = {
+            "run": key,
+            "recipe": wanted.recipe,
+            "pretrain": wanted.pretrain.model_dump(mode="json"),
+            "seed": params.seed,
+            "steps": fitted.steps,
+            "cohort": wanted.modality,
+            "source": config.part(params, "modalities", wanted.modality).source.name,
+            "data_hash": store.content_hash,
+            "patients": int(store.table.loc[store.table["split"] == "train", "patient"].nunique()),
+            "samples": int((store.table["kept"] & (store.table["split"] == "train")).sum()),
+            "git_commit": tracking.git_commit(config.project_root()),
+        }
+        contract = hub.contract_of(store.facts, int(fitted.encoder.embedding_dim))  # type: ignore[arg-type]
+        encoder = hub.save_encoder(
+            folder / "encoder",
+            fitted.encoder,
+            architecture=architecture,
+            contract=contract,
+            provenance=provenance,
+            card=card.render(contract, architecture, provenance),
+        )
+        (folder / "curves.json").write_text(json.dumps(fitted.history, indent=1) + "\n")
+        plots.curves(fitted.history, key).savefig(folder / "curves.png", dpi=100)
+        run.artifact(encoder, "encoder")
+        run.artifact(folder / "curves.png")
+    last = fitted.history[-1]
+    print(f"{key}: {fitted.steps} steps, loss {last['train/loss']:.3f}, RankMe {last['train/rankme']:.1f}")
+
+
+if __name__ == "__main__":
+    stage.main(work, __doc__)

@@ -1,0 +1,69 @@
+"""Encoder + labels -> linear-probe metrics, with controls."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from medssl import config, hub, tracking
+from medssl.evaluate import handcrafted, probe
+from medssl.evaluate.tasks import Results, Task
+from medssl.models.embed import embed_samples
+from medssl.pretrain.fit import new_encoder
+from medssl.report import plots
+from medssl.store import write_parquet
+from pipeline import stage
+
+
+def work(params: config.Params, key: str) -> None:
+    """Write ``data/runs/<key>/probe``: embeddings, metrics and predictions."""
+    wanted: config.Run = config.part(params, "runs", key)
+    evaluate = wanted.evaluate
+    store = stage.open_cohort(wanted.modality)
+    folder = stage.run_folder(key) / "probe"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tracking.stage_run(
+        params.tracking, f"probe@{key}", run=key, modality=wanted.modality, data_hash=store.content_hash
+    ) as run:
+        run.params(evaluate.model_dump(mode="json"))
+        module = hub.load_encoder(stage.run_folder(key) / "encoder").module
+        frozen = embed_samples(module, store, progress=params.compute.progress)
+        seeds = range(evaluate.seeds)
+        random = [embed_samples(new_encoder(wanted, store, 1000 + s), store) for s in seeds]
+        simple = handcrafted.features(store.read(np.arange(len(store))))
+        results = Results.empty(evaluate.bootstrap)
+        for name in evaluate.labels:
+            task = Task.of(store.table, name)
+            pooled, plain = task.pool(frozen[task.rows]), task.pool(simple[task.rows])
+            untrained = [task.pool(z[task.rows]) for z in random]
+            for fraction in evaluate.fractions:
+                units = [task.subset(fraction, s) for s in seeds]
+                results.add(task, "probe", fraction, [probe.linear(task, pooled, u) for u in units])
+                results.add(task, "knn", fraction, [probe.knn(task, pooled, u) for u in units])
+                results.add(
+                    task, "random_init", fraction,
+                    [probe.linear(task, z, u) for z, u in zip(untrained, units, strict=True)],
+                )
+                results.add(task, "handcrafted", fraction, [probe.linear(task, plain, u) for u in units])
+            everyone = task.part("train")
+            results.add(
+                task, "permuted_labels", 1.0,
+                [probe.linear(task, pooled, everyone, truth=probe.permuted(task, everyone, s)) for s in seeds],
+            )
+        write_parquet(
+            pd.DataFrame({"sample_id": store.table["sample_id"], "embedding": list(frozen)}),
+            folder / "embeddings.parquet",
+        )
+        (folder / "metrics.json").write_text(json.dumps(results.metrics, indent=1) + "\n")
+        write_parquet(results.frame(), folder / "predictions.parquet")
+        figure = plots.label_efficiency(results.metrics, key)
+        figure.savefig(folder / "label_efficiency.png", dpi=100)
+        run.metrics(plots.flat_metrics(results.metrics))
+        run.artifact(folder / "label_efficiency.png")
+        run.artifact(folder / "metrics.json")
+    for name in evaluate.labels:
+        print(f"{key} {name}: {plots.one_line(results.metrics[name])}")
+
+
+if __name__ == "__main__":
+    stage.main(work, __doc__)

@@ -1,0 +1,52 @@
+"""Receipts -> split by patient; a leak of any kind fails the stage."""
+
+import json
+
+from medssl import config, tracking
+from medssl.curate import leakage, split
+from medssl.store import open_store, write_parquet
+from pipeline import stage
+
+
+def work(params: config.Params, key: str) -> None:
+    """Write ``data/<key>/split.parquet`` and the counts for the report."""
+    cohort: config.Modality = config.part(params, "modalities", key)
+    wanted = cohort.split
+    store = open_store(stage.store_of(key), stage.DATA / key / "dedup.parquet")
+    with tracking.stage_run(
+        params.tracking, f"split@{key}", modality=key, data_hash=store.content_hash
+    ) as run:
+        run.params(wanted.model_dump(mode="json"))
+        table = store.table.assign(
+            split=split.by_patient(
+                store.table,
+                shares={"train": wanted.train, "val": wanted.val, "test": wanted.test},
+                stratify=wanted.stratify,
+                seed=params.seed,
+                folds=wanted.publisher_folds,  # type: ignore[arg-type]
+            )
+        )
+        leakage.refuse(table)
+        write_parquet(table[["sample_id", "split"]], stage.DATA / key / "split.parquet")
+        flow = {
+            "cohort": key,
+            "source": cohort.source.name,
+            "samples": len(table),
+            "patients": int(table["patient"].nunique()),
+            "rejects": store.rejects["reason"].value_counts().sort_index().to_dict(),
+            "exact": int((table["method"] == "exact").sum()),
+            "dhash": int((table["method"] == "dhash").sum()),
+            "kept": int(table["kept"].sum()),
+            **{f"patients_{s}": int(table.loc[table["split"] == s, "patient"].nunique()) for s in ("train", "val", "test")},
+            "leaks": 0,
+        }
+        counts = stage.flow_file(key, "counts.json")
+        counts.parent.mkdir(parents=True, exist_ok=True)
+        counts.write_text(json.dumps(flow, indent=1) + "\n")
+        run.metrics({f"split/{s}_patients": flow[f"patients_{s}"] for s in ("train", "val", "test")} | {"split/leaks": 0})
+    parts = ", ".join(f"{s} {flow['patients_' + s]}" for s in ("train", "val", "test"))
+    print(f"{key}: {parts} patients; no leak")
+
+
+if __name__ == "__main__":
+    stage.main(work, __doc__)

@@ -1,0 +1,25 @@
+"""Open the MLflow UI on the project's tracking store, on the loopback address alone."""
+
+import os
+import sys
+from pathlib import Path
+
+from medssl import config
+
+
+def main() -> None:
+    """Replace this process by ``mlflow ui``; the first argument is the port (5000)."""
+    root = config.project_root()
+    uri = config.tracking_uri(config.load(root / "params.yaml").tracking, root)
+    if uri.startswith("http"):
+        print(f"the runs are on {uri}; open that address")
+        return
+    port = sys.argv[1] if len(sys.argv) > 1 else "5000"
+    print(f"MLflow UI on http://127.0.0.1:{port} (tracking store: {uri})", flush=True)
+    words = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", port, "--workers", "1"]
+    os.chdir(Path(uri.removeprefix("sqlite:///")).parent)
+    os.execv(sys.executable, [sys.executable, *words])
+
+
+if __name__ == "__main__":
+    main()
