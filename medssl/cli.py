@@ -58,8 +58,12 @@ def ingest(args: argparse.Namespace) -> int:
     wanted = config.part(params, "modalities", args.modality).ingest
     table = Path(args.manifest)
     made = build(
-        manifest.list_table(table), args.out, key=args.modality, params=wanted,
-        secret=config.identity_key(config.project_root()), executor="process" if args.workers > 1 else "serial",
+        manifest.list_table(table),
+        args.out,
+        key=args.modality,
+        params=wanted,
+        secret=config.identity_key(config.project_root()),
+        executor="process" if args.workers > 1 else "serial",
         workers=args.workers,
     )
     counts = made.rejects["reason"].value_counts().to_dict()
@@ -69,8 +73,6 @@ def ingest(args: argparse.Namespace) -> int:
 
 def embed(args: argparse.Namespace) -> int:
     """Write embeddings of a store, a table of files or one file, one row a sample."""
-    import pandas as pd
-
     from medssl import inspection
     from medssl.hub import load_encoder
     from medssl.store import write_parquet
@@ -79,7 +81,9 @@ def embed(args: argparse.Namespace) -> int:
     table: pd.DataFrame = inspection.embed(encoder, Path(args.input))
     write_parquet(table, Path(args.out))
     refused = int(table["reason"].ne("").sum())
-    print(f"{args.out}: {len(table) - refused} embeddings of {encoder.contract['embedding_dim']} dimensions, {refused} refused")
+    print(
+        f"{args.out}: {len(table) - refused} embeddings of {encoder.contract['embedding_dim']} dimensions, {refused} refused"
+    )
     return 0 if refused < len(table) else 1
 
 
@@ -87,7 +91,9 @@ def compare(args: argparse.Namespace) -> int:
     """Print runs side by side with patient-level intervals of the differences to the first."""
     from medssl.evaluate.compare import compare_runs
 
-    print(compare_runs([Path(r) if Path(r).exists() else Path("data/runs") / r for r in args.runs]).to_string(index=False))
+    print(
+        compare_runs([Path(r) if Path(r).exists() else Path("data/runs") / r for r in args.runs]).to_string(index=False)
+    )
     return 0
 
 
@@ -101,7 +107,9 @@ def card(args: argparse.Namespace) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    top = argparse.ArgumentParser(prog="medssl", description="Self-supervised pretraining for medical signals and images.")
+    top = argparse.ArgumentParser(
+        prog="medssl", description="Self-supervised pretraining for medical signals and images."
+    )
     commands = top.add_subparsers(dest="command", required=True)
 
     sub = commands.add_parser("demo", help="run the default pipeline in a folder, with a summary; needs no network")

@@ -157,7 +157,8 @@ class Modality(Section):
 
 class EncoderParams(Section):
     """Architecture by name. ``widths`` are channels per stage, the last one being the embedding's dimension;
-    null takes the published size."""
+    null takes the published size.
+    """
 
     name: Literal["resnet1d", "dilated1d", "resnet2d", "resnet3d"]
     widths: tuple[Count, ...] | None = None

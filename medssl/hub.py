@@ -47,8 +47,13 @@ def contract_of(facts: dict[str, Any], embedding_dim: int) -> dict[str, Any]:
 
 
 def save_encoder(
-    folder: str | Path, module: nn.Module, *, architecture: dict[str, Any], contract: dict[str, Any],
-    provenance: dict[str, Any], card: str,
+    folder: str | Path,
+    module: nn.Module,
+    *,
+    architecture: dict[str, Any],
+    contract: dict[str, Any],
+    provenance: dict[str, Any],
+    card: str,
 ) -> Path:
     """Write an encoder folder in one step.
 
@@ -167,10 +172,12 @@ class Encoder:
         device = next(self.module.parameters()).device
         samples = np.concatenate(parts)
         with torch.inference_mode():
-            z = np.concatenate([
-                self.module(torch.from_numpy(samples[i : i + batch_size]).to(device)).float().cpu().numpy()
-                for i in range(0, len(samples), batch_size)
-            ])
+            z = np.concatenate(
+                [
+                    self.module(torch.from_numpy(samples[i : i + batch_size]).to(device)).float().cpu().numpy()
+                    for i in range(0, len(samples), batch_size)
+                ]
+            )
         ends = np.cumsum([len(p) for p in parts])
         return np.stack([part.mean(0) for part in np.split(z, ends[:-1])])
 
@@ -192,8 +199,11 @@ class Encoder:
         for values in x:
             windows, _ = signals.prepare(
                 Signal(values, float(rate_hz), tuple(channels), unit or contract["unit"]),
-                rate_hz=contract["rate_hz"], channels=tuple(contract["channels"]), unit=contract["unit"],
-                window_s=contract["window_s"], max_missing=contract["max_missing"],
+                rate_hz=contract["rate_hz"],
+                channels=tuple(contract["channels"]),
+                unit=contract["unit"],
+                window_s=contract["window_s"],
+                max_missing=contract["max_missing"],
                 band_hz=tuple(contract["band_hz"]) if contract["band_hz"] else None,
             )
             parts.append(signals.scale(windows, contract["normalisation"]))
@@ -210,13 +220,16 @@ class Encoder:
         if spacing_mm is not None and len(spacing_mm) != dims:
             raise EncoderError(f"embed: spacing_mm {tuple(spacing_mm)}; expected {dims} numbers, one per axis")
         spacing = tuple(spacing_mm) if spacing_mm is not None else (float("nan"),) * dims
-        full = (spacing if dims == 3 else (float("nan"), *spacing))
+        full = spacing if dims == 3 else (float("nan"), *spacing)
         x = x[None] if x.ndim == dims else x
         return [
             volumes.prepare(
                 Volume(values if dims == 3 else values[None], full, unit or contract["unit"]),  # type: ignore[arg-type]
-                samples=contract["samples"], size=tuple(contract["size"]), hu_window=contract["hu_window"],
-                spacing_mm=contract["spacing_mm"], unit=contract["unit"],
+                samples=contract["samples"],
+                size=tuple(contract["size"]),
+                hu_window=contract["hu_window"],
+                spacing_mm=contract["spacing_mm"],
+                unit=contract["unit"],
             )
             for values in x
         ]

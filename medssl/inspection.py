@@ -44,8 +44,11 @@ def _params(path: Path) -> tuple[list[str], list[str]]:
         for k, m in params.modalities.items()
         if k not in params.synthetic and not Path(m.source.root).is_dir()
     ]
-    problems += [f"modalities.{k}.source.name '{m.source.name}' is unknown; allowed: {', '.join(sources.SOURCES)}"
-                 for k, m in params.modalities.items() if m.source.name not in sources.SOURCES]
+    problems += [
+        f"modalities.{k}.source.name '{m.source.name}' is unknown; allowed: {', '.join(sources.SOURCES)}"
+        for k, m in params.modalities.items()
+        if m.source.name not in sources.SOURCES
+    ]
     data = path.parent / "data"
     known = {*params.modalities, "raw", "runs", "flow", "report", "real"}
     # DVC leaves the outputs of entries that were taken out of params.yaml.
@@ -77,10 +80,13 @@ def _store(path: Path) -> tuple[list[str], list[str]]:
         f"{len(table)} samples, {table['trial'].nunique()} trials, {table['patient'].nunique()} patients",
         f"rejects: {opened.rejects['reason'].value_counts().to_dict() or 'none'}",
     ]
-    sizes = table["shard"].value_counts()
-    problems = [f"shard {s}: {len(opened.shard(int(s)))} rows, {n} in the table" for s, n in sizes.items()
-                if len(opened.shard(int(s))) != n]
-    finite = all(np.isfinite(opened.shard(int(s))).all() for s in sizes.index)
+    sizes = {int(s): int(n) for s, n in zip(*np.unique(table["shard"], return_counts=True), strict=True)}
+    problems = [
+        f"shard {s}: {len(opened.shard(s))} rows, {n} in the table"
+        for s, n in sizes.items()
+        if len(opened.shard(s)) != n
+    ]
+    finite = all(np.isfinite(opened.shard(s)).all() for s in sizes)
     return lines, problems + ([] if finite else ["samples hold values that are not finite"])
 
 
@@ -100,7 +106,9 @@ def _raw(path: Path, source: str) -> tuple[list[str], list[str]]:
             continue
         if isinstance(raw, Signal):
             length = raw.values.shape[1] / raw.rate_hz
-            kinds[f"{record.format}: {len(raw.channels)} channels at {raw.rate_hz:g} Hz, {length:.0f} s, {raw.unit}"] += 1
+            kinds[
+                f"{record.format}: {len(raw.channels)} channels at {raw.rate_hz:g} Hz, {length:.0f} s, {raw.unit}"
+            ] += 1
         else:
             spacing = " x ".join(f"{s:.3g}" for s in raw.spacing_mm)
             kinds[f"{record.format}: {raw.values.shape} voxels of {spacing} mm, {raw.unit}"] += 1
@@ -124,7 +132,9 @@ def embed(encoder: hub.Encoder, path: Path) -> pd.DataFrame:
         expected = hub.contract_of(opened.facts, encoder.contract["embedding_dim"])
         differing = [k for k in expected if expected[k] != encoder.contract.get(k)]
         if differing:
-            raise ValueError(f"{path}: differs from the encoder's contract in {', '.join(differing)}; ingest with its values")
+            raise ValueError(
+                f"{path}: differs from the encoder's contract in {', '.join(differing)}; ingest with its values"
+            )
         z = embed_samples(encoder.module, opened, progress=True)
         return pd.DataFrame({"sample_id": opened.table["sample_id"], "reason": "", "embedding": list(z)})
     if path.is_file() and path.suffix in (".csv", ".parquet"):

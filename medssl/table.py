@@ -60,7 +60,12 @@ def sample_id(content: str, patient: int, trial: int, index: int) -> str:
 
 def tasks(table: pd.DataFrame) -> list[str]:
     """Return the names of the label columns, without prefix."""
-    return [c.removeprefix("label_") for c in table.columns if c.startswith("label_")]
+    return [str(c).removeprefix("label_") for c in table.columns if str(c).startswith("label_")]
+
+
+def measures(table: pd.DataFrame) -> list[str]:
+    """Return the names of the anatomy columns, without prefix."""
+    return [str(c).removeprefix("anat_") for c in table.columns if str(c).startswith("anat_")]
 
 
 def check(table: pd.DataFrame, where: str) -> None:
@@ -101,7 +106,9 @@ def unit_of(table: pd.DataFrame, column: str) -> str:
     linear model sees them, so that n is never the number of windows.
     """
     known = table[table[column].notna()]
-    values = known[column].map(lambda v: "|".join(map(str, v)) if isinstance(v, Sequence | np.ndarray) and not isinstance(v, str) else v)
+    values = known[column].map(
+        lambda v: "|".join(map(str, v)) if isinstance(v, Sequence | np.ndarray) and not isinstance(v, str) else v
+    )
     for unit in ("patient", "trial"):
         if (values.groupby(known[unit]).nunique() <= 1).all():
             return unit

@@ -65,6 +65,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def git_commit(folder: Path) -> str:
     """Return the commit of the project, with ``-dirty`` where tracked files differ, or ``unknown`` outside git."""
+
     def git(*words: str) -> str:
         return subprocess.run(
             ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=30

@@ -19,9 +19,7 @@ def work(params: config.Params, key: str) -> None:
             f"modalities.{key}.dedup.radius_bits = {wanted.radius_bits}: difference hashes are for images; "
             "signals are compared by exact content, remove the key"
         )
-    with tracking.stage_run(
-        params.tracking, f"dedup@{key}", modality=key, data_hash=store.content_hash
-    ) as run:
+    with tracking.stage_run(params.tracking, f"dedup@{key}", modality=key, data_hash=store.content_hash) as run:
         run.params(wanted.model_dump(mode="json"))
         hashes = None
         if wanted.radius_bits is not None:

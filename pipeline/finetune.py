@@ -8,7 +8,7 @@ from tqdm import tqdm
 from medssl import config, hub, tracking
 from medssl.evaluate.finetune import finetune
 from medssl.evaluate.tasks import Results, Task
-from medssl.pretrain.fit import new_encoder
+from medssl.models import build
 from medssl.report import plots
 from medssl.store import write_parquet
 from pipeline import stage
@@ -27,6 +27,7 @@ def work(params: config.Params, key: str) -> None:
     ) as run:
         run.params(evaluate.model_dump(mode="json"))
         pretrained = hub.load_encoder(folder / "encoder").module
+        fresh = {**wanted.encoder.model_dump(), "in_channels": store.facts["shape"][0]}
         results = Results.empty(evaluate.bootstrap)
         total = len(labels) * len(evaluate.fractions) * 2 * evaluate.seeds
         with tqdm(total=total, desc=f"finetune {key}", disable=None if params.compute.progress else True) as bar:
@@ -36,11 +37,18 @@ def work(params: config.Params, key: str) -> None:
                     for protocol in ("finetune", "supervised"):
                         predictions = []
                         for seed in range(evaluate.seeds):
-                            start = pretrained if protocol == "finetune" else new_encoder(wanted, store, 2000 + seed)
+                            start = pretrained if protocol == "finetune" else build(**fresh, seed=2000 + seed)
                             predictions.append(
                                 finetune(
-                                    start, store, task, task.subset(fraction, seed), steps=evaluate.finetune_steps,
-                                    batch=evaluate.finetune_batch, lr=evaluate.finetune_lr, seed=seed, device=device,
+                                    start,
+                                    store,
+                                    task,
+                                    task.subset(fraction, seed),
+                                    steps=evaluate.finetune_steps,
+                                    batch=evaluate.finetune_batch,
+                                    lr=evaluate.finetune_lr,
+                                    seed=seed,
+                                    device=device,
                                 )
                             )
                             bar.update()

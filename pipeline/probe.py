@@ -8,8 +8,8 @@ import pandas as pd
 from medssl import config, hub, tracking
 from medssl.evaluate import handcrafted, probe
 from medssl.evaluate.tasks import Results, Task
+from medssl.models import build
 from medssl.models.embed import embed_samples
-from medssl.pretrain.fit import new_encoder
 from medssl.report import plots
 from medssl.store import write_parquet
 from pipeline import stage
@@ -29,7 +29,8 @@ def work(params: config.Params, key: str) -> None:
         module = hub.load_encoder(stage.run_folder(key) / "encoder").module
         frozen = embed_samples(module, store, progress=params.compute.progress)
         seeds = range(evaluate.seeds)
-        random = [embed_samples(new_encoder(wanted, store, 1000 + s), store) for s in seeds]
+        fresh = {**wanted.encoder.model_dump(), "in_channels": store.facts["shape"][0]}
+        random = [embed_samples(build(**fresh, seed=1000 + s), store) for s in seeds]
         simple = handcrafted.features(store.read(np.arange(len(store))))
         results = Results.empty(evaluate.bootstrap)
         for name in evaluate.labels:
@@ -41,13 +42,17 @@ def work(params: config.Params, key: str) -> None:
                 results.add(task, "probe", fraction, [probe.linear(task, pooled, u) for u in units])
                 results.add(task, "knn", fraction, [probe.knn(task, pooled, u) for u in units])
                 results.add(
-                    task, "random_init", fraction,
+                    task,
+                    "random_init",
+                    fraction,
                     [probe.linear(task, z, u) for z, u in zip(untrained, units, strict=True)],
                 )
                 results.add(task, "handcrafted", fraction, [probe.linear(task, plain, u) for u in units])
             everyone = task.part("train")
             results.add(
-                task, "permuted_labels", 1.0,
+                task,
+                "permuted_labels",
+                1.0,
                 [probe.linear(task, pooled, everyone, truth=probe.permuted(task, everyone, s)) for s in seeds],
             )
         write_parquet(

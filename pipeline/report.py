@@ -11,7 +11,9 @@ def work(params: config.Params, key: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with tracking.stage_run(params.tracking, "report") as run:
         page, comparison = html.render(
-            stage.DATA / "flow", {name: stage.run_folder(name) for name in params.runs}, list(params.modalities),
+            stage.DATA / "flow",
+            {name: stage.run_folder(name) for name in params.runs},
+            list(params.modalities),
             {name: entry.recipe for name, entry in params.runs.items()},
         )
         (out / "report.html").write_text(page)

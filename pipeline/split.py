@@ -5,6 +5,7 @@ import json
 from medssl import config, tracking
 from medssl.curate import leakage, split
 from medssl.store import open_store, write_parquet
+from medssl.table import SPLITS
 from pipeline import stage
 
 
@@ -13,9 +14,7 @@ def work(params: config.Params, key: str) -> None:
     cohort: config.Modality = config.part(params, "modalities", key)
     wanted = cohort.split
     store = open_store(stage.store_of(key), stage.DATA / key / "dedup.parquet")
-    with tracking.stage_run(
-        params.tracking, f"split@{key}", modality=key, data_hash=store.content_hash
-    ) as run:
+    with tracking.stage_run(params.tracking, f"split@{key}", modality=key, data_hash=store.content_hash) as run:
         run.params(wanted.model_dump(mode="json"))
         table = store.table.assign(
             split=split.by_patient(
@@ -28,6 +27,7 @@ def work(params: config.Params, key: str) -> None:
         )
         leakage.refuse(table)
         write_parquet(table[["sample_id", "split"]], stage.DATA / key / "split.parquet")
+        patients = {s: int(table.loc[table["split"] == s, "patient"].nunique()) for s in SPLITS}
         flow = {
             "cohort": key,
             "source": cohort.source.name,
@@ -37,15 +37,14 @@ def work(params: config.Params, key: str) -> None:
             "exact": int((table["method"] == "exact").sum()),
             "dhash": int((table["method"] == "dhash").sum()),
             "kept": int(table["kept"].sum()),
-            **{f"patients_{s}": int(table.loc[table["split"] == s, "patient"].nunique()) for s in ("train", "val", "test")},
+            "split": patients,
             "leaks": 0,
         }
         counts = stage.flow_file(key, "counts.json")
         counts.parent.mkdir(parents=True, exist_ok=True)
         counts.write_text(json.dumps(flow, indent=1) + "\n")
-        run.metrics({f"split/{s}_patients": flow[f"patients_{s}"] for s in ("train", "val", "test")} | {"split/leaks": 0})
-    parts = ", ".join(f"{s} {flow['patients_' + s]}" for s in ("train", "val", "test"))
-    print(f"{key}: {parts} patients; no leak")
+        run.metrics({f"split/{s}_patients": n for s, n in patients.items()} | {"split/leaks": 0})
+    print(f"{key}: {', '.join(f'{s} {n}' for s, n in patients.items())} patients; no leak")
 
 
 if __name__ == "__main__":

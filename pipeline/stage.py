@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import traceback
@@ -45,6 +46,8 @@ def main(work: Callable[[config.Params, str], None], doc: str | None) -> None:
     args = parser.parse_args()
     # Lightning and MONAI warn about choices made here on purpose; a stage's log shows what the user must know.
     warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     os.environ.setdefault("TQDM_MININTERVAL", "1")
     try:
         work(config.load(args.params), args.key)

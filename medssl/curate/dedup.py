@@ -93,7 +93,8 @@ def receipts(
     original = table["content"].map(first).to_numpy()
     ids = table["sample_id"].to_numpy()
     kept = original == ids
-    duplicate_of = np.where(kept, None, original).astype(object)
+    duplicate_of = original.astype(object)
+    duplicate_of[kept] = None
     distance = np.zeros(n, dtype=np.int64)
     method = np.where(kept, "", "exact").astype(object)
     if hashes is not None and radius is not None:

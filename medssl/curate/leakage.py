@@ -39,7 +39,7 @@ def find(table: pd.DataFrame) -> list[Leak]:
             & (before["split"].to_numpy() != after["split"].to_numpy())
         )
         for i in np.flatnonzero(overlap):
-            leaks.append(_leak("overlapping interval", timed.iloc[[i, i + 1]]))
+            leaks.append(_leak("overlapping interval", timed.iloc[i : i + 2]))
     return leaks
 
 

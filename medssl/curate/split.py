@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from medssl.table import SPLITS
+from medssl.table import SPLITS, tasks
 
 
 def strata(table: pd.DataFrame, labels: Sequence[str]) -> pd.Series:
@@ -23,15 +23,16 @@ def strata(table: pd.DataFrame, labels: Sequence[str]) -> pd.Series:
     for task in labels:
         column = f"label_{task}"
         if column not in table:
-            have = [c.removeprefix("label_") for c in table if c.startswith("label_")]
-            raise ValueError(f"split.stratify: no label '{task}'; the cohort has: {', '.join(have) or 'none'}")
+            raise ValueError(f"split.stratify: no label '{task}'; the cohort has: {', '.join(tasks(table)) or 'none'}")
         values = table.dropna(subset=[column]).drop_duplicates("patient").set_index("patient")[column]
         if pd.api.types.is_numeric_dtype(values):
             values = pd.qcut(values.rank(method="first"), 3, labels=["low", "mid", "high"])
         parts.append(values.map(str).reindex(patients).fillna("unknown").astype(str))
     if not parts:
         return pd.Series("all", index=patients)
-    joined = parts[0].str.cat(parts[1:], sep="|") if len(parts) > 1 else parts[0]
+    joined = parts[0]
+    for part in parts[1:]:
+        joined = joined + "|" + part
     # A stratum of one or two patients cannot be spread over three parts; pool those.
     rare = joined.map(joined.value_counts()) < 3
     return joined.mask(rare, "rare")

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from medssl.evaluate import metrics
-from medssl.report.plots import headline
 
 KEYS = ["task", "protocol", "fraction"]
 
@@ -56,7 +55,7 @@ def compare_runs(folders: Sequence[Path], *, draws: int = 1000) -> pd.DataFrame:
             comparable = all(np.array_equal(s["patient"].to_numpy(), patients) for s in seeds)
             own = weights if comparable else metrics.draw_weights(seeds[0]["patient"].to_numpy(), draws)
             per_seed = [_values(s, own) for s in seeds]
-            metric = headline(per_seed[0])
+            metric = metrics.headline(per_seed[0])
             values = np.mean([v[metric] for v in per_seed], axis=0)
             row |= {"metric": metric, "n_patients": len(np.unique(patients)), name: round(float(values[0]), 3)}
             if reference is None:

@@ -7,7 +7,7 @@ independent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,8 @@ def class_metrics(scores: np.ndarray, truth: np.ndarray, classes: np.ndarray, we
     return {
         "auroc": np.mean([auroc(scores[:, k], truth == classes[k], weights) for k in columns], axis=0),
         "balanced_accuracy": np.mean(
-            [_mean((predicted == c)[truth == c].astype(float), weights[:, truth == c]) for c in classes[present]], axis=0
+            [_mean((predicted == c)[truth == c].astype(float), weights[:, truth == c]) for c in classes[present]],
+            axis=0,
         ),
     }
 
@@ -77,6 +78,11 @@ def number_metrics(predicted: np.ndarray, truth: np.ndarray, weights: np.ndarray
     with np.errstate(invalid="ignore", divide="ignore"):
         r2 = np.where(variance > 1e-12, 1 - residual / variance, np.nan)
     return {"mae": _mean(np.abs(predicted - truth), weights), "r2": r2}
+
+
+def headline(scored: Mapping[str, Any]) -> str:
+    """Return the metric a task is read by: AUROC, or R^2 for numbers."""
+    return "auroc" if "auroc" in scored else "r2"
 
 
 def summarise(per_seed: Sequence[dict[str, np.ndarray]], patients: np.ndarray) -> dict[str, dict[str, float]]:

@@ -81,8 +81,10 @@ def knn(task: Task, pooled: np.ndarray, units: np.ndarray, *, k: int = 10) -> np
         out[:, np.searchsorted(task.classes, np.unique(labels))] = knn_scores(reference, labels, queries, k=k)
         return out
     values = task.truth[units].astype(float).reshape(len(units), -1)
-    similarity = queries @ reference.T / np.maximum(
-        np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(reference, axis=1), 1e-12
+    similarity = (
+        queries
+        @ reference.T
+        / np.maximum(np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(reference, axis=1), 1e-12)
     )
     nearest = np.argsort(-similarity, axis=1)[:, :k]
     out = values[nearest].mean(1)
@@ -92,5 +94,3 @@ def knn(task: Task, pooled: np.ndarray, units: np.ndarray, *, k: int = 10) -> np
 def permuted(task: Task, units: np.ndarray, seed: int) -> np.ndarray:
     """Return the training labels of ``units`` in random order."""
     return np.random.default_rng([seed, 11]).permutation(task.truth[units])
-
-

@@ -146,9 +146,7 @@ class Results:
                         "seed": seed,
                         "patient": task.patient[units],
                         "unit": task.unit,
-                        "truth": [
-                            "|".join(task.classes[t]) if task.kind == "multilabel" else str(t) for t in truth
-                        ],
+                        "truth": ["|".join(task.classes[t]) if task.kind == "multilabel" else str(t) for t in truth],
                         "classes": "|".join(task.classes),
                         "scores": list(np.asarray(predicted, dtype=np.float32)),
                     }

@@ -19,8 +19,13 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     def __init__(
-        self, encoder: str, *, rate_hz: float | None = None, channels: list[str] | None = None,
-        spacing_mm: list[float] | None = None, unit: str | None = None,
+        self,
+        encoder: str,
+        *,
+        rate_hz: float | None = None,
+        channels: list[str] | None = None,
+        spacing_mm: list[float] | None = None,
+        unit: str | None = None,
     ) -> None:
         self.encoder = encoder
         self.rate_hz = rate_hz

@@ -122,7 +122,6 @@ def build(
     Raises:
         IngestError: no sample came out, or the share of refused records exceeds ``max_reject_share``.
     """
-    is_signal = isinstance(params, SignalIngest)
     shape = (
         [len(params.channels), round(params.window_s * params.rate_hz)]
         if isinstance(params, SignalIngest)
@@ -174,7 +173,7 @@ def build(
                         "trial": trial,
                         "index_in_trial": index,
                         "content": content,
-                        "duration_s": params.window_s if is_signal else float("nan"),
+                        "duration_s": params.window_s if isinstance(params, SignalIngest) else float("nan"),
                         **row,
                         **common,
                         **{f"anat_{name}": float(value) for name, value in anatomy.items()},
@@ -203,8 +202,7 @@ def _columns(record: Record, key: str, params: SignalIngest | VolumeIngest) -> d
         "channels": list(params.channels) if isinstance(params, SignalIngest) else [params.unit],
         "fold": float("nan") if record.fold is None else float(record.fold),
         **{
-            f"label_{task}": list(value) if isinstance(value, tuple) else value
-            for task, value in record.labels.items()
+            f"label_{task}": list(value) if isinstance(value, tuple) else value for task, value in record.labels.items()
         },
     }
 

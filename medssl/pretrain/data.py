@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from medssl import table as tables
 from medssl.store import Store
 from medssl.views.volumes import View
 
@@ -54,7 +55,7 @@ class Standard:
         Raises:
             ValueError: a measure the cohort does not have.
         """
-        have = [c.removeprefix("anat_") for c in table if c.startswith("anat_")]
+        have = tables.measures(table)
         absent = [m for m in measures if m not in have]
         if absent:
             raise ValueError(

@@ -97,8 +97,10 @@ class Monitors(Callback):
                 known_t, known_v = self.labels[self.train_rows] != "", self.labels[self.val_rows] != ""
                 if known_t.any() and known_v.any():
                     row["val/knn"] = monitor.knn_accuracy(
-                        train[known_t], self.labels[self.train_rows][known_t],
-                        val[known_v], self.labels[self.val_rows][known_v],
+                        train[known_t],
+                        self.labels[self.train_rows][known_t],
+                        val[known_v],
+                        self.labels[self.val_rows][known_v],
                     )
         self.history.append(row)
         self.on_epoch(row, trainer.current_epoch)
@@ -110,18 +112,6 @@ class Monitors(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the curves of the checkpoint."""
         self.history = list(state_dict["history"])
-
-
-def new_encoder(run: Run, store: Store, seed: int) -> nn.Module:
-    """Return the run's encoder with weights drawn from ``seed``."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return build(
-            run.encoder.name,
-            in_channels=int(store.facts["shape"][0]),
-            widths=run.encoder.widths,
-            depth=run.encoder.depth,
-        )
 
 
 def fit(
@@ -166,27 +156,50 @@ def fit(
         callbacks.append(TQDMProgressBar(refresh_rate=10))
     trainer = L.Trainer(
         max_epochs=params.epochs if stop_after is None else stop_after,
-        accelerator=compute.accelerator, devices=compute.devices, num_nodes=compute.nodes,
-        precision=compute.precision, use_distributed_sampler=False, logger=False, callbacks=callbacks,
-        enable_model_summary=False, enable_progress_bar=compute.progress, num_sanity_val_steps=0,
-        gradient_clip_val=1.0, default_root_dir=folder,
+        accelerator=compute.accelerator,
+        devices=compute.devices,
+        num_nodes=compute.nodes,
+        precision=compute.precision,
+        use_distributed_sampler=False,
+        logger=False,
+        callbacks=callbacks,
+        enable_model_summary=False,
+        enable_progress_bar=compute.progress,
+        num_sanity_val_steps=0,
+        gradient_clip_val=1.0,
+        default_root_dir=folder,
     )
     composition = recipe.batch(params.batch)
     sampler: HierarchicalBatches
     sampler = HierarchicalBatches(
-        training, rows, patients=composition.patients, trials=composition.trials, samples=composition.samples,
-        steps=params.steps_per_epoch, seed=seed, rank=trainer.global_rank, world_size=trainer.world_size,
+        training,
+        rows,
+        patients=composition.patients,
+        trials=composition.trials,
+        samples=composition.samples,
+        steps=params.steps_per_epoch,
+        seed=seed,
+        rank=trainer.global_rank,
+        world_size=trainer.world_size,
         # The step count is restored before the loader starts; the epoch number is not.
         epoch_of=lambda: trainer.global_step // len(sampler),
     )
     loader: Any = DataLoader(
-        Samples(store, standard, seed=seed), batch_sampler=sampler, collate_fn=collate,
-        num_workers=compute.loader_workers, persistent_workers=compute.loader_workers > 0,
+        Samples(store, standard, seed=seed),
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=compute.loader_workers,
+        persistent_workers=compute.loader_workers > 0,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = Contrast(
-            new_encoder(run, store, seed), recipe, params, steps=params.epochs * len(sampler), sigma=sigma, seed=seed
+            build(**run.encoder.model_dump(), in_channels=int(store.facts["shape"][0])),
+            recipe,
+            params,
+            steps=params.epochs * len(sampler),
+            sigma=sigma,
+            seed=seed,
         )
     last = folder / "last.ckpt"
     with torch.random.fork_rng():
@@ -194,4 +207,3 @@ def fit(
     if stop_after is None and trainer.is_global_zero:
         shutil.rmtree(folder, ignore_errors=True)
     return Fitted(net.exported().cpu().eval(), monitors.history, int(trainer.global_step))
-

@@ -74,16 +74,18 @@ class Contrast(L.LightningModule):
         self.generator.manual_seed((self.seed * 7_368_787 + start) % 2**63)
         if batch.x.ndim != 3:
             return batch
-        return replace(
-            batch, v1=signals.view(batch.x, self.generator), v2=signals.view(batch.x, self.generator)
-        )
+        return replace(batch, v1=signals.view(batch.x, self.generator), v2=signals.view(batch.x, self.generator))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
         losses = self.recipe.step(self, batch)
         for name, value in losses.items():
             self.log(
-                f"train/{name}", value.detach(), on_epoch=True, on_step=False, batch_size=len(batch.x),
+                f"train/{name}",
+                value.detach(),
+                on_epoch=True,
+                on_step=False,
+                batch_size=len(batch.x),
                 prog_bar=name == "loss",
             )
         return losses["loss"]

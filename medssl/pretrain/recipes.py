@@ -33,7 +33,7 @@ def comet(net: Contrast, batch: Batch) -> Losses:
     both dense levels; all four weights count; the encoder sees random views of the sample, not the sample itself,
     because dropout alone cannot stand for the noise of other recordings.
     """
-    features = net.encoder.features  # type: ignore[union-attr]
+    features: Callable[..., Tensor] = net.encoder.features  # type: ignore[assignment]
     batch_size, _, steps = batch.x.shape
     whole = features(batch.v1), features(batch.v2)
     keep = [continuous_mask(batch_size, steps, net.generator) for _ in range(2)]

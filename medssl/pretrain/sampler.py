@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+
 import numpy as np
 import pandas as pd
 from torch.utils.data import Sampler
@@ -41,12 +42,13 @@ class HierarchicalBatches(Sampler[list[tuple[int, int]]]):
         world_size: int = 1,
         epoch_of: Callable[[], int] | None = None,
     ) -> None:
-        grouped = pd.Series(np.asarray(rows)).groupby(
-            [table["patient"].to_numpy(), table["trial"].to_numpy()], sort=False
-        )
+        # Trial codes are unique over patients, so one sort gives all groups.
+        order = np.argsort(table["trial"].to_numpy(), kind="stable")
+        starts = np.flatnonzero(np.diff(table["trial"].to_numpy()[order], prepend=-1))
+        owner = table["patient"].to_numpy()
         self._rows: dict[int, list[np.ndarray]] = {}
-        for (patient, _), members in grouped:
-            self._rows.setdefault(int(patient), []).append(members.to_numpy())
+        for members in np.split(order, starts[1:]):
+            self._rows.setdefault(int(owner[members[0]]), []).append(np.asarray(rows)[members])
         self._patients = np.array(list(self._rows))
         self.patients = min(patients, len(self._patients)) // world_size * world_size
         if self.patients < 2 * world_size:

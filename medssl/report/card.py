@@ -5,39 +5,60 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medssl.report.plots import headline
+from medssl.evaluate.metrics import headline
 
 INTENDED = """Research on self-supervised representations: as a fixed feature extractor or a starting point for
 fine-tuning, on recordings that meet the input contract."""
-NOT_INTENDED = """Diagnosis, triage or any decision about a person. The encoder was not tested as a medical device, nor for
-populations, devices or sites other than those it was trained on."""
+NOT_INTENDED = """Diagnosis, triage or any decision about a person. The encoder was not tested as a medical device, nor
+for populations, devices or sites other than those it was trained on."""
 
 
 def render(
-    contract: Mapping[str, Any], architecture: Mapping[str, Any], provenance: Mapping[str, Any],
+    contract: Mapping[str, Any],
+    architecture: Mapping[str, Any],
+    provenance: Mapping[str, Any],
     metrics: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the card: what it is, what it takes, where it came from, how well it does, what it is not for."""
     lines = [f"# {provenance['run']}", ""]
     lines += [
-        f"An encoder for {contract['modality'].upper()} ({architecture['name']}, {contract['embedding_dim']} dimensions), "
-        f"pretrained without labels by the recipe `{provenance['recipe']}`.", "",
-        "## Input contract", "",
+        f"An encoder for {contract['modality'].upper()} ({architecture['name']}, {contract['embedding_dim']} numbers), "
+        f"pretrained without labels by the recipe `{provenance['recipe']}`.",
+        "",
+        "## Input contract",
+        "",
     ]
     lines += [f"- {name}: {value}" for name, value in contract.items()]
-    lines += ["", "## Use", "", "```python", "import medssl", "", 'encoder = medssl.load_encoder("PATH/OF/THIS/FOLDER")']
     lines += [
-        "z = encoder.embed(x, rate_hz=RATE, channels=CHANNELS)" if "rate_hz" in contract
-        else "z = encoder.embed(x, spacing_mm=SPACING)", "```", "",
-        "## Training data", "",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "import medssl",
+        "",
+        'encoder = medssl.load_encoder("PATH/OF/THIS/FOLDER")',
+    ]
+    lines += [
+        "z = encoder.embed(x, rate_hz=RATE, channels=CHANNELS)"
+        if "rate_hz" in contract
+        else "z = encoder.embed(x, spacing_mm=SPACING)",
+        "```",
+        "",
+        "## Training data",
+        "",
         f"- source: {provenance['source']} ({provenance['cohort']}), {provenance['patients']} patients, "
         f"{provenance['samples']} samples after removal of duplicates",
         f"- data hash: {provenance['data_hash']}",
-        f"- steps: {provenance['steps']}, seed: {provenance['seed']}, code: {provenance['git_commit']}", "",
+        f"- steps: {provenance['steps']}, seed: {provenance['seed']}, code: {provenance['git_commit']}",
+        "",
     ]
     if metrics:
-        lines += ["## Results on held-out patients", "", "| label | protocol | metric | mean [95 % interval] | patients | seeds |",
-                  "|---|---|---|---|---|---|"]
+        lines += [
+            "## Results on held-out patients",
+            "",
+            "| label | protocol | metric | mean [95 % interval] | patients | seeds |",
+            "|---|---|---|---|---|---|",
+        ]
         for task, protocols in metrics.items():
             for protocol, fractions in protocols.items():
                 if "1" in fractions:

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from medssl.report.plots import headline
+from medssl.evaluate.metrics import headline
 
 
 def comparison(metrics: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, str]) -> pd.DataFrame:
@@ -24,8 +24,13 @@ def comparison(metrics: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, s
                     metric = headline(values)
                     rows.append(
                         {
-                            "run": run, "recipe": recipes.get(run, ""), "label": task, "protocol": protocol,
-                            "label_fraction": float(fraction), "metric": metric, **values[metric],
+                            "run": run,
+                            "recipe": recipes.get(run, ""),
+                            "label": task,
+                            "protocol": protocol,
+                            "label_fraction": float(fraction),
+                            "metric": metric,
+                            **values[metric],
                         }
                     )
     return pd.DataFrame(rows)

@@ -10,26 +10,27 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from medssl.evaluate.metrics import headline
 from medssl.store import Store
 
 matplotlib.use("Agg")
 
 # One colour per protocol everywhere.
 COLOURS = {
-    "probe": "#0b6e99", "finetune": "#d1495b", "knn": "#5e8c61", "random_init": "#8d99ae",
-    "supervised": "#edae49", "handcrafted": "#7f6a93", "permuted_labels": "#c9c9c9",
+    "probe": "#0b6e99",
+    "finetune": "#d1495b",
+    "knn": "#5e8c61",
+    "random_init": "#8d99ae",
+    "supervised": "#edae49",
+    "handcrafted": "#7f6a93",
+    "permuted_labels": "#c9c9c9",
 }
 HEADLINE = {"auroc": "AUROC", "r2": "R²"}
 
 
-def headline(metrics: Mapping[str, Any]) -> str:
-    """Return the metric a task is read by."""
-    return "auroc" if "auroc" in metrics else "r2"
-
-
 def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Return ``protocol/label/fraction/metric`` -> mean, and the same with ``_lo`` and ``_hi``."""
-    out = {}
+    out: dict[str, float] = {}
     for task, protocols in metrics.items():
         for protocol, fractions in protocols.items():
             for fraction, values in fractions.items():
@@ -89,8 +90,15 @@ def label_efficiency(metrics: Mapping[str, Any], title: str) -> Figure:
             mean = np.array([v["mean"] for v in values])
             error = np.abs(np.array([[v["mean"] - v["lo"], v["hi"] - v["mean"]] for v in values])).T
             axis.errorbar(
-                x, mean, yerr=np.nan_to_num(error), fmt="o-", ms=3, lw=1.2, capsize=2,
-                color=COLOURS.get(protocol), label=protocol,
+                x,
+                mean,
+                yerr=np.nan_to_num(error),
+                fmt="o-",
+                ms=3,
+                lw=1.2,
+                capsize=2,
+                color=COLOURS.get(protocol),
+                label=protocol,
             )
         axis.set(title=task, xlabel="labelled training patients (%)", ylabel=HEADLINE[name], xscale="log")
         axis.axhline(0.5 if name == "auroc" else 0.0, color="#cccccc", lw=0.8, zorder=0)

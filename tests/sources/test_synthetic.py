@@ -132,7 +132,7 @@ def test_corrupt_recordings_cannot_be_used(made: dict[str, Path], modality: str)
             values = read(modality, path)
             assert values.shape[1] == int(0.5 * defects.RATE_HZ[modality])
         else:
-            with pytest.raises(Exception):  # noqa: B017 - each library has its own error
+            with pytest.raises(Exception):  # noqa: B017, PT011 - each library has its own error
                 read(modality, path)
 
 

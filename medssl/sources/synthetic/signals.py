@@ -36,7 +36,7 @@ ECG_GAIN = (0.5, 2.0)
 ECG_LEAD_GAIN = 0.15  # spread of ln gain of single leads
 ECG_OFFSET_MV = 0.3  # spread of the electrodes' own voltage
 ECG_WANDER_MV = (0.10, 0.60)
-ECG_MUSCLE_MV = (0.01, 0.08)
+ECG_MUSCLE_MV = (0.03, 0.25)
 ECG_POWERLINE_MV = (0.0, 0.08)
 POWERLINE_HZ = 49.7  # just below half of the ECG rate, where exact 50 Hz would be a constant pattern
 
