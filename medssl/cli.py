@@ -81,9 +81,8 @@ def embed(args: argparse.Namespace) -> int:
     table: pd.DataFrame = inspection.embed(encoder, Path(args.input))
     write_parquet(table, Path(args.out))
     refused = int(table["reason"].ne("").sum())
-    print(
-        f"{args.out}: {len(table) - refused} embeddings of {encoder.contract['embedding_dim']} dimensions, {refused} refused"
-    )
+    size = encoder.contract["embedding_dim"]
+    print(f"{args.out}: {len(table) - refused} embeddings of {size} numbers, {refused} refused")
     return 0 if refused < len(table) else 1
 
 

@@ -156,8 +156,9 @@ class Modality(Section):
 
 
 class EncoderParams(Section):
-    """Architecture by name. ``widths`` are channels per stage, the last one being the embedding's dimension;
-    null takes the published size.
+    """Architecture by name.
+
+    ``widths`` are channels per stage, the last one being the embedding's dimension; null takes the published size.
     """
 
     name: Literal["resnet1d", "dilated1d", "resnet2d", "resnet3d"]
@@ -374,6 +375,19 @@ def identity_key(root: Path) -> bytes:
         with os.fdopen(handle, "wb") as out:
             out.write(os.urandom(32).hex().encode())
     return path.read_bytes()
+
+
+def launched() -> tuple[int, int] | None:
+    """Return processes per node and nodes that torchrun started, or None without it."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    local = int(os.environ["LOCAL_WORLD_SIZE"])
+    return local, int(os.environ["WORLD_SIZE"]) // local
+
+
+def first_process() -> bool:
+    """Say whether this process is the one that writes outputs and runs; others only train along."""
+    return all(int(os.environ.get(name, 0)) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def stage() -> str:

@@ -57,10 +57,9 @@ def work(params: config.Params, key: str) -> None:
         for name, protocols in results.metrics.items():
             metrics.setdefault(name, {}).update(protocols)
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-        predictions_table = pd.concat(
-            [pd.read_parquet(folder / "probe" / "predictions.parquet"), results.frame()], ignore_index=True
-        )
-        write_parquet(predictions_table, folder / "predictions.parquet")
+        probed = pd.read_parquet(folder / "probe" / "predictions.parquet")
+        everything = pd.concat([probed, results.frame()], ignore_index=True) if results.predictions else probed
+        write_parquet(everything, folder / "predictions.parquet")
         figure = plots.label_efficiency(metrics, key)
         figure.savefig(folder / "label_efficiency.png", dpi=100)
         run.metrics(plots.flat_metrics(results.metrics))

@@ -12,6 +12,10 @@ def work(params: config.Params, key: str) -> None:
     """Write ``data/runs/<key>/encoder`` and its curves."""
     wanted: config.Run = config.part(params, "runs", key)
     store = stage.open_cohort(wanted.modality)
+    checkpoints = config.project_root() / ".medssl" / "checkpoints"
+    if not config.first_process():
+        fit(store, wanted, seed=params.seed, compute=params.compute, checkpoints=checkpoints)
+        return
     folder = stage.run_folder(key)
     folder.mkdir(parents=True, exist_ok=True)
     with tracking.stage_run(
@@ -24,7 +28,7 @@ def work(params: config.Params, key: str) -> None:
             wanted,
             seed=params.seed,
             compute=params.compute,
-            checkpoints=config.project_root() / ".medssl" / "checkpoints",
+            checkpoints=checkpoints,
             on_epoch=run.metrics,
         )
         architecture = {"in_channels": store.facts["shape"][0], **wanted.encoder.model_dump(mode="json")}

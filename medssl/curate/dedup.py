@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 
 
 class Greedy(NamedTuple):
-    """Receipts of a selection over N items: ``kept`` bool, ``representative`` int (itself if kept), ``distance`` bits."""
+    """Receipts over N items: ``kept`` bool, ``representative`` int (itself if kept), ``distance`` in bits."""
 
     kept: np.ndarray
     representative: np.ndarray
@@ -52,7 +53,7 @@ def greedy(
     distance = np.zeros(n, dtype=np.int64)
     sequence = np.lexsort((np.arange(n), ranks, group))
     bounds = np.flatnonzero(np.diff(group[sequence], prepend=-1, append=-1)) if n else np.zeros(0, int)
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in itertools.pairwise(bounds):
         left = sequence[start:stop]
         while len(left):
             exemplar = left[0]

@@ -57,7 +57,7 @@ class Task:
         rows = np.flatnonzero(usable.to_numpy())
         known = table.iloc[rows]
         unit = tables.unit_of(known, column)
-        codes, member = np.unique(known[unit].to_numpy(), return_inverse=True)
+        member = np.unique(known[unit].to_numpy(), return_inverse=True)[1]
         first = np.unique(member, return_index=True)[1]
         values = known[column].iloc[first]
         sample = values.iloc[0]
@@ -154,5 +154,7 @@ class Results:
             )
 
     def frame(self) -> pd.DataFrame:
-        """Return all predictions as one table."""
+        """Return all predictions as one table; without any label an empty one."""
+        if not self.predictions:
+            return pd.DataFrame({name: pd.Series(dtype="object") for name in ("task", "protocol", "patient")})
         return pd.concat(self.predictions, ignore_index=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medssl.objectives.rows import full_precision, off_diagonal, zero
+from medssl.objectives.rows import full_precision, off_diagonal, without_autocast, zero
 
 
 def _prepare(z: Tensor, w: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -33,6 +33,7 @@ def _weighted(loss: Tensor, w: Tensor, z: Tensor) -> Tensor:
     return ((w * loss).sum(1)[valid] / total[valid]).mean()
 
 
+@without_autocast
 def y_aware(z: Tensor, w: Tensor, *, temperature: float) -> Tensor:
     """Return the y-Aware InfoNCE: attraction in proportion to row-normalised weights, repulsion from all.
 
@@ -42,6 +43,7 @@ def y_aware(z: Tensor, w: Tensor, *, temperature: float) -> Tensor:
     return _weighted(scores.logsumexp(1, keepdim=True) - scores, w, z)
 
 
+@without_autocast
 def threshold(z: Tensor, w: Tensor, *, temperature: float) -> Tensor:
     """Return the threshold loss: a positive k competes only with items less alike than itself (w_ij < w_ik).
 
@@ -60,6 +62,7 @@ def threshold(z: Tensor, w: Tensor, *, temperature: float) -> Tensor:
     return _weighted(denominator - scores, counted, z)
 
 
+@without_autocast
 def exp_weighted(z: Tensor, w: Tensor, *, temperature: float) -> Tensor:
     """Return the ExpW loss: repulsion discounted by likeness, ``lse_j s_ij (1 - w_ij) - s_ik``.
 

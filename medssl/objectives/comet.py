@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medssl.objectives.rows import full_precision, off_diagonal, pairs_nll, zero
+from medssl.objectives.rows import full_precision, off_diagonal, pairs_nll, without_autocast, zero
 
 
+@without_autocast
 def observation(z1: Tensor, z2: Tensor) -> Tensor:
     """Return the contrast over time: a step's positive is the same step of the other view, 2T - 1 candidates."""
     z1, z2 = full_precision(z1, z2)
@@ -58,6 +59,7 @@ def _cosine(z1: Tensor, z2: Tensor, pool: str) -> Tensor:
     return flat[0] @ flat[1].T
 
 
+@without_autocast
 def identity(
     z1: Tensor,
     z2: Tensor,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medssl.objectives.rows import full_precision
+from medssl.objectives.rows import full_precision, without_autocast
 
 
+@without_autocast
 def mean_square_difference(a: Tensor, b: Tensor | None = None) -> Tensor:
     """Return (N, M) mean squared differences over the measures that both items have; NaN where they share none.
 
@@ -41,6 +42,7 @@ def cauchy(a: Tensor, b: Tensor | None = None, *, gamma: float) -> Tensor:
     return _bounded(1 / (1 + gamma * mean_square_difference(a, b)), b is None)
 
 
+@without_autocast
 def hellinger(h: Tensor) -> Tensor:
     """Return the Hellinger affinity ``sum_k sqrt(h_ik h_jk)`` (N, N) of compositions (N, K), rows on the simplex."""
     (h,) = full_precision(h)

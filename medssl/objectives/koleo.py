@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medssl.objectives.rows import full_precision, zero
+from medssl.objectives.rows import full_precision, without_autocast, zero
 
 
+@without_autocast
 def koleo(z: Tensor, *, eps: float = 1e-8) -> Tensor:
     """Return ``-mean_i log(min_{j != i} |z_i - z_j| + eps)``.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medssl.objectives.rows import full_precision, off_diagonal, zero
+from medssl.objectives.rows import full_precision, off_diagonal, without_autocast, zero
 
 
+@without_autocast
 def nt_xent(z1: Tensor, z2: Tensor, *, temperature: float, group: Tensor | None = None) -> Tensor:
     """Return the normalised temperature-scaled cross-entropy of two views.
 

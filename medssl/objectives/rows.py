@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
 import torch
 from torch import Tensor
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def without_autocast(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Run an objective outside autocast, which would compute its products in half precision whatever their inputs."""
+
+    @functools.wraps(function)
+    def outside(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        device = next((a.device.type for a in args if isinstance(a, Tensor)), "cpu")
+        with torch.autocast(device, enabled=False):
+            return function(*args, **kwargs)
+
+    return outside
 
 
 def full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:

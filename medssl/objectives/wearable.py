@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medssl.objectives.rows import full_precision, pairs_nll, zero
+from medssl.objectives.rows import full_precision, pairs_nll, without_autocast, zero
 
 
+@without_autocast
 def info_nce(q1: Tensor, q2: Tensor, k1: Tensor, k2: Tensor, *, temperature: float = 0.04) -> Tensor:
     """Return half the sum of InfoNCE of view 1 against the keys of view 2 and of view 2 against those of view 1.
 

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from monai.data import DataLoader
 from torch import nn
 
-from medssl.config import Compute, Run
+from medssl.config import Compute, Run, launched
 from medssl.models import build
 from medssl.models.embed import embed_samples
 from medssl.objectives.kernels import median_sigma
@@ -154,12 +154,16 @@ def fit(
     ]
     if compute.progress:
         callbacks.append(TQDMProgressBar(refresh_rate=10))
+    devices, nodes = launched() or (compute.devices, compute.nodes)
+    several = nodes > 1 or devices not in (1, "auto")
     trainer = L.Trainer(
         max_epochs=params.epochs if stop_after is None else stop_after,
         accelerator=compute.accelerator,
-        devices=compute.devices,
-        num_nodes=compute.nodes,
+        devices=devices,
+        num_nodes=nodes,
         precision=compute.precision,
+        # Not every recipe uses the projection head; DDP has to look which parameters got a gradient.
+        strategy="ddp_find_unused_parameters_true" if several else "auto",
         use_distributed_sampler=False,
         logger=False,
         callbacks=callbacks,

@@ -46,7 +46,13 @@ class Contrast(L.LightningModule):
             if recipe.momentum
             else None
         )
+        if self.target is not None:
+            # The first update of AveragedModel is a copy, which would skip the initial weights.
+            self.target.n_averaged.fill_(1)
         self.average = AveragedModel(encoder) if recipe.averaged else None
+        for branch in (self.target, self.average):
+            if branch is not None:
+                branch.requires_grad_(False)
         self.generator = torch.Generator()
 
     def exported(self) -> nn.Module:

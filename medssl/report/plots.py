@@ -75,6 +75,10 @@ def curves(history: Sequence[Mapping[str, float]], title: str) -> Figure:
 def label_efficiency(metrics: Mapping[str, Any], title: str) -> Figure:
     """Draw the headline metric against the share of labelled patients, with patient-bootstrap intervals."""
     tasks = list(metrics)
+    if not tasks:
+        figure = Figure(figsize=(5, 1), layout="constrained")
+        figure.text(0.5, 0.5, f"{title}: no labels to evaluate on", ha="center")
+        return figure
     columns = min(4, len(tasks))
     lines = -(-len(tasks) // columns)
     figure = Figure(figsize=(3.6 * columns, 3.2 * lines + 0.5), layout="constrained")

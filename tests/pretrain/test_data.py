@@ -1,0 +1,82 @@
+"""Batches do not depend on the loader's workers; anatomy is standardised on the training rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from monai.data import DataLoader
+
+from medssl.pretrain.data import Batch, Samples, Standard, collate
+from medssl.pretrain.sampler import HierarchicalBatches
+from medssl.store import Store
+
+MEASURES = ("liver_ml", "age_years")
+
+
+def load(store: Store, workers: int, seed: int = 5) -> list[Batch]:
+    rows = np.flatnonzero(store.table["split"] == "train")
+    training = store.table.iloc[rows]
+    sampler = HierarchicalBatches(training, rows, patients=4, trials=1, samples=2, seed=1)
+    samples = Samples(store, Standard.fit(training, MEASURES), seed=seed)
+    return list(DataLoader(samples, batch_sampler=sampler, collate_fn=collate, num_workers=workers))
+
+
+def test_images_are_the_same_with_and_without_workers(image_store: Store) -> None:
+    alone, shared = load(image_store, 0), load(image_store, 2)
+    assert len(alone) == len(shared) == 3
+    for a, b in zip(alone, shared, strict=True):
+        for name in ("x", "v1", "v2", "patient", "trial", "draw"):
+            assert torch.equal(getattr(a, name), getattr(b, name)), name
+        assert torch.allclose(a.anatomy, b.anatomy, equal_nan=True)
+
+
+def test_views_differ_from_each_other_and_between_seeds(image_store: Store) -> None:
+    first, other = load(image_store, 0)[0], load(image_store, 0, seed=6)[0]
+    assert first.v1.shape == first.x.shape == (8, 1, 24, 24)
+    assert not torch.equal(first.v1, first.v2)
+    assert torch.equal(first.x, other.x)
+    assert not torch.equal(first.v1, other.v1)
+    # A sample drawn again gets other views.
+    assert len({view.numpy().tobytes() for batch in load(image_store, 0) for view in batch.v1}) == 24
+
+
+def test_signals_wait_for_the_device(signal_store: Store) -> None:
+    batch = load(signal_store, 0)[0]
+    assert torch.equal(batch.v1, batch.x)
+    assert torch.equal(batch.v2, batch.x)
+    train = signal_store.table.set_index("patient")["split"]
+    assert (train.loc[batch.patient.tolist()] == "train").all()
+
+
+def test_batch_keeps_rows_together(image_store: Store) -> None:
+    batch = load(image_store, 0)[1]
+    table = image_store.table
+    for k in range(len(batch.x)):
+        (row,) = [i for i in range(len(image_store)) if np.array_equal(image_store[i], batch.x[k].numpy())]
+        assert table["patient"].iloc[row] == int(batch.patient[k])
+        assert table["trial"].iloc[row] == int(batch.trial[k])
+
+
+def test_standard_ignores_unknown_values_and_constant_measures() -> None:
+    table = pd.DataFrame({"anat_a": [1.0, 3.0, np.nan], "anat_b": [5.0, 5.0, 5.0]})
+    standard = Standard.fit(table, ("a", "b"))
+    out = standard.apply(table)
+    assert out[:, 0].tolist() == pytest.approx([-1, 1, np.nan], nan_ok=True)
+    assert out[:, 1].tolist() == [0, 0, 0]
+    assert out.dtype == np.float32
+    other = pd.DataFrame({"anat_a": [5.0], "anat_b": [6.0]})
+    assert standard.apply(other).tolist() == [[3.0, 1.0]]
+
+
+def test_standard_without_measures_and_with_an_unknown_one() -> None:
+    table = pd.DataFrame({"anat_a": [1.0, 2.0]})
+    assert Standard.fit(table, ()).apply(table).shape == (2, 0)
+    with pytest.raises(ValueError, match=r"\['spleen_ml'\] not in the cohort; it has: a"):
+        Standard.fit(table, ("a", "spleen_ml"))
+
+
+def test_to_moves_everything(image_store: Store) -> None:
+    batch = load(image_store, 0)[0].to("meta")
+    assert {value.device.type for value in batch.__dict__.values()} == {"meta"}

@@ -1,0 +1,103 @@
+"""The averages beside the trained weights, and what reaches the losses."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+
+from medssl.config import Pretrain
+from medssl.models import build
+from medssl.pretrain.data import Batch
+from medssl.pretrain.module import Contrast
+from medssl.pretrain.recipes import RECIPES
+
+
+def net_of(recipe: str, **options: Any) -> Contrast:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = build("dilated1d", in_channels=2, widths=(4, 4), depth=2)
+        return Contrast(encoder, RECIPES[recipe], Pretrain(projection_dim=4, **options), steps=100, seed=1)
+
+
+def batch_of(n: int = 8) -> Batch:
+    x = torch.randn(n, 2, 32, generator=torch.Generator().manual_seed(0))
+    ids = torch.arange(n) // 2
+    return Batch(x, x, x, ids, ids, torch.randn(n, 1), torch.arange(n))
+
+
+def test_w5_momentum_branch() -> None:
+    net = net_of("wearable", momentum=0.99)
+    assert net.target is not None
+    pairs: Any = [(net.encoder.inputs.weight, net.target.module["encoder"].inputs.weight)]  # type: ignore[index, union-attr]
+    pairs.append((net.head.layers[0].weight, net.target.module["head"].layers[0].weight))  # type: ignore[index]
+    for online, target in pairs:
+        assert torch.equal(online, target)
+        with torch.no_grad():
+            online.copy_(target + 1)
+    start = [(online - target).mean().item() for online, target in pairs]
+    for _ in range(100):
+        net.on_train_batch_end(None, batch_of(), 0)
+    for (online, target), gap in zip(pairs, start, strict=True):
+        assert (online - target).mean().item() / gap == pytest.approx(0.366032, abs=1e-4)
+
+
+def test_average_of_all_iterates_counts_the_initial_weights() -> None:
+    net = net_of("comet")
+    weight: Any = net.encoder.inputs.weight  # type: ignore[union-attr]
+    seen = [weight.detach().clone()]
+    net.on_train_start()
+    for step in range(4):
+        with torch.no_grad():
+            weight.add_(step + 1.0)
+        seen.append(weight.detach().clone())
+        net.on_train_batch_end(None, batch_of(), 0)
+    exported: Any = net.exported()
+    assert torch.allclose(exported.inputs.weight, torch.stack(seen).mean(0), atol=1e-5)
+    assert exported is not net.encoder
+    assert net_of("simclr").exported() is not None
+
+
+def test_momentum_keys_are_crossed_and_carry_no_gradient() -> None:
+    net = net_of("wearable")
+    batch = net.on_after_batch_transfer(batch_of(), 0)
+    losses = RECIPES["wearable"].step(net, batch)
+    losses["loss"].backward()
+    assert net.target is not None
+    assert all(p.grad is None for p in net.target.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in net.encoder.parameters())
+    assert losses["loss"].item() == pytest.approx((losses["contrast"] + 0.1 * losses["koleo"]).item(), abs=1e-5)
+
+
+def test_views_follow_the_draw_numbers() -> None:
+    net, batch = net_of("simclr"), batch_of()
+    with torch.random.fork_rng():
+        one = net.on_after_batch_transfer(batch, 0)
+        two = net.on_after_batch_transfer(batch, 3)
+        later = net.on_after_batch_transfer(Batch(**{**batch.__dict__, "draw": batch.draw + 8}), 0)
+    assert torch.equal(one.v1, two.v1)
+    assert not torch.equal(one.v1, one.v2)
+    assert not torch.equal(one.v1, later.v1)
+    assert torch.equal(one.x, batch.x)
+
+
+def test_learning_rate_warms_up_and_decays() -> None:
+    net = net_of("simclr", epochs=10, warmup_epochs=1, lr=1.0)
+    made = net.configure_optimizers()
+    factor = made["lr_scheduler"]["scheduler"].lr_lambdas[0]
+    rates = [factor(step) for step in range(101)]
+    assert rates[0] == pytest.approx(1 / 11)
+    assert all(a < b for a, b in itertools.pairwise(rates))
+    assert rates[10] == 1
+    assert all(a > b for a, b in itertools.pairwise(rates))
+    assert rates[100] == pytest.approx(0)
+    trained = {id(p) for group in made["optimizer"].param_groups for p in group["params"]}
+    assert trained == {id(p) for p in [*net.encoder.parameters(), *net.head.parameters()]}
+
+
+def test_pairs_recipe_asks_for_two_segments() -> None:
+    batch = RECIPES["wearable"].batch(Pretrain().batch)
+    assert (batch.patients, batch.trials, batch.samples) == (16, 2, 1)
+    assert RECIPES["comet"].batch(Pretrain().batch) == Pretrain().batch
