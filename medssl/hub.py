@@ -171,6 +171,8 @@ class Encoder:
             )
         except BadRecord as bad:
             raise EncoderError(f"embed: {bad.detail} ({bad.reason})") from None
+        if not parts:
+            raise EncoderError(f"embed: input of shape {x.shape} holds nothing to embed")
         device = next(self.module.parameters()).device
         samples = np.concatenate(parts)
         with torch.inference_mode():

@@ -100,7 +100,9 @@ def _experiment(client: Any, tracking: config.Tracking) -> str:
     if uri.startswith("sqlite:///"):
         location = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
     try:
-        return str(client.create_experiment(tracking.experiment, artifact_location=location))
+        # The UI opens an experiment of this kind on its runs, others on traces of language models.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        return str(client.create_experiment(tracking.experiment, artifact_location=location, tags=kind))
     except MlflowException:  # another process made it in this moment
         return str(client.get_experiment_by_name(tracking.experiment).experiment_id)
 

@@ -48,13 +48,7 @@ def work(params: config.Params, key: str) -> None:
                     [probe.linear(task, z, u) for z, u in zip(untrained, units, strict=True)],
                 )
                 results.add(task, "handcrafted", fraction, [probe.linear(task, plain, u) for u in units])
-            everyone = task.part("train")
-            results.add(
-                task,
-                "permuted_labels",
-                1.0,
-                [probe.linear(task, pooled, everyone, truth=probe.permuted(task, everyone, s)) for s in seeds],
-            )
+            results.add(task, "permuted_labels", 1.0, probe.permuted(task, pooled))
         write_parquet(
             pd.DataFrame({"sample_id": store.table["sample_id"], "embedding": list(frozen)}),
             folder / "embeddings.parquet",

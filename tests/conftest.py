@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from medssl import table as tables
 from medssl.config import SignalIngest, VolumeIngest
@@ -17,6 +18,9 @@ from medssl.store import Store, Writer, open_store, write_parquet
 PATIENTS, TRIALS, SAMPLES = 16, 2, 3
 CHANNELS, STEPS = 2, 64
 PARTS = ("train", "train", "val", "test")
+
+# Toy networks are too small to share: threads that wait for each other cost more than they bring.
+torch.set_num_threads(1)
 
 
 def _row(array: np.ndarray, patient: int, trial: int, index: int) -> dict[str, Any]:

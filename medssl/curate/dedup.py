@@ -89,8 +89,8 @@ def receipts(
         min_per_patient: see above.
     """
     n = len(table)
-    order = np.lexsort((table["index_in_trial"], table["trial"]))
-    first = table.iloc[np.sort(order)].drop_duplicates("content").set_index("content")["sample_id"]
+    # The first row stays: rows are in the order of the source, which, unlike codes, no key can change.
+    first = table.drop_duplicates("content").set_index("content")["sample_id"]
     original = table["content"].map(first).to_numpy()
     ids = table["sample_id"].to_numpy()
     kept = original == ids

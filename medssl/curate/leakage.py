@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 
@@ -31,15 +30,16 @@ def find(table: pd.DataFrame) -> list[Leak]:
         for _, rows in used[crossing].groupby(column):
             leaks.append(_leak(reason, rows))
     timed = used.dropna(subset=["start_s"]).sort_values(["trial", "start_s"], kind="stable")
-    if len(timed) > 1:
-        before, after = timed.iloc[:-1], timed.iloc[1:]
-        overlap = (
-            (before["trial"].to_numpy() == after["trial"].to_numpy())
-            & (before["start_s"].to_numpy() + before["duration_s"].to_numpy() > after["start_s"].to_numpy() + 1e-9)
-            & (before["split"].to_numpy() != after["split"].to_numpy())
-        )
-        for i in np.flatnonzero(overlap):
-            leaks.append(_leak("overlapping interval", timed.iloc[i : i + 2]))
+    divided = timed.groupby("trial")["split"].transform("nunique") > 1
+    for _, rows in timed[divided].groupby("trial"):
+        start, part = rows["start_s"].to_numpy(), rows["split"].to_numpy()
+        end = start + rows["duration_s"].to_numpy()
+        for i in range(len(rows)):
+            for j in range(i + 1, len(rows)):
+                if start[j] >= end[i] - 1e-9:
+                    break
+                if part[i] != part[j]:
+                    leaks.append(_leak("overlapping interval", rows.iloc[[i, j]]))
     return leaks
 
 

@@ -26,7 +26,7 @@ def strata(table: pd.DataFrame, labels: Sequence[str]) -> pd.Series:
             raise ValueError(f"split.stratify: no label '{task}'; the cohort has: {', '.join(tasks(table)) or 'none'}")
         values = table.dropna(subset=[column]).drop_duplicates("patient").set_index("patient")[column]
         if pd.api.types.is_numeric_dtype(values):
-            values = pd.qcut(values.rank(method="first"), 3, labels=["low", "mid", "high"])
+            values = pd.qcut(values.rank(method="first"), 3, labels=["low", "mid", "high"]).astype(str)
         parts.append(values.map(str).reindex(patients).fillna("unknown").astype(str))
     if not parts:
         return pd.Series("all", index=patients)
@@ -100,6 +100,12 @@ def _by_fold(table: pd.DataFrame, folds: Mapping[str, Sequence[int]]) -> pd.Seri
     part = pd.Series("train", index=table.index, dtype=object)
     for name, numbers in folds.items():
         part[table["fold"].isin(list(numbers))] = name
+    divided = part.groupby(table["patient"]).nunique() > 1
+    if divided.any():
+        raise ValueError(
+            f"split.publisher_folds: {int(divided.sum())} patients are in folds of two parts; the publisher's folds "
+            "do not keep patients apart, remove the key"
+        )
     _refuse_empty(part, ["train", *folds])
     return part
 

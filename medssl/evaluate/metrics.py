@@ -65,7 +65,11 @@ def multilabel_metrics(scores: np.ndarray, truth: np.ndarray, weights: np.ndarra
     usable = [k for k in range(truth.shape[1]) if 0 < truth[:, k].sum() < len(truth)]
     if not usable:
         return {"auroc": np.full(len(weights), np.nan)}
-    return {"auroc": np.nanmean([auroc(scores[:, k], truth[:, k], weights) for k in usable], axis=0)}
+    areas = np.stack([auroc(scores[:, k], truth[:, k], weights) for k in usable])
+    known = np.isfinite(areas)
+    # A draw may miss every label; that is no reason for nanmean to warn.
+    mean = np.where(known, areas, 0).sum(0) / np.maximum(known.sum(0), 1)
+    return {"auroc": np.where(known.any(0), mean, np.nan)}
 
 
 def number_metrics(predicted: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> dict[str, Any]:

@@ -51,24 +51,42 @@ def _quality(task: Task, predicted: np.ndarray, units: np.ndarray) -> float:
     return value if np.isfinite(value) else -np.inf
 
 
-def linear(task: Task, pooled: np.ndarray, units: np.ndarray, *, truth: np.ndarray | None = None) -> np.ndarray:
+def linear(
+    task: Task, pooled: np.ndarray, units: np.ndarray, *, strength: float | None = None, truth: np.ndarray | None = None
+) -> np.ndarray:
     """Fit on ``units``, choose the regularisation on validation patients, return test predictions (n_test, K).
 
     Args:
         task: what to predict.
         pooled: (n, d) embedding per unit.
         units: training units.
-        truth: labels of ``units``; None: the true ones. Permuted ones make the control.
+        strength: of the model's fit against its regularisation; None: chosen by the validation patients.
+        truth: labels of ``units``; None: the true ones.
     """
     truth = task.truth[units] if truth is None else truth
     scaler = StandardScaler().fit(pooled[units])
-    train, val, test = (scaler.transform(pooled[u]) for u in (units, task.part("val"), task.part("test")))
-    best = 0.1
-    if len(val):
-        scores = [_quality(task, _fit_predict(task, train, truth, val, s), task.part("val")) for s in STRENGTHS]
-        # Of equals the strongest regularisation: few validation patients cannot tell more.
-        best = STRENGTHS[int(np.argmax(scores))]
-    return _fit_predict(task, train, truth, test, best)
+    # A feature that hardly varies among few training units must not throw a test unit far out.
+    train, val, test = (
+        np.clip(scaler.transform(pooled[u]), -6, 6) for u in (units, task.part("val"), task.part("test"))
+    )
+    if strength is None:
+        strength = 0.1
+        if len(val):
+            scores = [_quality(task, _fit_predict(task, train, truth, val, s), task.part("val")) for s in STRENGTHS]
+            # Of equals the strongest regularisation: few validation patients cannot tell more.
+            strength = STRENGTHS[int(np.argmax(scores))]
+    return _fit_predict(task, train, truth, test, strength)
+
+
+def permuted(task: Task, pooled: np.ndarray, *, times: int = 20) -> list[np.ndarray]:
+    """Return test predictions of probes that were fitted to training labels in random order; they must show nothing.
+
+    Many orders, because one embedding axis may dominate and every order then scores far above or far below chance;
+    and a fixed regularisation, because choosing it would let the true validation labels in.
+    """
+    units = task.part("train")
+    orders = [np.random.default_rng([seed, 11]).permutation(task.truth[units]) for seed in range(times)]
+    return [linear(task, pooled, units, strength=0.1, truth=order) for order in orders]
 
 
 def knn(task: Task, pooled: np.ndarray, units: np.ndarray, *, k: int = 10) -> np.ndarray:
@@ -89,8 +107,3 @@ def knn(task: Task, pooled: np.ndarray, units: np.ndarray, *, k: int = 10) -> np
     nearest = np.argsort(-similarity, axis=1)[:, :k]
     out = values[nearest].mean(1)
     return out
-
-
-def permuted(task: Task, units: np.ndarray, seed: int) -> np.ndarray:
-    """Return the training labels of ``units`` in random order."""
-    return np.random.default_rng([seed, 11]).permutation(task.truth[units])

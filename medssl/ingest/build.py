@@ -56,7 +56,7 @@ def _cut_signal(raw: Signal, record: Record, params: SignalIngest) -> Cut:
         band_hz=params.band_hz,
         max_missing=params.max_missing,
     )
-    flat = signals.flat_share(windows)
+    flat = signals.flat_share(raw, params.channels, starts, rate_hz=params.rate_hz, window_s=params.window_s)
     good = flat <= params.max_flat
     samples = signals.scale(windows[good], params.normalise)
     offset = record.start_s or 0.0

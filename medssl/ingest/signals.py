@@ -62,10 +62,15 @@ def fill_missing(values: np.ndarray, max_missing: float) -> np.ndarray:
     return values
 
 
-def resample(values: np.ndarray, rate_hz: float, target_hz: float) -> np.ndarray:
-    """Return ``values`` (C, T) at ``target_hz`` by a polyphase anti-alias filter."""
+def check_rate(rate_hz: float) -> None:
+    """Refuse a sampling rate that is no positive number."""
     if not np.isfinite(rate_hz) or rate_hz <= 0:
         raise BadRecord("no_rate", f"rate_hz is {rate_hz:g}; expected a positive number")
+
+
+def resample(values: np.ndarray, rate_hz: float, target_hz: float) -> np.ndarray:
+    """Return ``values`` (C, T) at ``target_hz`` by a polyphase anti-alias filter."""
+    check_rate(rate_hz)
     if abs(rate_hz - target_hz) < 1e-6:
         return values
     ratio = Fraction(target_hz / rate_hz).limit_denominator(1000)
@@ -113,6 +118,7 @@ def prepare(
         BadRecord: ``missing_channel``, ``bad_unit``, ``missing_values``, ``no_rate`` or ``too_short``.
     """
     length = round(window_s * rate_hz)
+    check_rate(signal.rate_hz)
     if signal.values.shape[1] < 2 or signal.values.shape[1] / signal.rate_hz < window_s - 1 / signal.rate_hz:
         raise BadRecord(
             "too_short", f"{signal.values.shape[1] / signal.rate_hz:.2f} s long; one window needs {window_s:g} s"
@@ -129,7 +135,19 @@ def prepare(
     return np.ascontiguousarray(windows.transpose(1, 0, 2), dtype=np.float32), starts / rate_hz
 
 
-def flat_share(windows: np.ndarray) -> np.ndarray:
-    """Return the share of steps (N,) that do not change, in the worst channel of each window (N, C, W)."""
-    still = np.abs(np.diff(windows, axis=2)) <= 1e-6 * (1e-12 + np.abs(windows).max(axis=2, keepdims=True))
-    return still.mean(axis=2).max(axis=1)
+def flat_share(
+    signal: Signal, channels: tuple[str, ...], starts: np.ndarray, *, rate_hz: float, window_s: float
+) -> np.ndarray:
+    """Return the share of steps (N,) that do not change, in the worst channel of each window of a recording.
+
+    It looks at the recording itself: a filter turns the constant of a dead lead into noise. Steps are those of the
+    target rate, by linear interpolation, so that a slow signal in coarse digits is not called flat at a high rate.
+    """
+    values = pick_channels(signal, channels)
+    position = np.arange(int(values.shape[1] / signal.rate_hz * rate_hz)) * (signal.rate_hz / rate_hz)
+    even = np.stack([np.interp(position, np.arange(values.shape[1]), row) for row in values])
+    largest = np.max(np.abs(even), axis=1, keepdims=True, where=np.isfinite(even), initial=0.0)
+    still = np.abs(np.diff(even, axis=1)) <= 1e-6 * (1e-12 + largest)
+    length = round(window_s * rate_hz) - 1
+    first = np.rint(starts * rate_hz).astype(int)
+    return np.array([still[:, i : i + length].mean(1).max() for i in first])

@@ -155,7 +155,7 @@ def fit(
     if compute.progress:
         callbacks.append(TQDMProgressBar(refresh_rate=10))
     devices, nodes = launched() or (compute.devices, compute.nodes)
-    several = nodes > 1 or devices not in (1, "auto")
+    several = nodes > 1 or (torch.cuda.device_count() if devices == "auto" else devices) > 1
     trainer = L.Trainer(
         max_epochs=params.epochs if stop_after is None else stop_after,
         accelerator=compute.accelerator,

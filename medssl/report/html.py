@@ -12,6 +12,7 @@ import jinja2
 import pandas as pd
 
 from medssl.evaluate.metrics import headline
+from medssl.report.plots import COLOURS
 
 
 def comparison(metrics: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, str]) -> pd.DataFrame:
@@ -39,7 +40,7 @@ def comparison(metrics: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, s
 def _wide(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of the comparison at all labels: a row per run and label, a column per protocol."""
     full = table[table["label_fraction"] == 1.0]
-    protocols = list(dict.fromkeys(full["protocol"]))
+    protocols = [p for p in COLOURS if p in set(full["protocol"])]
     rows = []
     for (run, label), group in full.groupby(["run", "label"], sort=False):
         cells = {r["protocol"]: f"{r['mean']:.2f} [{r['lo']:.2f}, {r['hi']:.2f}]" for _, r in group.iterrows()}

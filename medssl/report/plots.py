@@ -15,13 +15,13 @@ from medssl.store import Store
 
 matplotlib.use("Agg")
 
-# One colour per protocol everywhere.
+# One colour per protocol everywhere, and the order they are shown in.
 COLOURS = {
     "probe": "#0b6e99",
-    "finetune": "#d1495b",
-    "knn": "#5e8c61",
     "random_init": "#8d99ae",
+    "finetune": "#d1495b",
     "supervised": "#edae49",
+    "knn": "#5e8c61",
     "handcrafted": "#7f6a93",
     "permuted_labels": "#c9c9c9",
 }

@@ -89,9 +89,9 @@ def test_learning_rate_warms_up_and_decays() -> None:
     factor = made["lr_scheduler"]["scheduler"].lr_lambdas[0]
     rates = [factor(step) for step in range(101)]
     assert rates[0] == pytest.approx(1 / 11)
-    assert all(a < b for a, b in itertools.pairwise(rates))
+    assert all(a < b for a, b in itertools.pairwise(rates[:11]))
     assert rates[10] == 1
-    assert all(a > b for a, b in itertools.pairwise(rates))
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
     assert rates[100] == pytest.approx(0)
     trained = {id(p) for group in made["optimizer"].param_groups for p in group["params"]}
     assert trained == {id(p) for p in [*net.encoder.parameters(), *net.head.parameters()]}

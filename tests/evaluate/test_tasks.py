@@ -1,0 +1,126 @@
+"""Tasks: their unit, pooling, label fractions by patient and the predictions that are kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medssl.evaluate.tasks import Results, Task
+from medssl.store import Store
+
+
+def cohort(n: int = 40) -> pd.DataFrame:
+    patient = np.arange(n).repeat(4)
+    out = pd.DataFrame({"patient": patient, "trial": patient * 10 + np.tile([0, 0, 1, 1], n)})
+    out["sample_id"] = [f"s{i:04d}" for i in range(len(out))]
+    out["method"] = ""
+    out["split"] = np.array(["train", "train", "train", "test"])[patient % 4]
+    out["label_disease"] = np.where(patient % 20 == 0, "rare", np.where(patient % 2, "a", "b"))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "unit", "n"),
+    [
+        ("disease", "class", "patient", 16),
+        ("state", "class", "trial", 32),
+        ("age", "number", "patient", 16),
+        ("findings", "multilabel", "patient", 16),
+    ],
+)
+def test_units(signal_store: Store, name: str, kind: str, unit: str, n: int) -> None:
+    task = Task.of(signal_store.table, name)
+    assert (task.kind, task.unit, len(task.patient)) == (kind, unit, n)
+    assert len(task.rows) == len(task.member) == 96
+    table = signal_store.table.iloc[task.rows]
+    assert (table["patient"].to_numpy() == task.patient[task.member]).all()
+    assert (table["split"].to_numpy() == task.split[task.member]).all()
+    if kind == "multilabel":
+        assert task.classes.tolist() == ["af", "mi", "norm"]
+        shown = [set(task.classes[t]) for t in task.truth]
+        assert all(shown[m] == set(v) for m, v in zip(task.member, table[f"label_{name}"], strict=True))
+    else:
+        assert (table[f"label_{name}"].to_numpy() == task.truth[task.member]).all()
+
+
+def test_a_label_that_differs_within_a_trial_belongs_to_samples() -> None:
+    table = cohort()
+    table["label_beat"] = np.tile(["n", "v", "n", "n"], 40)
+    assert Task.of(table, "beat").unit == "sample_id"
+
+
+def test_exact_copies_and_unlabelled_rows_stay_out() -> None:
+    table = cohort()
+    table.loc[0, "method"] = "exact"
+    table.loc[1, "method"] = "dhash"
+    table.loc[4:7, "label_disease"] = None
+    task = Task.of(table, "disease")
+    assert 0 not in task.rows
+    assert 1 in task.rows
+    assert not {4, 5, 6, 7} & set(task.rows)
+    assert 1 not in task.patient
+
+
+def test_w9_participant_means_come_first() -> None:
+    table = pd.DataFrame(
+        {
+            "sample_id": list("abcdef"), "patient": [0, 0, 0, 1, 1, 2], "trial": range(6), "method": "",
+            "split": "test", "label_age": [50.0, 50, 50, 60, 60, 70],
+        }
+    )  # fmt: skip
+    task = Task.of(table, "age")
+    predicted = np.array([48.0, 52, 53, 66, 58, 70])
+    pooled = task.pool(predicted)
+    assert pooled.tolist() == [51, 62, 70]
+    assert task.score(pooled[:, None], task.part("test"), np.ones((1, 3)))["mae"][0] == pytest.approx(1.0)
+    assert np.abs(predicted - table["label_age"]).mean() == pytest.approx(2.5)
+    assert task.pool(np.stack([predicted, -predicted], 1)).tolist() == [[51, -51], [62, -62], [70, -70]]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fractions_are_of_patients_nested_and_hold_every_class(seed: int) -> None:
+    task = Task.of(cohort(80), "disease")
+    assert len(task.part("train")) == 60
+    chosen = {f: set(task.subset(f, seed)) for f in (0.01, 0.1, 0.5, 1.0)}
+    assert len(chosen[1.0]) == 60
+    assert 30 <= len(chosen[0.5]) <= 32
+    assert 6 <= len(chosen[0.1]) <= 8
+    assert 2 <= len(chosen[0.01]) <= 4
+    for units in chosen.values():
+        assert {"a", "b", "rare"} == set(task.truth[list(units)])
+        assert units <= set(task.part("train"))
+    assert chosen[0.01] <= chosen[0.1] <= chosen[0.5] <= chosen[1.0]
+    assert set(task.subset(0.1, seed)) == chosen[0.1]
+
+
+def test_a_fraction_takes_all_units_of_a_patient(signal_store: Store) -> None:
+    task = Task.of(signal_store.table, "state")
+    units = task.subset(0.25, 0)
+    assert len(units) == 4
+    assert np.unique(task.patient[units], return_counts=True)[1].tolist() == [2, 2]
+
+
+def test_errors() -> None:
+    table = cohort()
+    with pytest.raises(ValueError, match="no label 'sex'; the cohort has: disease"):
+        Task.of(table, "sex")
+    with pytest.raises(ValueError, match="fewer than two classes"):
+        Task.of(table.assign(label_disease="a"), "disease")
+
+
+def test_results(signal_store: Store) -> None:
+    task = Task.of(signal_store.table, "disease")
+    test = task.part("test")
+    perfect = (task.truth[test][:, None] == task.classes).astype(float)
+    results = Results.empty(50)
+    results.add(task, "probe", 0.1, [perfect, perfect])
+    got = results.metrics["disease"]["probe"]["0.1"]["auroc"]
+    assert got == {"mean": 1.0, "lo": 1.0, "hi": 1.0, "n_patients": 4, "seeds": 2}
+    frame = results.frame()
+    assert len(frame) == 2 * len(test)
+    assert frame["seed"].tolist() == [0] * 4 + [1] * 4
+    assert set(frame["classes"]) == {"healthy|sick"}
+    findings = Task.of(signal_store.table, "findings")
+    results.add(findings, "probe", 1.0, [findings.truth[findings.part("test")].astype(float)])
+    assert set(results.frame()["truth"]) <= {"healthy", "sick", "af", "af|mi", "norm"}

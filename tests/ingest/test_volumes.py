@@ -1,0 +1,122 @@
+"""Intensity, spacing, cropping and body measures with known answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medssl.ingest import volumes
+from medssl.sources.record import BadRecord, Volume
+
+NAN = float("nan")
+
+
+def volume(values: np.ndarray, spacing: tuple[float, float, float] = (1, 1, 1), **more: Any) -> Volume:
+    return Volume(values.astype(np.float32), spacing, **{"unit": "HU"} | more)
+
+
+def prepare(v: Volume, **options: Any) -> np.ndarray:
+    base: dict[str, Any] = {"samples": "volume", "spacing_mm": None, "hu_window": (-1000, 1000), "unit": "HU"}
+    return volumes.prepare(v, **base | options)
+
+
+def test_hu_window() -> None:
+    out = volumes.rescale(np.array([-2000.0, -1000, -500, 0, 40, 1000, 3000]), (-1000, 1000))
+    assert out.tolist() == pytest.approx([0, 0, 0.25, 0.5, 0.52, 1, 1])
+    assert out.dtype == np.float32
+
+
+def test_percentiles_ignore_a_hot_spot() -> None:
+    x = np.linspace(0, 100, 10_001)
+    low, high = np.percentile(x, (1, 99.5))
+    x[-1] = 1e6
+    assert np.allclose(volumes.rescale(x, None)[:-1], np.clip((x[:-1] - low) / (high - low), 0, 1), atol=1e-3)
+
+
+def test_blank_and_missing() -> None:
+    with pytest.raises(BadRecord, match="blank"):
+        volumes.rescale(np.ones((3, 3, 3)), (-1000, 1000))
+    with pytest.raises(BadRecord, match="missing_values"):
+        volumes.rescale(np.array([1.0, NAN]), (-1000, 1000))
+
+
+@pytest.mark.parametrize(
+    ("spacing", "target"), [((2, 1, 1), (1, 1, 1)), ((1, 1, 1), (2, 2, 2)), ((3, 0.7, 0.7), (2, 2, 2))]
+)
+def test_respacing_keeps_positions_in_mm(spacing: tuple[float, ...], target: tuple[float, ...]) -> None:
+    shape = tuple(round(48 / s) for s in spacing)
+    axes = np.meshgrid(*[(np.arange(n) + 0.5) * s for n, s in zip(shape, spacing, strict=True)], indexing="ij")
+    centre = (20.0, 26.0, 30.0)
+    blob = np.exp(-sum((a - c) ** 2 for a, c in zip(axes, centre, strict=True)) / (2 * 5.0**2))
+    out = volumes.respace(blob, np.array(spacing), np.array(target))
+    axes = np.meshgrid(*[(np.arange(n) + 0.5) * t for n, t in zip(out.shape, target, strict=True)], indexing="ij")
+    found = [float((a * out).sum() / out.sum()) for a in axes]
+    assert found == pytest.approx(centre, abs=0.4)
+    assert out.sum() * np.prod(target) == pytest.approx(blob.sum() * np.prod(spacing), rel=0.02)
+
+
+def test_respacing_to_the_same_grid_changes_nothing() -> None:
+    x = np.zeros((3, 3, 3))
+    assert volumes.respace(x, np.ones(3), np.ones(3)) is x
+
+
+def test_crop_or_pad() -> None:
+    x = np.arange(1, 26, dtype=float).reshape(5, 5)
+    assert volumes.crop_or_pad(x, (3, 3)).tolist() == x[1:4, 1:4].tolist()
+    padded = volumes.crop_or_pad(x, (7, 5))
+    assert padded[1:6].tolist() == x.tolist()
+    assert not padded[[0, 6]].any()
+    mixed = volumes.crop_or_pad(x, (3, 9))
+    assert mixed[:, 2:7].tolist() == x[1:4].tolist()
+    assert mixed.sum() == x[1:4].sum()
+
+
+def test_volume_and_slices() -> None:
+    x = np.random.default_rng(0).uniform(-900, 900, (6, 10, 12))
+    whole = prepare(volume(x, (2, 1, 1)), size=(8, 8, 8), spacing_mm=(2, 2, 2))
+    assert whole.shape == (1, 1, 8, 8, 8)
+    assert whole.dtype == np.float32
+    assert not whole[0, 0, 0].any()  # 6 slices in 8: one empty at each end
+    slices = prepare(volume(x, (NAN, 1, 1)), samples="slices", size=(10, 12), spacing_mm=(1, 1))
+    assert slices.shape == (6, 1, 10, 12)
+    assert np.allclose(slices[:, 0], (x + 1000) / 2000, atol=1e-6)
+    fitted = prepare(volume(x, (NAN, NAN, NAN)), size=(3, 5, 6))
+    assert fitted.shape == (1, 1, 3, 5, 6)
+    assert fitted.min() > 0  # resized, nothing padded
+
+
+def test_refusals() -> None:
+    x = np.random.default_rng(0).uniform(-900, 900, (4, 4, 4))
+    with pytest.raises(BadRecord, match="no_spacing"):
+        prepare(volume(x, (NAN, NAN, NAN)), size=(4, 4, 4), spacing_mm=(1, 1, 1))
+    with pytest.raises(BadRecord, match="bad_unit"):
+        prepare(volume(x, unit="1"), size=(4, 4, 4))
+
+
+def test_organ_volumes() -> None:
+    mask = np.zeros((4, 5, 5), int)
+    mask[:2, :2, :3] = 1
+    mask[3, 0, 0] = 7
+    v = volume(np.zeros((4, 5, 5)), (5, 2, 2), mask=mask)
+    found = volumes.organ_volumes(v, {1: "liver", 2: "spleen", 7: "cyst"})
+    assert found == {"liver_ml": pytest.approx(12 * 20 / 1000), "cyst_ml": pytest.approx(0.02)}  # no spleen, not 0
+    assert volumes.organ_volumes(v, {}) == {}
+    assert volumes.organ_volumes(volume(np.zeros((2, 2, 2))), {1: "liver"}) == {}
+
+
+def test_composition() -> None:
+    x = np.full((3, 20, 20), -1000.0)
+    x[1, 5:15, 5:15] = 40
+    x[1, 5:15, 5:7] = -100
+    x[1, 8:10, 10:12] = -800  # a cavity inside the body
+    x[1, 14, 5:15] = 500
+    rows = volumes.composition(volume(x, (3, 2, 2)))
+    assert [row["position"] for row in rows] == [0, 0.5, 1]
+    assert set(rows[0]) == {"position"}
+    body = rows[1]
+    assert body["body_cm2"] == pytest.approx(100 * 4 / 100)
+    shares = {k: round(100 * body[f"{k}_share"]) for k in ("lung", "fat", "soft", "bone")}
+    assert shares == {"lung": 4, "fat": 18, "soft": 68, "bone": 10}
+    assert volumes.composition(volume(x[:1], unit="1")) == [{}]

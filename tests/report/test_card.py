@@ -1,0 +1,40 @@
+"""The model card says what an encoder takes, where it came from and how well it does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medssl.report import card
+
+CONTRACT = {"modality": "ecg", "unit": "mV", "embedding_dim": 8, "channels": ["I", "II"], "rate_hz": 100}
+PROVENANCE = {
+    "run": "ecg-toy", "recipe": "comet", "source": "manifest", "cohort": "ecg", "patients": 12, "samples": 99,
+    "data_hash": "abc", "steps": 40, "seed": 7, "git_commit": "f00",
+}  # fmt: skip
+VALUE = {"mean": 0.81234, "lo": 0.7, "hi": 0.9, "n_patients": 30, "seeds": 3}
+
+
+def render(metrics: dict[str, Any] | None = None, contract: dict[str, Any] = CONTRACT) -> str:
+    return card.render(contract, {"name": "dilated1d"}, PROVENANCE, metrics)
+
+
+def test_without_results() -> None:
+    text = render()
+    assert text.startswith("# ecg-toy\n")
+    for words in ("`comet`", "- rate_hz: 100", "- channels: ['I', 'II']", "12 patients", "data hash: abc", "f00"):
+        assert words in text
+    assert "## Not for" in text
+    assert "Results" not in text
+    assert "rate_hz=RATE" in text
+    assert "spacing_mm=SPACING" in render(contract={"modality": "ct", "embedding_dim": 8, "size": [4, 4]})
+
+
+def test_results_at_all_labels() -> None:
+    metrics = {
+        "disease": {"probe": {"1": {"auroc": VALUE, "balanced_accuracy": VALUE}, "0.1": {"auroc": VALUE}}},
+        "age": {"probe": {"1": {"mae": VALUE, "r2": VALUE}}},
+    }
+    text = render(metrics)
+    assert "| disease | probe | auroc | 0.812 [0.700, 0.900] | 30 | 3 |" in text
+    assert "| age | probe | r2 | 0.812 [0.700, 0.900] | 30 | 3 |" in text
+    assert text.count("0.812") == 2

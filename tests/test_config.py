@@ -1,0 +1,165 @@
+"""One line for every mistake in params.yaml; where the project, its runs and its key are."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from medssl import config
+
+SIGNAL = {"rate_hz": 100, "channels": ["I", "II"], "unit": "mV", "window_s": 2.5}
+VOLUME = {"size": [32, 32, 32], "spacing_mm": [2, 2, 2]}
+RUN = {"modality": "ecg", "recipe": "simclr", "encoder": {"name": "resnet1d"}, "evaluate": {"labels": ["disease"]}}
+
+
+def raw(**changes: Any) -> dict[str, Any]:
+    """Return a valid file; ``changes`` are ``a__b__c=value``."""
+    out: dict[str, Any] = {
+        "seed": 1,
+        "modalities": {
+            "ecg": {"source": {"root": "data/raw/ecg"}, "ingest": dict(SIGNAL)},
+            "mri-x": {"source": {"root": "data/raw/mri"}, "ingest": dict(VOLUME)},
+        },
+        "runs": {"one": yaml.safe_load(yaml.safe_dump(RUN))},
+    }
+    for path, value in changes.items():
+        node = out
+        *parents, last = path.split("__")
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[last] = value
+    return out
+
+
+def parse(**changes: Any) -> config.Params:
+    return config.parse(yaml.safe_dump(raw(**changes)))
+
+
+def test_valid() -> None:
+    params = parse()
+    assert isinstance(params.modalities["ecg"].ingest, config.SignalIngest)
+    assert isinstance(params.modalities["mri-x"].ingest, config.VolumeIngest)
+    assert params.modalities["ecg"].ingest.normalise == "sample"
+    with pytest.raises(ValueError, match="frozen"):
+        params.seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sede": 1}, ["sede", "unknown key"]),
+        ({"seed": -1}, ["seed = -1", "greater than or equal to 0"]),
+        ({"seed": "many"}, ["seed = 'many'", "integer"]),
+        ({"compute__workers": 0}, ["compute.workers = 0", "greater than or equal to 1"]),
+        ({"compute__executor": "dask"}, ["compute.executor = 'dask'", "'serial' or 'process'"]),
+        ({"modalities__ecg__ingest__rate": 100}, ["modalities.ecg.ingest", "rate = 100", "unknown key"]),
+        ({"modalities__ecg__ingest__rate_hz": -5}, ["modalities.ecg.ingest", "rate_hz = -5", "greater than 0"]),
+        ({"modalities__ecg__ingest__overlap": 1}, ["overlap = 1", "less than 1"]),
+        ({"modalities__ecg__ingest__channels": []}, ["channels", "at least 1 item"]),
+        ({"modalities__ecg__ingest__band_hz": [1, 60]}, ["band_hz [1.0, 60.0]", "rate_hz/2 = 50"]),
+        ({"modalities__mri-x__ingest__size": [32, 32]}, ["modalities.mri-x.ingest", "size [32, 32]", "3 numbers"]),
+        ({"modalities__mri-x__ingest__spacing_mm": [1]}, ["spacing_mm [1.0]", "one per axis"]),
+        ({"modalities__mri-x__ingest__hu_window": [5, 5]}, ["hu_window [5.0, 5.0]", "low < high"]),
+        ({"modalities__ecg__dedup__radius_bits": 65}, ["modalities.ecg.dedup.radius_bits = 65", "64"]),
+        ({"modalities__ecg__split__train": 0.9}, ["train + val + test = 1.3", "expected 1"]),
+        ({"modalities__xray": {"source": {"root": "x"}, "ingest": VOLUME}}, ["'xray' is not a modality", "ecg, ppg"]),
+        ({"runs__one__modality": "eeg"}, ["runs.one.modality 'eeg'", "allowed: ecg, mri-x"]),
+        ({"runs__one__recipe": "byol"}, ["runs.one.recipe = 'byol'", "'simclr'"]),
+        ({"runs__one__encoder__name": "vit"}, ["runs.one.encoder.name = 'vit'", "'dilated1d'"]),
+        ({"runs__one__pretrain__levels": {"patient": 0.7}}, ["sum to 0.7", "expected 1"]),
+        ({"runs__one__pretrain__batch__patients": 1.5}, ["runs.one.pretrain.batch.patients = 1.5", "integer"]),
+        ({"runs__one__evaluate__fractions": [0.0]}, ["runs.one.evaluate.fractions.0 = 0.0", "greater than 0"]),
+    ],
+)
+def test_a_mistake_is_one_line_with_key_value_and_what_is_allowed(change: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(config.ConfigError) as caught:
+        parse(**change)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.startswith("params.yaml: ")
+    for word in words:
+        assert word in text, text
+
+
+def test_a_missing_key_is_named() -> None:
+    broken = raw()
+    del broken["modalities"]["ecg"]["ingest"]["unit"]
+    with pytest.raises(config.ConfigError, match=r"modalities\.ecg\.ingest: unit: Field required"):
+        config.parse(yaml.safe_dump(broken))
+
+
+@pytest.mark.parametrize(("key", "ingest"), [("ecg", VOLUME), ("ct", SIGNAL)])
+def test_ingest_of_the_other_kind_is_told_about_its_own_keys_only(key: str, ingest: dict[str, Any]) -> None:
+    with pytest.raises(config.ConfigError) as caught:
+        parse(**{f"modalities__{key}": {"source": {"root": "x"}, "ingest": ingest}})
+    assert f"modalities.{key}.ingest" in str(caught.value)
+    assert "Ingest." not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b", "3", "a: [1", "\tx: 1"])
+def test_text_that_is_no_params_file(text: str) -> None:
+    with pytest.raises(config.ConfigError, match=r"^here\.yaml: (not valid YAML|expected sections)") as caught:
+        config.parse(text, "here.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(config.ConfigError, match="no such file"):
+        config.load(tmp_path / "params.yaml")
+
+
+def test_part() -> None:
+    params = parse()
+    assert config.part(params, "runs", "one").recipe == "simclr"
+    with pytest.raises(config.ConfigError, match=r"runs\.two: no such entry; allowed: one"):
+        config.part(params, "runs", "two")
+
+
+def test_the_shipped_files_are_valid() -> None:
+    root = Path(config.__file__).parents[1]
+    for name in ("params.yaml", "params.real.yaml"):
+        assert config.load(root / name).runs
+
+
+def test_project_root_is_the_outermost(tmp_path: Path) -> None:
+    inner = tmp_path / "project" / ".dvc" / "tmp" / "copy"
+    deep = inner / "data" / "runs"
+    deep.mkdir(parents=True)
+    assert config.project_root(deep) == deep.resolve()
+    for folder in (inner, tmp_path / "project"):
+        (folder / "dvc.yaml").touch()
+        (folder / "params.yaml").touch()
+    (tmp_path / "dvc.yaml").touch()  # alone it makes no project
+    assert config.project_root(deep) == (tmp_path / "project").resolve()
+
+
+def test_tracking_uri(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert config.tracking_uri(config.Tracking(), tmp_path) == f"sqlite:///{tmp_path.resolve()}/mlflow.db"
+    assert config.tracking_uri(config.Tracking(uri="http://x"), tmp_path) == "http://x"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://y")
+    assert config.tracking_uri(config.Tracking(uri="http://x"), tmp_path) == "http://y"
+
+
+def test_identity_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MEDSSL_KEY", raising=False)
+    key = config.identity_key(tmp_path)
+    path = tmp_path / ".medssl" / "key"
+    assert len(key) == 64
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert config.identity_key(tmp_path) == key
+    assert config.identity_key(tmp_path / "other") != key
+    monkeypatch.setenv("MEDSSL_KEY", "mine")
+    assert config.identity_key(tmp_path) == b"mine"
+    assert path.read_bytes() == key
+
+
+def test_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    assert config.stage() == ""
+    monkeypatch.setenv("DVC_STAGE", "probe@x")
+    assert config.stage() == "probe@x"

@@ -1,0 +1,180 @@
+"""Stores: written whole or not at all, read without copies, the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medssl.store import Store, StoreError, Writer, open_store
+
+FACTS: dict[str, Any] = {"modality": "ecg", "shape": [2, 8], "unit": "mV", "params": {}}
+
+
+def row(i: int) -> dict[str, Any]:
+    return {
+        "sample_id": f"{i:016x}", "patient": i // 2, "trial": i // 2, "index_in_trial": i % 2, "modality": "ecg",
+        "source": "toy", "rate_hz": 4.0, "spacing_mm": None, "unit": "mV", "channels": ["A", "B"], "start_s": 2.0 * i,
+        "duration_s": 2.0, "quality": 1.0, "content": f"c{i}", "fold": float("nan"), "label_x": "ab"[i % 2],
+    }  # fmt: skip
+
+
+def sample(i: int) -> np.ndarray:
+    return np.random.default_rng(i).standard_normal((2, 8)).astype(np.float32)
+
+
+def write(folder: Path, n: int = 7, **options: Any) -> Store:
+    with Writer(folder, FACTS, **options) as writer:
+        for i in range(n):
+            writer.add(sample(i), row(i))
+        writer.reject("abc.txt", "ingest", "too_short", "0.1 s long")
+    return open_store(folder)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    store = write(tmp_path / "s", shard_bytes=3 * 64)
+    assert len(store) == 7
+    assert sorted(p.name for p in (tmp_path / "s").glob("*.npy")) == [f"shard-0000{k}.npy" for k in range(3)]
+    for i in range(7):
+        assert np.array_equal(store[i], sample(i))
+        assert store[i].dtype == np.float32
+    rows = np.array([6, 0, 3, 3])
+    assert np.array_equal(store.read(rows), np.stack([sample(i) for i in rows]))
+    assert store.read(rows[:0]).shape == (0, 2, 8)
+    assert store.rejects.to_dict("records") == [
+        {"path": "abc.txt", "stage": "ingest", "reason": "too_short", "detail": "0.1 s long"}
+    ]
+    assert store.facts["n_samples"] == 7
+    assert store.content_hash
+
+
+def test_a_sample_is_a_copy_and_the_shard_is_read_only(tmp_path: Path) -> None:
+    store = write(tmp_path / "s")
+    store[0][:] = 0
+    assert np.array_equal(store[0], sample(0))
+    shard = store.shard(0)
+    assert isinstance(shard, np.memmap)
+    assert not shard.flags.writeable
+    with pytest.raises(ValueError, match="read-only"):
+        shard[0] = 0
+
+
+def test_bytes_are_the_same_every_time(tmp_path: Path) -> None:
+    write(tmp_path / "a", shard_bytes=200)
+    write(tmp_path / "b", shard_bytes=200)
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+    write(tmp_path / "c", n=6, shard_bytes=200)
+    assert open_store(tmp_path / "c").content_hash != open_store(tmp_path / "a").content_hash
+
+
+def test_hash_covers_labels_and_values(tmp_path: Path) -> None:
+    hashes = set()
+    for name, change, factor in (("a", {}, 1), ("b", {"label_x": "z"}, 1), ("c", {}, 2)):
+        with Writer(tmp_path / name, FACTS) as writer:
+            writer.add(factor * sample(0), row(0) | change)
+        hashes.add(open_store(tmp_path / name).content_hash)
+    assert len(hashes) == 3
+
+
+def test_an_error_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with Writer(tmp_path / "s", FACTS, shard_bytes=64) as writer:
+            writer.add(sample(0), row(0))
+            assert len(list(tmp_path.iterdir())) == 1
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_keeps_the_old_store(tmp_path: Path) -> None:
+    write(tmp_path / "s")
+    before = content(tmp_path / "s")
+
+    def fail() -> None:
+        with Writer(tmp_path / "s", FACTS) as writer:
+            writer.add(sample(0), row(0))
+            writer.add(sample(1), row(0))  # a repeated id, found when publishing
+
+    with pytest.raises(ValueError, match="appears more than once"):
+        fail()
+    assert content(tmp_path / "s") == before
+    assert [p.name for p in tmp_path.iterdir()] == ["s"]
+    write(tmp_path / "s", n=3)
+    assert len(open_store(tmp_path / "s")) == 3
+
+
+def test_wrong_shape_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"sample of shape \(2, 9\); this store holds \[2, 8\]"), \
+            Writer(tmp_path / "s", FACTS) as writer:  # fmt: skip
+        writer.add(np.zeros((2, 9)), row(0))
+
+
+def test_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"no store\.json"):
+        open_store(tmp_path)
+
+
+def test_other_format(tmp_path: Path) -> None:
+    write(tmp_path / "s")
+    facts = json.loads((tmp_path / "s" / "store.json").read_text())
+    (tmp_path / "s" / "store.json").write_text(json.dumps(facts | {"format": 2}))
+    with pytest.raises(StoreError, match="format 2; this version reads 1"):
+        open_store(tmp_path / "s")
+
+
+def test_damaged_shards(tmp_path: Path) -> None:
+    write(tmp_path / "s")
+    shard = tmp_path / "s" / "shard-00000.npy"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-64])
+    with pytest.raises(StoreError, match="cannot be mapped"):
+        open_store(tmp_path / "s")[0]
+    np.save(shard, np.zeros((7, 2, 9), np.float32))
+    with pytest.raises(StoreError, match=r"expected float32 \[2, 8\]"):
+        open_store(tmp_path / "s")[0]
+    np.save(shard, np.zeros((7, 2, 8)))
+    with pytest.raises(StoreError, match="float64"):
+        open_store(tmp_path / "s")[0]
+    shard.unlink()
+    with pytest.raises(StoreError, match="cannot be mapped"):
+        open_store(tmp_path / "s")[0]
+
+
+def test_a_pickled_shard_is_never_opened(tmp_path: Path) -> None:
+    write(tmp_path / "s")
+    np.save(tmp_path / "s" / "shard-00000.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(StoreError, match="cannot be mapped"):
+        open_store(tmp_path / "s")[0]
+
+
+def test_a_pickled_store_opens_its_own_maps(tmp_path: Path) -> None:
+    store = write(tmp_path / "s")
+    assert np.array_equal(store[2], sample(2))
+    text = pickle.dumps(store)
+    assert sample(2).tobytes() not in text
+    again = pickle.loads(text)
+    assert again._shards == {}
+    assert np.array_equal(again[2], sample(2))
+    shutil.rmtree(tmp_path / "s")
+
+
+def test_extra_tables_are_joined(tmp_path: Path) -> None:
+    store = write(tmp_path / "s", n=3)
+    extra = pd.DataFrame({"sample_id": store.table["sample_id"][::-1], "split": ["test", "val", "train"]})
+    extra.to_parquet(tmp_path / "split.parquet")
+    assert open_store(tmp_path / "s", tmp_path / "split.parquet").table["split"].tolist() == ["train", "val", "test"]
+    extra.iloc[:2].to_parquet(tmp_path / "split.parquet")
+    with pytest.raises(ValueError, match="the store changed since"):
+        open_store(tmp_path / "s", tmp_path / "split.parquet")
