@@ -252,6 +252,22 @@ def test_notebooks_run(project: Project, path: Path) -> None:
     assert images
 
 
+def test_two_processes_train_one_encoder(project: Project) -> None:
+    before = project.mlflow_runs()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", str(port)]
+    try:
+        log = project.run("torchrun", *words, "-m", "pipeline.pretrain", "ecg-comet")
+        assert "ecg-comet: 4 steps" in log
+        fresh = project.mlflow_runs()
+        assert list(fresh.loc[~fresh["id"].isin(before["id"]), "stage"]) == ["pretrain@ecg-comet"]
+        medssl.load_encoder(project.folder / "data/runs/ecg-comet/encoder")
+    finally:
+        project.run("dvc", "checkout", "--force")
+
+
 def test_user_mistakes_are_one_line(project: Project) -> None:
     cases = {
         "runs.ecg-comet.recipe=contest": ("pretrain", "ecg-comet", "recipe"),

@@ -188,13 +188,14 @@ def fit(
         # The step count is restored before the loader starts; the epoch number is not.
         epoch_of=lambda: trainer.global_step // len(sampler),
     )
-    loader: Any = DataLoader(
-        Samples(store, standard, seed=seed),
-        batch_sampler=sampler,
-        collate_fn=collate,
-        num_workers=compute.loader_workers,
-        persistent_workers=compute.loader_workers > 0,
-    )
+    with torch.random.fork_rng():  # MONAI's loader puts the global generator back to its first seed
+        loader: Any = DataLoader(
+            Samples(store, standard, seed=seed),
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=compute.loader_workers,
+            persistent_workers=compute.loader_workers > 0,
+        )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = Contrast(
