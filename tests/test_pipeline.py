@@ -56,9 +56,7 @@ class Project:
         self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
     def run(self, *words: str, check: bool = True) -> str:
-        done = subprocess.run(
-            words, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(words, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False)
         out = done.stdout + done.stderr
         self.log += out
         assert done.returncode == 0 or not check, out
@@ -214,7 +212,7 @@ def test_the_command_line_on_what_the_pipeline_left(
     for path in ("params.yaml", "data/ecg/store", "data/runs/ecg-comet/encoder"):
         assert cli.main(["check", path]) == 0, capsys.readouterr().out
     assert cli.main(["check", "data/raw/ecg"]) == 1  # the planted defects
-    assert "4 problem(s)" in capsys.readouterr().out
+    assert "3 problem(s)" in capsys.readouterr().out  # the fourth is short, which ingest decides
     assert cli.main(["compare", "ecg-comet", "ecg-simclr"]) == 0
     assert "ecg-simclr - ecg-comet" in capsys.readouterr().out
     assert cli.main(["card", "data/runs/ecg-comet/encoder"]) == 0
@@ -235,8 +233,8 @@ def test_the_report_shows_every_run_and_cohort(project: Project) -> None:
     page = (project.folder / "data/report/report.html").read_text()
     for name in ("ecg-simclr", "ecg-comet", "ct-anatomy"):
         assert f"label efficiency of {name}" in page
-    assert "src=\"http" not in page
-    assert "href=\"http" not in page
+    assert 'src="http' not in page
+    assert 'href="http' not in page
     table = pd.read_csv(project.folder / "data/report/comparison.csv")
     assert set(table["run"]) == {"ecg-simclr", "ecg-comet", "ct-anatomy"}
 
@@ -318,15 +316,19 @@ def test_readme_make_targets_run(command: str) -> None:
     continuous = (ROOT / ".ci/run").read_text()
     if target == "real":
         pytest.importorskip("medssl")  # test_real.py runs what this target runs
-        assert "--params params.real.yaml" in subprocess.run(
-            ["make", "-n", "real", "DATA=."], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout
+        assert (
+            "--params params.real.yaml"
+            in subprocess.run(
+                ["make", "-n", "real", "DATA=."], cwd=ROOT, capture_output=True, text=True, check=True
+            ).stdout
+        )
     elif target == "ui":  # served in the test below
-        assert "pipeline.ui" in subprocess.run(
-            ["make", "-n", "ui"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout
+        assert (
+            "pipeline.ui"
+            in subprocess.run(["make", "-n", "ui"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        )
     else:
-        assert f"make -C \"$clone/medssl\" {target}" in continuous
+        assert f'make -C "$clone/medssl" {target}' in continuous
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=["load", "store"])
@@ -339,8 +341,12 @@ def test_the_ui_serves_the_runs_on_the_loopback_address(project: Project) -> Non
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.ui", str(port)], cwd=project.folder, env=project.environment,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        [sys.executable, "-m", "pipeline.ui", str(port)],
+        cwd=project.folder,
+        env=project.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         for _ in range(120):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +153,9 @@ def fit(
         monitors,
         ModelCheckpoint(dirpath=folder, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False),
     ]
-    if compute.progress:
+    # A log file has no use for a bar that redraws itself.
+    progress = compute.progress and sys.stderr.isatty()
+    if progress:
         callbacks.append(TQDMProgressBar(refresh_rate=10))
     devices, nodes = launched() or (compute.devices, compute.nodes)
     several = nodes > 1 or (torch.cuda.device_count() if devices == "auto" else devices) > 1
@@ -168,7 +171,7 @@ def fit(
         logger=False,
         callbacks=callbacks,
         enable_model_summary=False,
-        enable_progress_bar=compute.progress,
+        enable_progress_bar=progress,
         num_sanity_val_steps=0,
         gradient_clip_val=1.0,
         default_root_dir=folder,

@@ -13,7 +13,7 @@ class HierarchicalBatches(Sampler[list[tuple[int, int]]]):
     """Yield batches of P patients x R trials x M samples, patient-major, with a new composition every epoch.
 
     Every batch holds P *distinct* patients. A patient with fewer than R trials gives some of them again, a trial
-    with fewer than M samples likewise; two draws for the same patient differ whenever it has two samples.
+    with fewer than M samples likewise; a sample repeats only where its trial is drawn for more than it has.
     Each element is ``(row, draw)``: a position in the table and a number, unique in the run, that seeds the views.
     All ranks see the same number of batches; rank r takes patients r, r + world_size, ... of each.
 

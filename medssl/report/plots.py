@@ -105,6 +105,9 @@ def label_efficiency(metrics: Mapping[str, Any], title: str) -> Figure:
                 label=protocol,
             )
         axis.set(title=task, xlabel="labelled training patients (%)", ylabel=HEADLINE[name], xscale="log")
+        ticks = sorted({float(s) * 100 for fractions in metrics[task].values() for s in fractions})
+        axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axis.minorticks_off()
         axis.axhline(0.5 if name == "auroc" else 0.0, color="#cccccc", lw=0.8, zorder=0)
         if name == "r2":
             axis.set_ylim(-1, 1)
@@ -127,8 +130,8 @@ def _draw(axis: Any, sample: np.ndarray) -> None:
 def duplicates(store: Store, receipts: pd.DataFrame, *, most: int = 6) -> Figure:
     """Draw removed samples under the ones that stand for them: the exact ones first, then the most distant."""
     removed = receipts[receipts["duplicate_of"].notna()]
-    exact = removed[removed["method"] == "exact"].head(most // 2)
     near = removed[removed["method"] != "exact"].sort_values("distance", ascending=False, kind="stable")
+    exact = removed[removed["method"] == "exact"].head(max(most // 2, most - len(near)))
     shown = pd.concat([exact, near]).head(most)
     position = {s: i for i, s in enumerate(store.table["sample_id"])}
     figure = Figure(figsize=(2 * most, 4.2), layout="constrained")
