@@ -6,7 +6,9 @@ that names the key, the value and what is allowed. Functions elsewhere get plain
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -39,12 +41,12 @@ class Tracking(Section):
 
 
 class Compute(Section):
-    """How work is spread; nothing here changes a result beyond floating-point order."""
+    """How work is spread. Precision and devices also change what is trained: each process contrasts its own share."""
 
     workers: Count = 1
     executor: Literal["serial", "process"] = "serial"
-    accelerator: str = "auto"
-    devices: int | Literal["auto"] = 1
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
+    devices: Count | Literal["auto"] = 1
     nodes: Count = 1
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     loader_workers: Annotated[int, Field(ge=0)] = 0
@@ -98,8 +100,8 @@ class VolumeIngest(Section):
     """Raw volume to samples: whole volumes ``(D, H, W)`` or its axial slices ``(H, W)``.
 
     ``spacing_mm`` (same length as ``size``) respaces and then crops or pads; null resizes to ``size``, for sets
-    that publish no spacing. ``hu_window`` clips and maps to [0, 1]; null takes the 1st and 99th percentile of
-    the volume, for units without a scale (MRI).
+    that publish no spacing. ``hu_window`` clips and maps to [0, 1]; null takes the 1st and 99.5th percentile
+    of the volume, for units without a scale (MRI).
     """
 
     samples: Literal["volume", "slices"] = "volume"
@@ -340,6 +342,12 @@ def part(params: Params, section: str, key: str) -> Any:
     return table[key]
 
 
+def shown_uri(uri: str) -> str:
+    """Return a URI without the user and password it may hold."""
+    scheme, mark, rest = uri.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
+
+
 def tracking_uri(tracking: Tracking, root: Path) -> str:
     """Return the tracking URI: environment, then ``tracking.uri``, then an absolute SQLite file under ``root``."""
     return os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri or f"sqlite:///{root.resolve() / 'mlflow.db'}"
@@ -367,14 +375,20 @@ def identity_key(root: Path) -> bytes:
         return given.encode()
     path = root / ".medssl" / "key"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:  # another stage made it in this moment
-            return path.read_bytes()
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, name = tempfile.mkstemp(dir=path.parent)  # mode 600
         with os.fdopen(handle, "wb") as out:
             out.write(os.urandom(32).hex().encode())
-    return path.read_bytes()
+        # The first of two stages wins, and neither ever reads half a key.
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)
+        os.unlink(name)
+    key = path.read_bytes().strip()
+    if len(key) < 16:
+        raise ConfigError(
+            f"{path}: {len(key)} bytes; expected at least 16. Put the project's key back, or delete the file"
+        )
+    return key
 
 
 def launched() -> tuple[int, int] | None:

@@ -86,13 +86,6 @@ def save_encoder(
     return folder
 
 
-def write_card(folder: str | Path, card: str) -> None:
-    """Replace the card of an encoder folder and its checksum."""
-    verify(folder)
-    (Path(folder) / "card.md").write_text(card)
-    _write_checksums(Path(folder))
-
-
 def _write_checksums(folder: Path) -> None:
     sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
     (folder / "checksums.json").write_text(json.dumps(sums, indent=1, sort_keys=True) + "\n")
@@ -145,14 +138,14 @@ class Encoder:
         unit: str | None = None,
         batch_size: int = 256,
     ) -> np.ndarray:
-        """Return embeddings float32 (N, embedding_dim) of raw recordings or images.
+        """Return embeddings float32 (N, embedding_dim) of raw recordings or images, one row each.
 
         Signals are re-ordered, converted, resampled, filtered, cut into windows and scaled as the training data was;
         the embeddings of a recording's windows are averaged. Images are respaced, cropped and scaled likewise.
 
         Args:
-            x: signals (N, C, T) or (C, T), T at least one window; slices (N, H, W) or (H, W); volumes (N, D, H, W)
-                or (D, H, W), axes to superior, posterior, left.
+            x: signals (N, C, T) or (C, T), T at least one window; slices (H, W), or (N, H, W) of one volume; volumes
+                (N, D, H, W) or (D, H, W), axes to superior, posterior, left.
             rate_hz: sampling rate of ``x``; needed for signals.
             channels: names of the C channels; needed for signals, extra ones are ignored.
             spacing_mm: mm per axis of an image; needed where the contract has a spacing.
@@ -162,6 +155,21 @@ class Encoder:
         Raises:
             EncoderError: what is missing from the input, in one sentence. Nothing is padded in silence.
         """
+        parts = self.prepare(x, rate_hz=rate_hz, channels=channels, spacing_mm=spacing_mm, unit=unit)
+        z = self.encode(np.concatenate(parts), batch_size=batch_size)
+        ends = np.cumsum([len(p) for p in parts])
+        return np.stack([part.mean(0) for part in np.split(z, ends[:-1])])
+
+    def prepare(
+        self,
+        x: np.ndarray,
+        *,
+        rate_hz: float | None = None,
+        channels: Sequence[str] | None = None,
+        spacing_mm: Sequence[float] | None = None,
+        unit: str | None = None,
+    ) -> list[np.ndarray]:
+        """Return the samples (n, C, ...) that each recording, slice or volume of ``x`` becomes; as in `embed`."""
         x = np.asarray(x, dtype=np.float32)
         try:
             parts = (
@@ -173,17 +181,17 @@ class Encoder:
             raise EncoderError(f"embed: {bad.detail} ({bad.reason})") from None
         if not parts:
             raise EncoderError(f"embed: input of shape {x.shape} holds nothing to embed")
+        return parts
+
+    def encode(self, samples: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
+        """Return embeddings float32 (n, embedding_dim) of prepared samples (n, C, ...)."""
         device = next(self.module.parameters()).device
-        samples = np.concatenate(parts)
         with torch.inference_mode():
-            z = np.concatenate(
-                [
-                    self.module(torch.from_numpy(samples[i : i + batch_size]).to(device)).float().cpu().numpy()
-                    for i in range(0, len(samples), batch_size)
-                ]
-            )
-        ends = np.cumsum([len(p) for p in parts])
-        return np.stack([part.mean(0) for part in np.split(z, ends[:-1])])
+            parts = [
+                self.module(torch.from_numpy(samples[i : i + batch_size]).to(device)).float().cpu().numpy()
+                for i in range(0, len(samples), batch_size)
+            ]
+        return np.concatenate(parts)
 
     def _signals(
         self, x: np.ndarray, rate_hz: float | None, channels: Sequence[str] | None, unit: str | None
@@ -225,18 +233,22 @@ class Encoder:
             raise EncoderError(f"embed: spacing_mm {tuple(spacing_mm)}; expected {dims} numbers, one per axis")
         spacing = tuple(spacing_mm) if spacing_mm is not None else (float("nan"),) * dims
         full = spacing if dims == 3 else (float("nan"), *spacing)
-        x = x[None] if x.ndim == dims else x
-        return [
+        # Slices of one call are slices of one volume: an intensity scale without a window is theirs together.
+        volumes_of = x[None] if x.ndim == 3 or dims == 2 else x
+        if dims == 2 and x.ndim == 2:
+            volumes_of = x[None, None]
+        parts = [
             volumes.prepare(
-                Volume(values if dims == 3 else values[None], full, unit or contract["unit"]),  # type: ignore[arg-type]
+                Volume(values, full, unit or contract["unit"]),  # type: ignore[arg-type]
                 samples=contract["samples"],
                 size=tuple(contract["size"]),
                 hu_window=contract["hu_window"],
                 spacing_mm=contract["spacing_mm"],
                 unit=contract["unit"],
             )
-            for values in x
+            for values in volumes_of
         ]
+        return parts if dims == 3 else [sample[None] for part in parts for sample in part]
 
 
 def load_encoder(reference: str | Path, *, device: str = "cpu") -> Encoder:

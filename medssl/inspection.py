@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from medssl import config, hub, sources, store
 from medssl.models.embed import embed_samples
@@ -91,7 +92,7 @@ def _store(path: Path) -> tuple[list[str], list[str]]:
 
 
 def _raw(path: Path, source: str) -> tuple[list[str], list[str]]:
-    """Read every record; positions in the sorted listing stand for names, which may identify people."""
+    """Read every record; entries and rows stand for names, which may identify people."""
     try:
         records = sources.list_records(source, path)
     except SourceError as error:
@@ -99,10 +100,11 @@ def _raw(path: Path, source: str) -> tuple[list[str], list[str]]:
     kinds: Counter[str] = Counter()
     problems = []
     for position, record in enumerate(records, start=1):
+        where = "" if record.row is None else f" (row {record.row} of the table)"
         try:
             raw = sources.read(record)
         except BadRecord as bad:
-            problems.append(f"entry {position}: {bad}")
+            problems.append(f"entry {position}{where}: {bad}")
             continue
         if isinstance(raw, Signal):
             length = raw.values.shape[1] / raw.rate_hz
@@ -122,7 +124,8 @@ def _raw(path: Path, source: str) -> tuple[list[str], list[str]]:
 def embed(encoder: hub.Encoder, path: Path) -> pd.DataFrame:
     """Return one row per sample with its ``embedding``; ``reason`` says why there is none.
 
-    A store gives ``sample_id``; a table of files or one file gives ``entry``, the position in the table, and no names.
+    A store gives ``sample_id``. A table of files gives ``row``, the 1-based row of the table, and ``sample``, which
+    counts the windows or slices of that file; one file gives row 1. Names stay out.
 
     Raises:
         ValueError: a store whose samples do not fit the contract; a path that is none of these.
@@ -132,33 +135,31 @@ def embed(encoder: hub.Encoder, path: Path) -> pd.DataFrame:
         expected = hub.contract_of(opened.facts, encoder.contract["embedding_dim"])
         differing = [k for k in expected if expected[k] != encoder.contract.get(k)]
         if differing:
-            raise ValueError(
-                f"{path}: differs from the encoder's contract in {', '.join(differing)}; ingest with its values"
-            )
+            raise ValueError(f"{path}: differs from the encoder's contract in {', '.join(differing)}; ingest it anew")
         z = embed_samples(encoder.module, opened, progress=True)
         return pd.DataFrame({"sample_id": opened.table["sample_id"], "reason": "", "embedding": list(z)})
     if path.is_file() and path.suffix in (".csv", ".parquet"):
         records = manifest.list_table(path)
     elif path.exists():
-        records = [Record(path=path.resolve(), format=manifest.format_of(path), patient="", trial="")]
+        records = [Record(path=path.resolve(), format=manifest.format_of(path), patient="", trial="", row=1)]
     else:
         raise ValueError(f"{path}: no such file or folder; expected a store, a table of files or one recording")
     rows = []
-    for position, record in enumerate(records):
+    for record in tqdm(records, desc="embed", disable=None, leave=False):
         try:
-            raw = sources.read(record)
-            if isinstance(raw, Signal):
-                z = encoder.embed(raw.values, rate_hz=raw.rate_hz, channels=raw.channels, unit=raw.unit)
-            elif encoder.contract.get("samples") == "slices":
-                z = encoder.embed(raw.values, spacing_mm=_known(raw.spacing_mm[1:]), unit=raw.unit)
-            else:
-                z = encoder.embed(raw.values, spacing_mm=_known(raw.spacing_mm), unit=raw.unit)
+            samples = np.concatenate(_prepare(encoder, record))
         except (BadRecord, hub.EncoderError) as error:
-            rows.append({"entry": position, "sample": 0, "reason": str(error), "embedding": None})
+            rows.append({"row": record.row, "sample": 0, "reason": str(error), "embedding": None})
             continue
-        rows += [{"entry": position, "sample": i, "reason": "", "embedding": v} for i, v in enumerate(z)]
-    return pd.DataFrame(rows)
+        z = encoder.encode(samples)
+        rows += [{"row": record.row, "sample": i, "reason": "", "embedding": v} for i, v in enumerate(z)]
+    return pd.DataFrame(rows).sort_values(["row", "sample"], ignore_index=True)
 
 
-def _known(spacing: tuple[float, ...]) -> tuple[float, ...] | None:
-    return spacing if np.isfinite(spacing).all() else None
+def _prepare(encoder: hub.Encoder, record: Record) -> list[np.ndarray]:
+    raw = sources.read(record)
+    if isinstance(raw, Signal):
+        return encoder.prepare(raw.values, rate_hz=raw.rate_hz, channels=raw.channels, unit=raw.unit)
+    spacing = raw.spacing_mm[1:] if encoder.contract.get("samples") == "slices" else raw.spacing_mm
+    known = spacing if np.isfinite(spacing).all() else None
+    return encoder.prepare(raw.values, spacing_mm=known, unit=raw.unit)

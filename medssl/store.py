@@ -2,7 +2,7 @@
 
 ``samples.parquet`` (one row a sample), ``shard-00000.npy`` ... (float32 ``(n, C, T)``, ``(n, 1, H, W)`` or
 ``(n, 1, D, H, W)``, memory-mapped read-only), ``rejects.parquet``, ``store.json``. Its bytes depend on the inputs
-and the parameters alone. It is written under a temporary name and published in one rename.
+and the parameters alone. It is written under a temporary name and takes its own when it is whole.
 """
 
 from __future__ import annotations
@@ -131,6 +131,8 @@ class Writer:
         self._rejects: list[dict[str, str]] = []
 
     def __enter__(self) -> Writer:
+        if self.folder.exists() and not (self.folder / "store.json").is_file() and any(self.folder.iterdir()):
+            raise StoreError(f"{self.folder}: holds something that is not a store; name a new folder")
         shutil.rmtree(self._temporary, ignore_errors=True)
         self._temporary.mkdir(parents=True)
         return self
@@ -193,6 +195,8 @@ class Writer:
         self._digest.update((self._temporary / "samples.parquet").read_bytes())
         facts = {"format": FORMAT, **self.facts, "n_samples": len(table), "content_hash": self._digest.hexdigest()}
         (self._temporary / "store.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+        old = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.old")
         if self.folder.exists():
-            shutil.rmtree(self.folder)
+            self.folder.rename(old)
         self._temporary.rename(self.folder)
+        shutil.rmtree(old, ignore_errors=True)

@@ -26,7 +26,7 @@ SPLITS = ("train", "val", "test")
 
 
 def keyed_code(key: bytes, *parts: str) -> int:
-    """Return a positive int64 from a keyed hash (BLAKE2b) of ``parts``; without the key it cannot be undone."""
+    """Return a positive int64 from a keyed hash (HMAC-SHA256) of ``parts``; without the key it cannot be undone."""
     digest = hmac.new(key, "\x1f".join(parts).encode(), "sha256").digest()
     return int.from_bytes(digest[:8], "big") >> 1
 

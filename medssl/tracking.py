@@ -6,6 +6,7 @@ the git commit. MLflow is the place to compare, DVC the place to rebuild.
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from typing import Any
 
 from medssl import config
 
+# MLflow allows letters, digits and these; labels of users hold anything.
+_NAME = re.compile(r"[^\w\-./: ]", re.ASCII)
 MAX_PARAM = 6000  # MLflow cuts longer values without a word
 
 
@@ -37,12 +40,17 @@ class StageRun:
         from mlflow.utils.time import get_current_time_millis
 
         now = get_current_time_millis()
-        batch = [Metric(k, float(v), now, step) for k, v in values.items() if v == v]
-        self._client.log_batch(self.run_id, metrics=batch)
+        batch = [Metric(_NAME.sub("_", k), float(v), now, step) for k, v in values.items() if v == v]
+        for start in range(0, len(batch), 500):
+            self._client.log_batch(self.run_id, metrics=batch[start : start + 500])
 
     def tag(self, key: str, value: str) -> None:
         """Set a tag."""
         self._client.set_tag(self.run_id, key, value)
+
+    def document(self, name: str, content: Mapping[str, Any]) -> None:
+        """Store a mapping as a JSON file."""
+        self._client.log_dict(self.run_id, dict(content), name)
 
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
         """Store a file, or a folder with all its files, under ``folder`` of the run."""
@@ -64,7 +72,10 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def git_commit(folder: Path) -> str:
-    """Return the commit of the project, with ``-dirty`` where tracked files differ, or ``unknown`` outside git."""
+    """Return the commit of the project, with ``-dirty`` where tracked files differ, or ``unknown`` outside git.
+
+    ``dvc.lock`` does not count: DVC rewrites it after every stage.
+    """
 
     def git(*words: str) -> str:
         return subprocess.run(
@@ -72,9 +83,25 @@ def git_commit(folder: Path) -> str:
         ).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+        changed = git("status", "--porcelain", "-uno", "--", ".", ":!dvc.lock")
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+
+
+class TrackingError(ValueError):
+    """A tracking store that cannot be used or has no such run."""
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Turn MLflow's errors into one line, without the address they quote."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise TrackingError(f"MLflow: {config.shown_uri(str(error)).splitlines()[0][:300]}") from None
 
 
 def _client(tracking: config.Tracking) -> Any:
@@ -128,9 +155,10 @@ def stage_run(
         "data_hash": data_hash,
         "git_commit": git_commit(config.project_root()),
     }
-    created = client.create_run(
-        _experiment(client, tracking), tags={k: v for k, v in tags.items() if v}, run_name=config.stage() or stage
-    )
+    with _one_line():
+        created = client.create_run(
+            _experiment(client, tracking), tags={k: v for k, v in tags.items() if v}, run_name=config.stage() or stage
+        )
     handle = StageRun(client, created.info.run_id)
     try:
         yield handle
@@ -144,5 +172,8 @@ def download(reference: str) -> Path:
     """Return a local folder with the artifacts of ``runs:/ID/encoder`` or ``models:/NAME@alias``."""
     import mlflow
 
-    uri = config.tracking_uri(config.Tracking(), config.project_root())
-    return Path(mlflow.artifacts.download_artifacts(artifact_uri=reference, tracking_uri=uri))
+    root = config.project_root()
+    params = root / "params.yaml"
+    uri = config.tracking_uri(config.load(params).tracking if params.is_file() else config.Tracking(), root)
+    with _one_line():
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=reference, tracking_uri=uri))

@@ -60,8 +60,17 @@ def params_for(template_name: str, data: Path | None) -> str:
 
 
 def lay_out(folder: Path, params: str) -> None:
-    """Write or refresh a workspace; outputs and DVC's records in it stay, so that only changes run again."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write or refresh a workspace; outputs and DVC's records in it stay, so that only changes run again.
+
+    Raises:
+        WorkspaceError: the folder holds a project that is not a workspace of ours, such as this checkout.
+    """
+    marker = folder / ".medssl" / "workspace"
+    taken = [name for name in ("medssl", "pipeline", "dvc.yaml", "params.yaml") if (folder / name).exists()]
+    if taken and not marker.is_file():
+        raise WorkspaceError(f"{folder}: holds {', '.join(taken)} of another project; name a new folder")
+    marker.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    marker.touch()
     for name in ("medssl", "pipeline"):
         source = PACKAGE if name == "medssl" else template(name)
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -72,6 +81,8 @@ def lay_out(folder: Path, params: str) -> None:
     if not (folder / ".dvc").is_dir():
         dvc(folder, "init", "--no-scm", "--quiet")
         dvc(folder, "config", "core.analytics", "false")
+        # DVC's index holds the names of raw files; by default it lies in a folder that every user can read.
+        dvc(folder, "config", "core.site_cache_dir", ".medssl/dvc")
 
 
 def dvc(folder: Path, *words: str) -> None:

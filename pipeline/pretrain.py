@@ -1,6 +1,7 @@
 """Store + split -> encoder. Also under torchrun: ``torchrun --nproc-per-node 2 -m pipeline.pretrain ecg-comet``."""
 
 import json
+from typing import Any
 
 from medssl import config, hub, tracking
 from medssl.pretrain.fit import fit
@@ -22,7 +23,9 @@ def work(params: config.Params, key: str) -> None:
         params.tracking, f"pretrain@{key}", run=key, modality=wanted.modality, data_hash=store.content_hash
     ) as run:
         run.params(wanted.model_dump(mode="json", exclude={"evaluate"}) | {"seed": params.seed})
-        run.artifact("params.yaml")
+        # Without tracking and roots, which may hold a password or a name.
+        hidden: Any = {"tracking": True, "modalities": {"__all__": {"source": {"root"}}}}
+        run.document("params.json", params.model_dump(mode="json", exclude=hidden))
         fitted = fit(
             store,
             wanted,

@@ -38,16 +38,13 @@ def work(params: config.Params, key: str) -> None:
             pooled, plain = task.pool(frozen[task.rows]), task.pool(simple[task.rows])
             untrained = [task.pool(z[task.rows]) for z in random]
             for fraction in evaluate.fractions:
-                units = [task.subset(fraction, s) for s in seeds]
+                # With all labels every seed has the same training units: one fit stands for all.
+                units = [task.subset(fraction, s) for s in (seeds if fraction < 1 else range(1))]
                 results.add(task, "probe", fraction, [probe.linear(task, pooled, u) for u in units])
                 results.add(task, "knn", fraction, [probe.knn(task, pooled, u) for u in units])
-                results.add(
-                    task,
-                    "random_init",
-                    fraction,
-                    [probe.linear(task, z, u) for z, u in zip(untrained, units, strict=True)],
-                )
                 results.add(task, "handcrafted", fraction, [probe.linear(task, plain, u) for u in units])
+                drawn = [probe.linear(task, z, units[s % len(units)]) for s, z in enumerate(untrained)]
+                results.add(task, "random_init", fraction, drawn)
             results.add(task, "permuted_labels", 1.0, probe.permuted(task, pooled))
         write_parquet(
             pd.DataFrame({"sample_id": store.table["sample_id"], "embedding": list(frozen)}),

@@ -39,6 +39,7 @@ def work(params: config.Params, key: str) -> None:
             "kept": int(table["kept"].sum()),
             "split": patients,
             "leaks": 0,
+            "data_hash": store.content_hash,
         }
         counts = stage.flow_file(key, "counts.json")
         counts.parent.mkdir(parents=True, exist_ok=True)

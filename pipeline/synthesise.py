@@ -1,15 +1,16 @@
 """Make the synthetic cohort of one modality, in the formats of real recordings."""
 
-from medssl import config
+from medssl import config, tracking
 from medssl.sources import synthetic
 from pipeline import stage
 
 
 def work(params: config.Params, key: str) -> None:
     """Write ``data/raw/<key>``."""
-    synthetic.make(
-        config.modality_of(key), config.part(params, "synthetic", key), stage.DATA / "raw" / key, params.seed
-    )
+    cohort: config.Cohort = config.part(params, "synthetic", key)
+    with tracking.stage_run(params.tracking, f"synthesise@{key}", modality=key) as run:
+        run.params(cohort.model_dump(mode="json") | {"seed": params.seed})
+        synthetic.make(config.modality_of(key), cohort, stage.DATA / "raw" / key, params.seed)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 
 from medssl import config
 
@@ -12,12 +11,12 @@ def main() -> None:
     root = config.project_root()
     uri = config.tracking_uri(config.load(root / "params.yaml").tracking, root)
     if uri.startswith("http"):
-        print(f"the runs are on {uri}; open that address")
+        print(f"the runs are on {config.shown_uri(uri)}; open that address")
         return
     port = sys.argv[1] if len(sys.argv) > 1 else "5000"
-    print(f"MLflow UI on http://127.0.0.1:{port} (tracking store: {uri})", flush=True)
+    print(f"MLflow UI on http://127.0.0.1:{port} (tracking store: {config.shown_uri(uri)})", flush=True)
     words = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", port, "--workers", "1"]
-    os.chdir(Path(uri.removeprefix("sqlite:///")).parent)
+    os.chdir(root)
     os.execv(sys.executable, [sys.executable, *words])
 
 

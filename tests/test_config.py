@@ -163,3 +163,15 @@ def test_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.stage() == ""
     monkeypatch.setenv("DVC_STAGE", "probe@x")
     assert config.stage() == "probe@x"
+
+
+def test_a_key_that_is_too_short_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".medssl").mkdir()
+    (tmp_path / ".medssl" / "key").write_text("")
+    with pytest.raises(config.ConfigError, match="0 bytes; expected at least 16"):
+        config.identity_key(tmp_path)
+
+
+def test_passwords_are_not_shown() -> None:
+    assert config.shown_uri("postgresql://user:secret@host/db") == "postgresql://host/db"
+    assert config.shown_uri("sqlite:////data/mlflow.db") == "sqlite:////data/mlflow.db"

@@ -121,14 +121,6 @@ def test_nothing_is_pickled(folder: Path) -> None:
         assert b"torch._utils" not in data
 
 
-def test_write_card(folder: Path) -> None:
-    hub.write_card(folder, "# new\n")
-    assert medssl.load_encoder(folder).card == "# new\n"
-    (folder / "card.md").write_text("# forged\n")
-    with pytest.raises(hub.EncoderError, match="checksum"):
-        hub.write_card(folder, "# newer\n")
-
-
 def test_channels_units_and_rates_are_brought_to_the_contract(folder: Path) -> None:
     encoder = medssl.load_encoder(folder)
     x = wave(2, 100, 100)
@@ -216,3 +208,12 @@ def test_another_process_gives_the_same_numbers(folder: Path, tmp_path: Path) ->
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, cwd=Path(hub.__file__).parents[1])
     here = medssl.load_encoder(folder).embed(x, rate_hz=100, channels=["A", "B"])
     assert np.abs(np.load(tmp_path / "z.npy") - here).max() < 1e-5
+
+
+def test_prepared_samples_encode_to_what_embed_averages(folder: Path) -> None:
+    encoder = medssl.load_encoder(folder)
+    x = wave(2, 400, 100)[0]
+    (samples,) = encoder.prepare(x, rate_hz=100, channels=["A", "B"])
+    assert len(samples) > 1
+    z = encoder.embed(x, rate_hz=100, channels=["A", "B"])
+    np.testing.assert_allclose(encoder.encode(samples).mean(0), z[0], atol=1e-6)

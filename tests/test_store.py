@@ -178,3 +178,10 @@ def test_extra_tables_are_joined(tmp_path: Path) -> None:
     extra.iloc[:2].to_parquet(tmp_path / "split.parquet")
     with pytest.raises(ValueError, match="the store changed since"):
         open_store(tmp_path / "s", tmp_path / "split.parquet")
+
+
+def test_a_folder_that_is_not_a_store_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("path,patient,trial\n")
+    with pytest.raises(StoreError, match="holds something that is not a store"), Writer(tmp_path, {"shape": [1, 4]}):
+        pass
+    assert (tmp_path / "manifest.csv").is_file()

@@ -39,7 +39,9 @@ def compare_runs(folders: Sequence[Path], *, draws: int = 1000) -> pd.DataFrame:
     for folder in folders:
         if not (folder / "predictions.parquet").is_file():
             raise ValueError(f"{folder}: no predictions.parquet; expected a run such as data/runs/<name>")
-        tables[folder.name] = pd.read_parquet(folder / "predictions.parquet")
+        # Runs of two projects may share a name.
+        name = folder.name if folder.name not in tables else str(folder)
+        tables[name] = pd.read_parquet(folder / "predictions.parquet")
     first = next(iter(tables))
     rows = []
     for key, group in tables[first].groupby(KEYS, sort=False):

@@ -7,12 +7,13 @@ import warnings
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from medssl.evaluate.tasks import Task
 from medssl.pretrain.monitor import knn_scores
 
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 def _fit_predict(task: Task, train: np.ndarray, truth: np.ndarray, x: np.ndarray, strength: float) -> np.ndarray:
@@ -51,30 +52,55 @@ def _quality(task: Task, predicted: np.ndarray, units: np.ndarray) -> float:
     return value if np.isfinite(value) else -np.inf
 
 
+def _scaled(pooled: np.ndarray, fit_on: np.ndarray, *units: np.ndarray) -> list[np.ndarray]:
+    """Return features of each group of units, standardised on ``fit_on``.
+
+    They are cut at six deviations: a feature that hardly varies among few training units must not throw others far out.
+    """
+    scaler = StandardScaler().fit(pooled[fit_on])
+    return [np.clip(scaler.transform(pooled[u]), -6, 6) if len(u) else pooled[u] for u in units]
+
+
+def _choose(task: Task, pooled: np.ndarray, units: np.ndarray) -> float:
+    """Return the regularisation that predicts best without the test patients; of equals the strongest.
+
+    With twenty training units or more, five folds by patient over training and validation units; validation patients
+    alone are few, and what is best for a handful of them can be far worse than a constant for others. With fewer, the
+    validation units score a model of all training units.
+    """
+    val = task.part("val")
+    if len(units) < 20:
+        if not len(val):
+            return 0.1
+        train, held_out = _scaled(pooled, units, units, val)
+        predicted = [_fit_predict(task, train, task.truth[units], held_out, s) for s in STRENGTHS]
+        return STRENGTHS[int(np.argmax([_quality(task, p, val) for p in predicted]))]
+    everyone = np.concatenate([units, val])
+    columns = max(1, len(task.classes))
+    predictions = np.zeros((len(STRENGTHS), len(everyone), columns))
+    for fold_train, fold_test in GroupKFold(5).split(everyone, groups=task.patient[everyone]):
+        train, held_out = _scaled(pooled, everyone[fold_train], everyone[fold_train], everyone[fold_test])
+        for index, strength in enumerate(STRENGTHS):
+            truth = task.truth[everyone[fold_train]]
+            predictions[index, fold_test] = _fit_predict(task, train, truth, held_out, strength)
+    return STRENGTHS[int(np.argmax([_quality(task, p, everyone) for p in predictions]))]
+
+
 def linear(
     task: Task, pooled: np.ndarray, units: np.ndarray, *, strength: float | None = None, truth: np.ndarray | None = None
 ) -> np.ndarray:
-    """Fit on ``units``, choose the regularisation on validation patients, return test predictions (n_test, K).
+    """Fit on ``units`` and return test predictions (n_test, K).
 
     Args:
         task: what to predict.
         pooled: (n, d) embedding per unit.
         units: training units.
-        strength: of the model's fit against its regularisation; None: chosen by the validation patients.
+        strength: of the model's fit against its regularisation; None: chosen without the test patients.
         truth: labels of ``units``; None: the true ones.
     """
     truth = task.truth[units] if truth is None else truth
-    scaler = StandardScaler().fit(pooled[units])
-    # A feature that hardly varies among few training units must not throw a test unit far out.
-    train, val, test = (
-        np.clip(scaler.transform(pooled[u]), -6, 6) for u in (units, task.part("val"), task.part("test"))
-    )
-    if strength is None:
-        strength = 0.1
-        if len(val):
-            scores = [_quality(task, _fit_predict(task, train, truth, val, s), task.part("val")) for s in STRENGTHS]
-            # Of equals the strongest regularisation: few validation patients cannot tell more.
-            strength = STRENGTHS[int(np.argmax(scores))]
+    strength = _choose(task, pooled, units) if strength is None else strength
+    train, test = _scaled(pooled, units, units, task.part("test"))
     return _fit_predict(task, train, truth, test, strength)
 
 

@@ -73,6 +73,10 @@ class Task:
         split = known["split"].iloc[first].to_numpy(dtype=str)
         if kind == "class" and len(np.unique(truth[split == "train"])) < 2:
             raise ValueError(f"evaluate.labels '{name}': fewer than two classes among the training patients")
+        if not (split == "test").any():
+            raise ValueError(
+                f"evaluate.labels '{name}': no test patient has this label; give the test part a larger share"
+            )
         patient = known["patient"].iloc[first].to_numpy()
         return cls(name, kind, unit, classes, truth, patient, split, member, rows)
 
@@ -156,5 +160,6 @@ class Results:
     def frame(self) -> pd.DataFrame:
         """Return all predictions as one table; without any label an empty one."""
         if not self.predictions:
-            return pd.DataFrame({name: pd.Series(dtype="object") for name in ("task", "protocol", "patient")})
+            names = ("task", "protocol", "fraction", "seed", "patient", "unit", "truth", "classes", "scores")
+            return pd.DataFrame({name: pd.Series(dtype="object") for name in names})
         return pd.concat(self.predictions, ignore_index=True)

@@ -14,6 +14,7 @@ from medssl import sources, store, table
 from medssl.config import SignalIngest, VolumeIngest, modality_of
 from medssl.ingest import signals, volumes
 from medssl.parallel import ordered_map
+from medssl.sources import manifest
 from medssl.sources.record import BadRecord, Record, Signal, Volume
 
 
@@ -43,6 +44,9 @@ def cut(record: Record, *, params: SignalIngest | VolumeIngest) -> Cut | tuple[s
         return _cut_volume(raw, record, params)
     except BadRecord as bad:
         return bad.reason, bad.detail
+    except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
+        # Absurd numbers in a header end here; messages of libraries may quote the file, so only the type is kept.
+        return "unreadable", f"preparing the recording raised {type(error).__name__}"
 
 
 def _cut_signal(raw: Signal, record: Record, params: SignalIngest) -> Cut:
@@ -147,7 +151,8 @@ def build(
             progress=progress,
         )
         for position, (record, result) in enumerate(zip(records, cuts, strict=True), start=1):
-            name = table.keyed_name(secret, record.source, str(record.path)) + record.path.suffix[:8]
+            suffix = record.path.suffix if record.path.suffix in manifest.FORMATS else ""
+            name = table.keyed_name(secret, record.source, record.patient, record.trial, record.path.name) + suffix
             where = f" (entry {position} of the source's sorted list)"
             patient = table.keyed_code(secret, record.source, record.patient)
             trial = table.keyed_code(secret, record.source, record.patient, record.trial)

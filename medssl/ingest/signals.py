@@ -11,10 +11,11 @@ from fractions import Fraction
 import numpy as np
 from scipy import signal as dsp
 
+from medssl.sources.claims import VOLTS
 from medssl.sources.record import BadRecord, Signal
 
 # Each unit in terms of the first of its family.
-UNITS = {"V": ("V", 1.0), "mV": ("V", 1e-3), "uV": ("V", 1e-6), "nV": ("V", 1e-9), "1": ("1", 1.0)}
+UNITS = {**{name: ("V", factor) for name, factor in VOLTS.items()}, "1": ("1", 1.0)}
 
 
 def pick_channels(signal: Signal, channels: tuple[str, ...]) -> np.ndarray:

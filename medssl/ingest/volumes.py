@@ -14,6 +14,7 @@ from medssl.sources.record import BadRecord, Volume
 # Tissue by Hounsfield band inside the body (methods: body-composition proxies that need no mask).
 HU_BANDS = {"lung": (-1024, -500), "fat": (-190, -30), "soft": (-30, 150), "bone": (200, 4000)}
 BODY_HU = -300.0
+MAX_VOXELS = 2**28
 
 
 def rescale(values: np.ndarray, hu_window: tuple[float, float] | None) -> np.ndarray:
@@ -38,6 +39,8 @@ def respace(values: np.ndarray, spacing: np.ndarray, target: np.ndarray) -> np.n
     factor = spacing / target
     if np.allclose(factor, 1, atol=1e-3):
         return values
+    if np.prod(np.asarray(values.shape) * factor) > MAX_VOXELS:
+        raise BadRecord("bad_spacing", "the stated spacing would make a volume of more than 2^28 voxels")
     sigma = np.where(factor < 1, 0.4 * (1 / factor - 1), 0)
     return ndimage.zoom(ndimage.gaussian_filter(values, sigma), factor, order=1, mode="nearest", grid_mode=True)
 
@@ -97,8 +100,8 @@ def organ_volumes(volume: Volume, names: dict[int, str]) -> dict[str, float]:
 def composition(volume: Volume) -> list[dict[str, float]]:
     """Return for each slice its tissue shares by HU band, body area and relative position.
 
-    Shares are of the pixels above the body threshold (lung: of the body's convex outline). NaN where a slice
-    holds no body; an empty list of measures for volumes that are not in HU.
+    Shares are of the pixels of the body, its holes filled, so that lung counts. A slice without a body lacks them, and
+    volumes that are not in HU have the position alone.
     """
     depth = volume.values.shape[0]
     measures: list[dict[str, float]] = []

@@ -14,6 +14,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from monai.data import DataLoader
 from torch import nn
@@ -113,6 +114,8 @@ class Monitors(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the curves of the checkpoint."""
         self.history = list(state_dict["history"])
+        for epoch, row in enumerate(self.history):
+            self.on_epoch(row, epoch)
 
 
 def fit(
@@ -159,23 +162,26 @@ def fit(
         callbacks.append(TQDMProgressBar(refresh_rate=10))
     devices, nodes = launched() or (compute.devices, compute.nodes)
     several = nodes > 1 or (torch.cuda.device_count() if devices == "auto" else devices) > 1
-    trainer = L.Trainer(
-        max_epochs=params.epochs if stop_after is None else stop_after,
-        accelerator=compute.accelerator,
-        devices=devices,
-        num_nodes=nodes,
-        precision=compute.precision,
-        # Not every recipe uses the projection head; DDP has to look which parameters got a gradient.
-        strategy="ddp_find_unused_parameters_true" if several else "auto",
-        use_distributed_sampler=False,
-        logger=False,
-        callbacks=callbacks,
-        enable_model_summary=False,
-        enable_progress_bar=progress,
-        num_sanity_val_steps=0,
-        gradient_clip_val=1.0,
-        default_root_dir=folder,
-    )
+    try:
+        trainer = L.Trainer(
+            max_epochs=params.epochs if stop_after is None else stop_after,
+            accelerator=compute.accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            precision=compute.precision,
+            # Not every recipe uses the projection head; DDP has to look which parameters got a gradient.
+            strategy="ddp_find_unused_parameters_true" if several else "auto",
+            use_distributed_sampler=False,
+            logger=False,
+            callbacks=callbacks,
+            enable_model_summary=False,
+            enable_progress_bar=progress,
+            num_sanity_val_steps=0,
+            gradient_clip_val=1.0,
+            default_root_dir=folder,
+        )
+    except MisconfigurationException as error:
+        raise ValueError(f"compute: {error}") from None
     composition = recipe.batch(params.batch)
     sampler: HierarchicalBatches
     sampler = HierarchicalBatches(

@@ -13,6 +13,11 @@ NOT_INTENDED = """Diagnosis, triage or any decision about a person. The encoder 
 for populations, devices or sites other than those it was trained on."""
 
 
+def seen_measures(pretrain: Mapping[str, Any], recipe: str) -> list[str]:
+    """Return what pretraining saw of its patients besides the recordings: the measures of the anatomy recipe."""
+    return list(pretrain["anatomy"]["measures"]) if recipe == "anatomy" else []
+
+
 def render(
     contract: Mapping[str, Any],
     architecture: Mapping[str, Any],
@@ -23,7 +28,13 @@ def render(
     lines = [f"# {provenance['run']}", ""]
     lines += [
         f"An encoder for {contract['modality'].upper()} ({architecture['name']}, {contract['embedding_dim']} numbers), "
-        f"pretrained without labels by the recipe `{provenance['recipe']}`.",
+        f"pretrained by the recipe `{provenance['recipe']}`"
+        + (
+            f", which weighted its pairs by {', '.join(measures)} of the training patients; predictions of these or of "
+            "what follows from them are not from few labels."
+            if (measures := seen_measures(provenance["pretrain"], provenance["recipe"]))
+            else ", without labels."
+        ),
         "",
         "## Input contract",
         "",

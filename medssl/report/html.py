@@ -34,7 +34,9 @@ def comparison(metrics: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, s
                             **values[metric],
                         }
                     )
-    return pd.DataFrame(rows)
+    columns = ["run", "recipe", "label", "protocol", "label_fraction", "metric"]
+    columns += ["mean", "lo", "hi", "n_patients", "seeds"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _wide(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
@@ -57,27 +59,38 @@ def _picture(path: Path) -> str:
 
 
 def render(
-    flow: Path, runs: Mapping[str, Path], cohorts: Sequence[str], recipes: Mapping[str, str]
+    flows: Sequence[Mapping[str, Any]],
+    galleries: Mapping[str, Path],
+    runs: Mapping[str, Path],
+    recipes: Mapping[str, str],
+    measures: Mapping[str, Sequence[str]],
 ) -> tuple[str, pd.DataFrame]:
     """Return the page and the comparison table.
 
     Args:
-        flow: folder with ``<cohort>-counts.json`` and ``<cohort>-duplicates.png``.
-        runs: folder of each run; only runs and cohorts named here are shown, whatever else lies beside them.
-        cohorts: names in ``modalities``.
+        flows: counts of each cohort, as the split stage writes them.
+        galleries: picture of removed duplicates by cohort.
+        runs: folder of each run.
         recipes: recipe of each run.
+        measures: what pretraining of each run saw of its patients besides the recordings.
     """
     metrics = {name: json.loads((folder / "metrics.json").read_text()) for name, folder in runs.items()}
     table = comparison(metrics, recipes)
-    header, rows = _wide(table) if len(table) else ([], [])
+    header, rows = _wide(table)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("medssl.report"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     page = environment.get_template("report.html.j2").render(
-        flows=[json.loads((flow / f"{c}-counts.json").read_text()) for c in cohorts],
-        galleries=[(c, _picture(flow / f"{c}-duplicates.png")) for c in cohorts],
+        flows=flows,
+        galleries=[(name, _picture(path)) for name, path in galleries.items()],
         runs=[
-            (name, recipes[name], _picture(folder / "curves.png"), _picture(folder / "label_efficiency.png"))
+            (
+                name,
+                recipes[name],
+                ", ".join(measures[name]),
+                _picture(folder / "curves.png"),
+                _picture(folder / "label_efficiency.png"),
+            )
             for name, folder in runs.items()
         ],
         header=header,

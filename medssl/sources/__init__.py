@@ -58,7 +58,11 @@ def read(record: Record) -> Signal | Volume:
     if "refused" in record.hints:
         raise BadRecord(*record.hints["refused"])
     # A WFDB record may be named without a suffix; its reader looks for the header itself.
-    if record.format != "wfdb" and not record.path.exists():
+    try:
+        absent = record.format != "wfdb" and not record.path.exists()
+    except OSError as error:
+        raise BadRecord("unreadable", f"the file cannot be opened ({type(error).__name__})") from None
+    if absent:
         raise BadRecord("missing_file", "the file does not exist")
     if record.format not in READERS:
         raise BadRecord("unsupported", f"no reader for this kind of file; formats: {', '.join(READERS)}")

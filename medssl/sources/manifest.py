@@ -36,7 +36,7 @@ FORMATS = {
 ABSENT = {"", "nan", "na", "n/a", "none", "null", "<na>"}
 
 
-def list_records(root: Path, limit: int | None = None) -> list[Record]:
+def list_records(root: Path) -> list[Record]:
     """Return the recordings named in ``root/manifest.csv`` or ``root/manifest.parquet``.
 
     Raises:
@@ -50,10 +50,10 @@ def list_records(root: Path, limit: int | None = None) -> list[Record]:
         )
     if len(tables) == 2:
         raise SourceError(f"{root}: holds manifest.csv and manifest.parquet; keep one of them")
-    return list_table(tables[0], root, limit)
+    return list_table(tables[0], root)
 
 
-def list_table(table: Path, root: Path | None = None, limit: int | None = None) -> list[Record]:
+def list_table(table: Path, root: Path | None = None) -> list[Record]:
     """Return the recordings named in ``table``, sorted by patient, trial and path.
 
     A row that names an absent file, or one outside ``root`` (the folder of the table by default), still gives a
@@ -67,9 +67,9 @@ def list_table(table: Path, root: Path | None = None, limit: int | None = None) 
     rows = read_text_table(table, REQUIRED, fix="add it to the header line")
     numeric = {name for name in rows.columns if name.startswith("label_") and _all_numbers(rows[name])}
     organs = _mask_labels(root / "mask_labels.csv")
-    records = [_record(row, root, numeric, organs) for row in as_dicts(rows)]
+    records = [_record(row, number, root, numeric, organs) for number, row in enumerate(as_dicts(rows), start=1)]
     records.sort(key=order)
-    return records[:limit]
+    return records
 
 
 def order(record: Record) -> tuple[str, str, str, float]:
@@ -146,7 +146,7 @@ def _mask_labels(path: Path) -> dict[int, str]:
         raise SourceError(f"{path}: column 'value' must hold whole numbers, as in the masks") from None
 
 
-def _record(row: Mapping[str, str], root: Path, numeric: set[str], organs: Mapping[int, str]) -> Record:
+def _record(row: Mapping[str, str], position: int, root: Path, numeric: set[str], organs: Mapping[int, str]) -> Record:
     """Return the record of one row; what is wrong with the row becomes its refusal."""
     path, hints = locate(root, row["path"])
     mask = None
@@ -184,6 +184,7 @@ def _record(row: Mapping[str, str], root: Path, numeric: set[str], organs: Mappi
         hints=hints,
         start_s=numbers["start_s"],
         end_s=numbers["end_s"],
+        row=position,
     )
 
 
@@ -202,8 +203,11 @@ def _labels(row: Mapping[str, str], numeric: set[str]) -> dict[str, Label]:
 
 def format_of(path: Path) -> str:
     """Return the format by suffix; a folder is a DICOM series, a bare name beside a ``.hea`` is WFDB."""
-    if path.is_dir():
-        return "dicom"
+    try:
+        if path.is_dir():
+            return "dicom"
+    except OSError:  # a name too long, a folder without permission: reading it will be refused
+        return "unknown"
     suffix = path.suffix.lower()
     if suffix == ".gz":
         suffix = Path(path.stem).suffix.lower()

@@ -271,7 +271,9 @@ def _codes(text: str) -> list[str]:
 
 def _heart_rate(path: Path) -> float | None:
     """Return the mean rate in beats per minute from RR intervals in ms, or None without usable intervals."""
-    if not path.is_file():
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
         return None
-    rr_ms = [value for word in path.read_text(errors="replace").split() if (value := number(word)) and value > 0]
+    rr_ms = [value for word in text.split() if (value := number(word)) and value > 0]
     return 60_000 * len(rr_ms) / sum(rr_ms) if rr_ms else None

@@ -55,6 +55,7 @@ class Record:
         mask_labels: value in the mask -> organ name; each becomes the measure ``<name>_ml``.
         hints: what the file itself does not say, for its reader (``rate_hz``, ``unit``, ``columns``, ...).
         start_s, end_s: part of the recording to use; None for all.
+        row: 1-based row of the user's own table, to find the record by without naming it; None without a table.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class Record:
     hints: Mapping[str, Any] = field(default_factory=dict)
     start_s: float | None = None
     end_s: float | None = None
+    row: int | None = None
 
 
 @dataclass(frozen=True)

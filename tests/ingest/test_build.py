@@ -148,3 +148,24 @@ def test_a_signal_is_no_image(raw: Path, tmp_path: Path) -> None:
             secret=KEY,
             progress=False,
         )
+
+
+def test_rows_no_file_system_can_name_are_rejects(raw: Path, tmp_path: Path) -> None:
+    records = sources.list_records("manifest", raw)
+    long = Record(path=raw / ("x" * 300 + ".csv"), format="tabular", patient="qxz-long", trial="1", source="manifest")
+    odd = Record(path=raw / "Smith.John1947", format="wfdb", patient="qxz-odd", trial="1", source="manifest")
+    store = build([*records, long, odd], tmp_path / "s", key="ecg", params=PARAMS, secret=KEY, progress=False)
+    rejects = store.rejects
+    assert len(rejects) == 7
+    assert rejects["path"].str.fullmatch(r"[0-9a-f]{12}(\.csv)?").all(), list(rejects["path"])
+    assert "John" not in rejects.to_csv()
+
+
+def test_absurd_header_numbers_are_rejects(tmp_path: Path) -> None:
+    text(tmp_path / "a.csv", np.random.default_rng(0).standard_normal((2, 400)))
+    text(tmp_path / "b.csv", np.random.default_rng(1).standard_normal((2, 400)))
+    table = pd.DataFrame({"path": ["a.csv", "b.csv"], "patient": ["1", "2"], "trial": "1", "rate_hz": [100, 399.99e12]})
+    table.assign(unit="mV").to_csv(tmp_path / "manifest.csv", index=False)
+    records = sources.list_records("manifest", tmp_path)
+    store = build(records, tmp_path / "s", key="ecg", params=PARAMS, secret=KEY, progress=False)
+    assert len(store.rejects) == 1

@@ -72,7 +72,9 @@ def test_resumed_equals_never_stopped(recipe: str, stores: dict[str, Store], tmp
     assert_equal(weights(resumed), weights(whole))
     assert resumed.steps == whole.steps
     assert resumed.history == whole.history
-    assert [epoch for _, epoch in rows] == [2, 3]
+    # A new run is opened for the resumed stage: it gets the earlier epochs too.
+    assert [epoch for _, epoch in rows] == [0, 1, 2, 3]
+    assert [row for row, _ in rows] == whole.history
     assert list((tmp_path / "b").iterdir()) == []  # the checkpoint goes once the run is done
 
 

@@ -10,6 +10,7 @@ CONTRACT = {"modality": "ecg", "unit": "mV", "embedding_dim": 8, "channels": ["I
 PROVENANCE = {
     "run": "ecg-toy", "recipe": "comet", "source": "manifest", "cohort": "ecg", "patients": 12, "samples": 99,
     "data_hash": "abc", "steps": 40, "seed": 7, "git_commit": "f00",
+    "pretrain": {"anatomy": {"measures": ["age_years"]}},
 }  # fmt: skip
 VALUE = {"mean": 0.81234, "lo": 0.7, "hi": 0.9, "n_patients": 30, "seeds": 3}
 
@@ -27,6 +28,13 @@ def test_without_results() -> None:
     assert "Results" not in text
     assert "rate_hz=RATE" in text
     assert "spacing_mm=SPACING" in render(contract={"modality": "ct", "embedding_dim": 8, "size": [4, 4]})
+
+
+def test_a_recipe_that_saw_measures_says_so() -> None:
+    text = card.render(CONTRACT, {"name": "resnet3d"}, {**PROVENANCE, "recipe": "anatomy"})
+    assert "weighted its pairs by age_years" in text
+    assert "without labels" not in text
+    assert "without labels" in render()
 
 
 def test_results_at_all_labels() -> None:
