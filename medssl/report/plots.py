@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from medssl.evaluate.metrics import headline
 from medssl.store import Store
-
-matplotlib.use("Agg")
 
 # One colour per protocol everywhere, and the order they are shown in.
 COLOURS = {
