@@ -48,7 +48,7 @@ def check(args: argparse.Namespace) -> int:
 
 def ingest(args: argparse.Namespace) -> int:
     """Write a store from a table of files."""
-    from medssl import config
+    from medssl import config, project
     from medssl.ingest.build import build
     from medssl.sources import manifest
 
@@ -62,7 +62,7 @@ def ingest(args: argparse.Namespace) -> int:
         args.out,
         key=args.modality,
         params=wanted,
-        secret=config.identity_key(config.project_root()),
+        secret=project.identity_key(project.root()),
         executor="process" if args.workers > 1 else "serial",
         workers=args.workers,
     )

@@ -1,4 +1,4 @@
-"""Typed sections of ``params.yaml``: the only module that reads YAML or environment variables.
+"""Typed sections of ``params.yaml``: the only module that reads YAML.
 
 Every section is a frozen pydantic model that forbids unknown keys, so a typing mistake is one clear line
 that names the key, the value and what is allowed. Functions elsewhere get plain values.
@@ -6,9 +6,6 @@ that names the key, the value and what is allowed. Functions elsewhere get plain
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -340,70 +337,3 @@ def part(params: Params, section: str, key: str) -> Any:
     if key not in table:
         raise ConfigError(f"{section}.{key}: no such entry; allowed: {', '.join(table) or 'none'}")
     return table[key]
-
-
-def shown_uri(uri: str) -> str:
-    """Return a URI without the user and password it may hold."""
-    scheme, mark, rest = uri.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
-
-
-def tracking_uri(tracking: Tracking, root: Path) -> str:
-    """Return the tracking URI: environment, then ``tracking.uri``, then an absolute SQLite file under ``root``."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri or f"sqlite:///{root.resolve() / 'mlflow.db'}"
-
-
-def project_root(start: Path | None = None) -> Path:
-    """Return the outermost folder above ``start`` that holds ``dvc.yaml`` and ``params.yaml``.
-
-    The outermost, because ``dvc exp run --temp`` and ``make real`` work in copies below the project, and
-    their runs belong to the project's tracking store.
-    """
-    start = (start or Path.cwd()).resolve()
-    found = [p for p in (start, *start.parents) if (p / "dvc.yaml").is_file() and (p / "params.yaml").is_file()]
-    return found[-1] if found else start
-
-
-def identity_key(root: Path) -> bytes:
-    """Return the key that patient identifiers are hashed with.
-
-    It comes from ``MEDSSL_KEY``, else from ``.medssl/key`` under ``root``, made there with mode 600 if absent.
-    The same key gives the same ids; it never enters a store, a log or version control.
-    """
-    given = os.environ.get("MEDSSL_KEY")
-    if given:
-        return given.encode()
-    path = root / ".medssl" / "key"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, name = tempfile.mkstemp(dir=path.parent)  # mode 600
-        with os.fdopen(handle, "wb") as out:
-            out.write(os.urandom(32).hex().encode())
-        # The first of two stages wins, and neither ever reads half a key.
-        with contextlib.suppress(FileExistsError):
-            os.link(name, path)
-        os.unlink(name)
-    key = path.read_bytes().strip()
-    if len(key) < 16:
-        raise ConfigError(
-            f"{path}: {len(key)} bytes; expected at least 16. Put the project's key back, or delete the file"
-        )
-    return key
-
-
-def launched() -> tuple[int, int] | None:
-    """Return processes per node and nodes that torchrun started, or None without it."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return None
-    local = int(os.environ["LOCAL_WORLD_SIZE"])
-    return local, int(os.environ["WORLD_SIZE"]) // local
-
-
-def first_process() -> bool:
-    """Say whether this process is the one that writes outputs and runs; others only train along."""
-    return all(int(os.environ.get(name, 0)) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
-
-
-def stage() -> str:
-    """Return the DVC stage this process runs in, or an empty string."""
-    return os.environ.get("DVC_STAGE", "")

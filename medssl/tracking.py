@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medssl import config
+from medssl import config, project
 
 # MLflow allows letters, digits and these; labels of users hold anything.
 _NAME = re.compile(r"[^\w\-./: ]", re.ASCII)
@@ -101,7 +101,7 @@ def _one_line() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise TrackingError(f"MLflow: {config.shown_uri(str(error)).splitlines()[0][:300]}") from None
+        raise TrackingError(f"MLflow: {project.shown_uri(str(error)).splitlines()[0][:300]}") from None
 
 
 def _client(tracking: config.Tracking) -> Any:
@@ -112,7 +112,7 @@ def _client(tracking: config.Tracking) -> Any:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
-    return MlflowClient(config.tracking_uri(tracking, config.project_root()))
+    return MlflowClient(project.tracking_uri(tracking, project.root()))
 
 
 def _experiment(client: Any, tracking: config.Tracking) -> str:
@@ -122,7 +122,7 @@ def _experiment(client: Any, tracking: config.Tracking) -> str:
     found = client.get_experiment_by_name(tracking.experiment)
     if found is not None:
         return str(found.experiment_id)
-    uri = config.tracking_uri(tracking, config.project_root())
+    uri = project.tracking_uri(tracking, project.root())
     location = None
     if uri.startswith("sqlite:///"):
         location = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
@@ -149,15 +149,15 @@ def stage_run(
     """
     client = _client(tracking)
     tags = {
-        "stage": config.stage() or stage,
+        "stage": project.stage() or stage,
         "run": run,
         "modality": modality,
         "data_hash": data_hash,
-        "git_commit": git_commit(config.project_root()),
+        "git_commit": git_commit(project.root()),
     }
     with _one_line():
         created = client.create_run(
-            _experiment(client, tracking), tags={k: v for k, v in tags.items() if v}, run_name=config.stage() or stage
+            _experiment(client, tracking), tags={k: v for k, v in tags.items() if v}, run_name=project.stage() or stage
         )
     handle = StageRun(client, created.info.run_id)
     try:
@@ -172,8 +172,8 @@ def download(reference: str) -> Path:
     """Return a local folder with the artifacts of ``runs:/ID/encoder`` or ``models:/NAME@alias``."""
     import mlflow
 
-    root = config.project_root()
+    root = project.root()
     params = root / "params.yaml"
-    uri = config.tracking_uri(config.load(params).tracking if params.is_file() else config.Tracking(), root)
+    uri = project.tracking_uri(config.load(params).tracking if params.is_file() else config.Tracking(), root)
     with _one_line():
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=reference, tracking_uri=uri))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from medssl import config, sources, tracking
+from medssl import config, project, sources, tracking
 from medssl.ingest.build import build
 from pipeline import stage
 
@@ -18,7 +18,7 @@ def work(params: config.Params, key: str) -> None:
             stage.store_of(key),
             key=key,
             params=cohort.ingest,
-            secret=config.identity_key(config.project_root()),
+            secret=project.identity_key(project.root()),
             executor=params.compute.executor,
             workers=params.compute.workers,
             progress=params.compute.progress,

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from medssl import config, hub, tracking
+from medssl import config, hub, project, tracking
 from medssl.pretrain.fit import fit
 from medssl.report import card, plots
 from pipeline import stage
@@ -13,8 +13,8 @@ def work(params: config.Params, key: str) -> None:
     """Write ``data/runs/<key>/encoder`` and its curves."""
     wanted: config.Run = config.part(params, "runs", key)
     store = stage.open_cohort(wanted.modality)
-    checkpoints = config.project_root() / ".medssl" / "checkpoints"
-    if not config.first_process():
+    checkpoints = project.root() / ".medssl" / "checkpoints"
+    if not project.first_process():
         fit(store, wanted, seed=params.seed, compute=params.compute, checkpoints=checkpoints)
         return
     folder = stage.run_folder(key)
@@ -46,7 +46,7 @@ def work(params: config.Params, key: str) -> None:
             "data_hash": store.content_hash,
             "patients": int(store.table.loc[store.table["split"] == "train", "patient"].nunique()),
             "samples": int((store.table["kept"] & (store.table["split"] == "train")).sum()),
-            "git_commit": tracking.git_commit(config.project_root()),
+            "git_commit": tracking.git_commit(project.root()),
         }
         contract = hub.contract_of(store.facts, int(fitted.encoder.embedding_dim))  # type: ignore[arg-type]
         encoder = hub.save_encoder(

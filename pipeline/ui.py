@@ -3,18 +3,18 @@
 import os
 import sys
 
-from medssl import config
+from medssl import config, project
 
 
 def main() -> None:
     """Replace this process by ``mlflow ui``; the first argument is the port (5000)."""
-    root = config.project_root()
-    uri = config.tracking_uri(config.load(root / "params.yaml").tracking, root)
+    root = project.root()
+    uri = project.tracking_uri(config.load(root / "params.yaml").tracking, root)
     if uri.startswith("http"):
-        print(f"the runs are on {config.shown_uri(uri)}; open that address")
+        print(f"the runs are on {project.shown_uri(uri)}; open that address")
         return
     port = sys.argv[1] if len(sys.argv) > 1 else "5000"
-    print(f"MLflow UI on http://127.0.0.1:{port} (tracking store: {config.shown_uri(uri)})", flush=True)
+    print(f"MLflow UI on http://127.0.0.1:{port} (tracking store: {project.shown_uri(uri)})", flush=True)
     words = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", port, "--workers", "1"]
     os.chdir(root)
     os.execv(sys.executable, [sys.executable, *words])

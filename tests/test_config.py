@@ -1,8 +1,7 @@
-"""One line for every mistake in params.yaml; where the project, its runs and its key are."""
+"""One line for every mistake in params.yaml."""
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -123,55 +122,3 @@ def test_the_shipped_files_are_valid() -> None:
     root = Path(config.__file__).parents[1]
     for name in ("params.yaml", "params.real.yaml"):
         assert config.load(root / name).runs
-
-
-def test_project_root_is_the_outermost(tmp_path: Path) -> None:
-    inner = tmp_path / "project" / ".dvc" / "tmp" / "copy"
-    deep = inner / "data" / "runs"
-    deep.mkdir(parents=True)
-    assert config.project_root(deep) == deep.resolve()
-    for folder in (inner, tmp_path / "project"):
-        (folder / "dvc.yaml").touch()
-        (folder / "params.yaml").touch()
-    (tmp_path / "dvc.yaml").touch()  # alone it makes no project
-    assert config.project_root(deep) == (tmp_path / "project").resolve()
-
-
-def test_tracking_uri(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert config.tracking_uri(config.Tracking(), tmp_path) == f"sqlite:///{tmp_path.resolve()}/mlflow.db"
-    assert config.tracking_uri(config.Tracking(uri="http://x"), tmp_path) == "http://x"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://y")
-    assert config.tracking_uri(config.Tracking(uri="http://x"), tmp_path) == "http://y"
-
-
-def test_identity_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("MEDSSL_KEY", raising=False)
-    key = config.identity_key(tmp_path)
-    path = tmp_path / ".medssl" / "key"
-    assert len(key) == 64
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert config.identity_key(tmp_path) == key
-    assert config.identity_key(tmp_path / "other") != key
-    monkeypatch.setenv("MEDSSL_KEY", "mine")
-    assert config.identity_key(tmp_path) == b"mine"
-    assert path.read_bytes() == key
-
-
-def test_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DVC_STAGE", raising=False)
-    assert config.stage() == ""
-    monkeypatch.setenv("DVC_STAGE", "probe@x")
-    assert config.stage() == "probe@x"
-
-
-def test_a_key_that_is_too_short_is_refused(tmp_path: Path) -> None:
-    (tmp_path / ".medssl").mkdir()
-    (tmp_path / ".medssl" / "key").write_text("")
-    with pytest.raises(config.ConfigError, match="0 bytes; expected at least 16"):
-        config.identity_key(tmp_path)
-
-
-def test_passwords_are_not_shown() -> None:
-    assert config.shown_uri("postgresql://user:secret@host/db") == "postgresql://host/db"
-    assert config.shown_uri("sqlite:////data/mlflow.db") == "sqlite:////data/mlflow.db"

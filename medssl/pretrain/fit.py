@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from monai.data import DataLoader
 from torch import nn
 
-from medssl.config import Compute, Run, launched
+from medssl.config import Compute, Run
 from medssl.models import build
 from medssl.models.embed import embed_samples
 from medssl.objectives.kernels import median_sigma
@@ -28,6 +28,7 @@ from medssl.pretrain.data import Samples, Standard, collate
 from medssl.pretrain.module import Contrast
 from medssl.pretrain.recipes import RECIPES
 from medssl.pretrain.sampler import HierarchicalBatches
+from medssl.project import launched
 from medssl.store import Store
 
 MONITORED = 512
