@@ -32,10 +32,11 @@ def identity_key(folder: Path) -> bytes:
     """
     given = os.environ.get("MEDSSL_KEY")
     if given:
-        return given.encode()
+        return _long_enough(given.encode(), "MEDSSL_KEY")
     path = folder / ".medssl" / "key"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.chmod(0o700)  # DVC, whose index of raw names lies there, may have made it open to all
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, name = tempfile.mkstemp(dir=path.parent)  # mode 600
         with os.fdopen(handle, "wb") as out:
             out.write(os.urandom(32).hex().encode())
@@ -43,11 +44,12 @@ def identity_key(folder: Path) -> bytes:
         with contextlib.suppress(FileExistsError):
             os.link(name, path)
         os.unlink(name)
-    key = path.read_bytes().strip()
+    return _long_enough(path.read_bytes().strip(), str(path))
+
+
+def _long_enough(key: bytes, where: str) -> bytes:
     if len(key) < 16:
-        raise ConfigError(
-            f"{path}: {len(key)} bytes; expected at least 16. Put the project's key back, or delete the file"
-        )
+        raise ConfigError(f"{where}: {len(key)} bytes; expected at least 16. Put the project's key back, or delete it")
     return key
 
 

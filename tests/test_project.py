@@ -38,8 +38,8 @@ def test_identity_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert project.identity_key(tmp_path) == key
     assert project.identity_key(tmp_path / "other") != key
-    monkeypatch.setenv("MEDSSL_KEY", "mine")
-    assert project.identity_key(tmp_path) == b"mine"
+    monkeypatch.setenv("MEDSSL_KEY", "mine, sixteen bytes")
+    assert project.identity_key(tmp_path) == b"mine, sixteen bytes"
     assert path.read_bytes() == key
 
 
@@ -60,3 +60,10 @@ def test_a_key_that_is_too_short_is_refused(tmp_path: Path) -> None:
 def test_passwords_are_not_shown() -> None:
     assert project.shown_uri("postgresql://user:secret@host/db") == "postgresql://host/db"
     assert project.shown_uri("sqlite:////data/mlflow.db") == "sqlite:////data/mlflow.db"
+
+
+def test_the_private_folder_is_closed_even_if_it_was_open(tmp_path: Path) -> None:
+    (tmp_path / ".medssl" / "dvc").mkdir(parents=True)
+    (tmp_path / ".medssl").chmod(0o755)
+    project.identity_key(tmp_path)
+    assert stat.S_IMODE((tmp_path / ".medssl").stat().st_mode) == 0o700
