@@ -31,7 +31,8 @@ def test_a_real_set_becomes_a_store_and_a_split(key: str, tmp_path: Path) -> Non
     # Patients apart: the first of the list are enough here, and test folds must be among them.
     records = records if key == "ecg" else records[:60]
     store = build(records, tmp_path / "store", key=key, params=wanted.ingest, secret=b"key", progress=False)
-    assert len(store.rejects) == 0, store.rejects["reason"].value_counts().to_dict()
+    # Every record is used; of the phone camera's, seconds in which its picture does not change are left out.
+    assert set(store.rejects["reason"]) <= ({"flat"} if key == "ppg-camera" else set()), store.rejects.to_dict()
     assert store.table["trial"].nunique() == len(records)
     receipts = dedup.receipts(store.table, None, radius=None)
     table = store.table.merge(receipts, on="sample_id")
@@ -40,5 +41,6 @@ def test_a_real_set_becomes_a_store_and_a_split(key: str, tmp_path: Path) -> Non
     table["split"] = split.by_patient(table, shares=shares, stratify=(), seed=1, folds=folds)
     assert leakage.find(table) == []
     identifiers = {r.patient for r in records if len(r.patient) > 3}
-    text = store.table.drop(columns=["sample_id", "content"]).to_csv()
+    # Hashes hold any digits, and counters run through the numbers that PTB-XL gives to patients.
+    text = store.table.drop(columns=["sample_id", "content", "row"]).to_csv(index=False)
     assert not [i for i in identifiers if f",{i}," in text]
