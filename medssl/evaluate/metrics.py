@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 
 def draw_weights(patients: np.ndarray, draws: int, *, seed: int = 0) -> np.ndarray:
     """Return (1 + draws, n) counts; row 0 is the sample itself (all ones)."""
-    unique, member = np.unique(patients, return_inverse=True)
+    member, unique = pd.factorize(patients)  # by appearance: codes depend on the project's key
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(len(unique), np.full(len(unique), 1 / len(unique)), size=draws)
     return np.concatenate([np.ones((1, len(patients))), counts[:, member]]).astype(np.float64)

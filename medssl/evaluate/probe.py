@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold
@@ -78,7 +79,7 @@ def _choose(task: Task, pooled: np.ndarray, units: np.ndarray) -> float:
     everyone = np.concatenate([units, val])
     columns = max(1, len(task.classes))
     predictions = np.zeros((len(STRENGTHS), len(everyone), columns))
-    for fold_train, fold_test in GroupKFold(5).split(everyone, groups=task.patient[everyone]):
+    for fold_train, fold_test in GroupKFold(5).split(everyone, groups=pd.factorize(task.patient[everyone])[0]):
         train, held_out = _scaled(pooled, everyone[fold_train], everyone[fold_train], everyone[fold_test])
         for index, strength in enumerate(STRENGTHS):
             truth = task.truth[everyone[fold_train]]

@@ -57,7 +57,7 @@ class Task:
         rows = np.flatnonzero(usable.to_numpy())
         known = table.iloc[rows]
         unit = tables.unit_of(known, column)
-        member = np.unique(known[unit].to_numpy(), return_inverse=True)[1]
+        member = pd.factorize(known[unit])[0]  # by appearance: codes depend on the project's key
         first = np.unique(member, return_index=True)[1]
         values = known[column].iloc[first]
         sample = values.iloc[0]
@@ -100,7 +100,7 @@ class Task:
         if fraction >= 1:
             return units
         rng = np.random.default_rng([seed, 7])
-        patients = rng.permutation(np.unique(self.patient[units]))
+        patients = rng.permutation(pd.unique(self.patient[units]))
         wanted = max(2, math.ceil(fraction * len(patients)))
         chosen = list(patients[:wanted])
         if self.kind == "class":

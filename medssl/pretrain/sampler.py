@@ -42,9 +42,11 @@ class HierarchicalBatches(Sampler[list[tuple[int, int]]]):
         world_size: int = 1,
         epoch_of: Callable[[], int] | None = None,
     ) -> None:
-        # Trial codes are unique over patients, so one sort gives all groups.
-        order = np.argsort(table["trial"].to_numpy(), kind="stable")
-        starts = np.flatnonzero(np.diff(table["trial"].to_numpy()[order], prepend=-1))
+        # Trial codes are unique over patients, so one sort gives all groups; by appearance, because the codes
+        # themselves depend on the key for patient names and must not decide a batch.
+        trial = pd.factorize(table["trial"])[0]
+        order = np.argsort(trial, kind="stable")
+        starts = np.flatnonzero(np.diff(trial[order], prepend=-1))
         owner = table["patient"].to_numpy()
         self._rows: dict[int, list[np.ndarray]] = {}
         for members in np.split(order, starts[1:]):

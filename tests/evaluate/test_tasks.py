@@ -124,3 +124,22 @@ def test_results(signal_store: Store) -> None:
     findings = Task.of(signal_store.table, "findings")
     results.add(findings, "probe", 1.0, [findings.truth[findings.part("test")].astype(float)])
     assert set(results.frame()["truth"]) <= {"healthy", "sick", "af", "af|mi", "norm"}
+
+
+def test_another_key_gives_the_same_units_and_subsets() -> None:
+    rng = np.random.default_rng(1)
+    patients = np.repeat(np.arange(30), 2)
+    table = pd.DataFrame(
+        {
+            "sample_id": [f"{i:04d}" for i in range(60)], "patient": patients, "trial": np.arange(60) // 2,
+            "method": "", "split": np.where(patients < 20, "train", "test"),
+            "label_sex": np.where(patients % 2, "f", "m"),
+        }
+    )  # fmt: skip
+    codes = rng.permutation(1000)
+    renamed = table.assign(patient=codes[table["patient"]], trial=codes[table["trial"]])
+    one, other = Task.of(table, "sex"), Task.of(renamed, "sex")
+    assert (one.truth == other.truth).all()
+    assert (one.member == other.member).all()
+    for seed in range(3):
+        assert (one.subset(0.2, seed) == other.subset(0.2, seed)).all()

@@ -163,3 +163,10 @@ def test_sampling_stays_fair_when_patients_do_not_divide() -> None:
 def test_too_few_patients(patients: int, world_size: int) -> None:
     with pytest.raises(ValueError, match="contrast needs at least 2 per process"):
         batches(EVEN, patients=patients, trials=1, samples=1, world_size=world_size)
+
+
+def test_the_codes_themselves_decide_nothing() -> None:
+    codes = np.random.default_rng(5).permutation(10**6)
+    renamed = EVEN.assign(patient=codes[EVEN["patient"]], trial=codes[EVEN["trial"]])
+    options: dict[str, Any] = {"patients": 4, "trials": 2, "samples": 2, "steps": 5, "seed": 2}
+    assert list(batches(EVEN, **options)) == list(batches(renamed, **options))
