@@ -38,7 +38,11 @@ class Tracking(Section):
 
 
 class Compute(Section):
-    """How work is spread. Precision and devices also change what is trained: each process contrasts its own share."""
+    """How work is spread over workers, devices and nodes.
+
+    The loss does not depend on the number of processes: contrast is over the whole batch. Precision does change what is
+    trained, and so does batch normalisation on CPU processes, which see their own share (on GPUs it is synchronised).
+    """
 
     workers: Count = 1
     executor: Literal["serial", "process"] = "serial"
@@ -47,6 +51,8 @@ class Compute(Section):
     nodes: Count = 1
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     loader_workers: Annotated[int, Field(ge=0)] = 0
+    compile: bool = False
+    checkpoint_minutes: Positive = 10.0
     progress: bool = True
 
 
@@ -160,9 +166,10 @@ class EncoderParams(Section):
     ``widths`` are channels per stage, the last one being the embedding's dimension; null takes the published size.
     """
 
-    name: Literal["resnet1d", "dilated1d", "resnet2d", "resnet3d"]
+    name: Literal["resnet1d", "dilated1d", "efficientnet1d", "vit1d", "resnet2d", "resnet3d", "vit3d"]
     widths: tuple[Count, ...] | None = None
     depth: Count | None = None
+    patch: Count | None = None
 
 
 class Batch(Section):
@@ -173,25 +180,67 @@ class Batch(Section):
     samples: Count = 2
 
 
-class Anatomy(Section):
-    """Which ``anat_*`` columns weight the pairs, and the kernel loss."""
+class Factor(Section):
+    """A kernel on some ``anat_*`` columns, standardised on the training patients.
+
+    ``sigma`` is its width in standard deviations (null: the median distance), ``share`` its part among several factors.
+    """
 
     measures: tuple[str, ...] = ()
-    loss: Literal["y_aware", "threshold", "exp_weighted"] = "y_aware"
+    kernel: Literal["rbf", "cauchy"] = "rbf"
     sigma: Positive | None = None
+    share: Positive = 1.0
+
+
+class Anatomy(Factor):
+    """What weights the pairs, and the kernel loss. ``factors`` are further kernels, such as one of age alone.
+
+    ``combine: sum`` mixes the factors by their shares, ``product`` multiplies them, each to the power of its share, and
+    leaves out what is unknown of a pair. Weights below ``minimum`` become 0.
+    """
+
+    loss: Literal["y_aware", "threshold", "exp_weighted"] = "y_aware"
+    factors: tuple[Factor, ...] = ()
+    combine: Literal["sum", "product"] = "sum"
+    minimum: Share = 0.0
+
+
+class Swav(Section):
+    """Prototypes and small crops of the ``swav`` recipe."""
+
+    prototypes: Count = 500
+    crops: Annotated[int, Field(ge=0)] = 6
+    eps: Positive = 0.05
+    iterations: Count = 3
+    freeze_steps: Annotated[int, Field(ge=0)] = 0
 
 
 class Pretrain(Section):
-    """Optimisation of one pretraining run."""
+    """Optimisation of one pretraining run.
+
+    ``select`` says which epoch's encoder is kept: ``knn`` the latest whose nearest-neighbour score on validation
+    patients is within one standard error of the best, ``loss`` the one of the lowest validation loss, or ``last``;
+    null is ``knn`` where there is a ``monitor_label``, else ``last``. ``patience`` stops after that many epochs without
+    a new choice.
+    """
 
     epochs: Count = 10
     steps_per_epoch: Count | None = None
     batch: Batch = Batch()
+    sampler: Literal["hierarchical", "comet_fixed"] = "hierarchical"
+    within: str | None = None
+    views: Literal["default", "wearable", "wearable_ppg", "wearable_ecg", "spectral", "leads"] | None = None
     lr: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    schedule: Literal["cosine", "constant", "step"] = "cosine"
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    accumulate: Count = 1
+    clip: Positive | None = 1.0
     temperature: Positive = 0.1
+    decoupled: bool = False
     projection_dim: Count = 64
+    projection_hidden: Count | None = None
+    projection_norm: Literal["batch", "layer", "none"] = "batch"
     levels: dict[Literal["patient", "trial", "sample", "observation"], Annotated[float, Field(ge=0)]] = {
         "patient": 0.25,
         "trial": 0.25,
@@ -199,9 +248,15 @@ class Pretrain(Section):
         "observation": 0.25,
     }
     pool: Literal["time_cosine", "max", "mean"] = "time_cosine"
+    mask: Literal["all_true", "continuous", "binomial", "channel_continuous", "channel_binomial"] = "continuous"
+    share_views: bool = True
     anatomy: Anatomy = Anatomy()
+    swav: Swav = Swav()
     koleo: Annotated[float, Field(ge=0)] = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = 0.99
+    participant_pairs: Share = 1.0
+    select: Literal["knn", "loss", "last"] | None = None
+    patience: Count | None = None
     monitor_label: str | None = None
 
     @model_validator(mode="after")
@@ -229,7 +284,7 @@ class Run(Section):
     """One encoder: what it learns from, how, and what it is tested on."""
 
     modality: str
-    recipe: Literal["simclr", "comet", "wearable", "anatomy"]
+    recipe: Literal["simclr", "comet", "comet_code", "wearable", "anatomy", "swav"]
     encoder: EncoderParams
     pretrain: Pretrain = Pretrain()
     evaluate: Evaluate

@@ -5,8 +5,23 @@ under autocast), with natural logarithms, as a mean over valid anchors; where no
 zero that still carries a gradient.
 """
 
-from medssl.objectives import anatomy, comet, kernels, wearable
+from medssl.objectives import anatomy, comet, descriptors, kernels, pairs, rows, wearable
 from medssl.objectives.koleo import koleo
-from medssl.objectives.ntxent import nt_xent
+from medssl.objectives.ntxent import dcl, nt_xent
+from medssl.objectives.swav import multi_crop, sinkhorn, swav
 
-__all__ = ["anatomy", "comet", "kernels", "koleo", "nt_xent", "wearable"]
+__all__ = [
+    "anatomy",
+    "comet",
+    "dcl",
+    "descriptors",
+    "kernels",
+    "koleo",
+    "multi_crop",
+    "nt_xent",
+    "pairs",
+    "rows",
+    "sinkhorn",
+    "swav",
+    "wearable",
+]

@@ -10,53 +10,153 @@ Source: Wang et al. 2023 (NeurIPS), read against the authors' code; `identity` o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from medssl.objectives.rows import full_precision, off_diagonal, pairs_nll, without_autocast, zero
+from medssl.objectives import pairs
+from medssl.objectives.rows import (
+    BLOCK_CELLS,
+    contrast,
+    full_precision,
+    per_pair,
+    product,
+    quotient,
+    without_autocast,
+    zero,
+)
 
 
+def _blocks(groups: int, rows: int, cells: int) -> tuple[int, int]:
+    """Return how many groups, and how many of a group's rows, are in hand at once."""
+    return max(1, cells // rows**2), max(1, min(rows, cells // rows))
+
+
+class _Partners(torch.autograd.Function):
+    """Contrast of each row of ``[z1; z2]`` with its partner in the other view, within each group.
+
+    The scores are symmetric, so the gradient is ``(P + P') z - 2 partner`` with P the row softmax: two products in all
+    where autograd takes three and keeps the scores. Where a group does not fit, its scores are computed twice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z1: Tensor, z2: Tensor, cells: int) -> Tensor:
+        groups, n, _ = z1.shape
+        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        kind = torch.float64 if z1.dtype == torch.float64 else torch.float32
+        g1, g2 = (torch.empty_like(z1), torch.empty_like(z2)) if wanted else (None, None)
+        total = z1.new_zeros((), dtype=kind)
+        several, some = _blocks(groups, 2 * n, cells)
+        for start in range(0, groups, several):
+            part = slice(start, start + several)
+            z = torch.cat([z1[part], z2[part]], dim=1)
+            across = z.transpose(1, 2)
+            lse = z.new_empty(z.shape[:2], dtype=kind)
+            scores = z.new_empty(0)
+            for first in range(0, 2 * n, some):
+                scores = product(z[:, first : first + some], across)
+                scores.diagonal(first, 1, 2).fill_(-torch.inf)
+                lse[:, first : first + some] = scores.logsumexp(2)
+            total += lse.sum() - 2 * (z1[part].to(kind) * z2[part].to(kind)).sum()
+            if g1 is None or g2 is None:
+                continue
+            pull = torch.cat([z2[part], z1[part]], dim=1)
+            for first in range(0, 2 * n, some):
+                block = slice(first, first + some)
+                if some < 2 * n:
+                    scores = product(z[:, block], across)
+                    scores.diagonal(first, 1, 2).fill_(-torch.inf)
+                push = torch.exp(scores - lse[:, block, None])
+                push += torch.exp(scores.sub_(lse[:, None]))
+                step = product(push, z) - 2 * pull[:, block]
+                cut = max(0, min(n - first, step.shape[1]))
+                g1[part, first : first + cut] = step[:, :cut]
+                g2[part, max(0, first - n) : max(0, first - n) + step.shape[1] - cut] = step[:, cut:]
+        count = groups * 2 * n
+        if g1 is not None and g2 is not None:
+            ctx.save_for_backward(g1, g2)
+        ctx.count = count
+        return total / count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None]:
+        g1, g2 = ctx.saved_tensors
+        scale = scale / ctx.count
+        return (g1 * scale).to(g1.dtype), (g2 * scale).to(g2.dtype), None
+
+
+@torch.compiler.disable
 @without_autocast
-def observation(z1: Tensor, z2: Tensor) -> Tensor:
-    """Return the contrast over time: a step's positive is the same step of the other view, 2T - 1 candidates."""
-    z1, z2 = full_precision(z1, z2)
-    if z1.shape[1] < 2:
-        return zero(z1)
-    z = torch.cat([z1, z2], dim=1)
-    scores = off_diagonal(z @ z.transpose(1, 2))
-    partner = torch.arange(z.shape[1], device=z.device).roll(z1.shape[1])
-    return pairs_nll(scores, partner)
+def observation(z1: Tensor, z2: Tensor, *, cells: int = BLOCK_CELLS) -> Tensor:
+    """Return the contrast over time: a step's positive is the same step of the other view, 2T - 1 candidates.
+
+    Args:
+        z1, z2: (B, T, C). Half precision keeps its products but sums them, and everything after, in float32.
+        cells: scores in hand at once; the value does not depend on it.
+    """
+    if z1.shape[0] == 0 or z1.shape[1] < 2:
+        return zero(z1) + zero(z2)
+    out: Tensor = _Partners.apply(z1, z2, cells)
+    return out
 
 
-def sample(z1: Tensor, z2: Tensor) -> Tensor:
-    """Return the contrast over the batch at each time step: 2B - 1 candidates."""
-    if z1.shape[0] < 2:
-        return zero(z1)
-    return observation(z1.transpose(0, 1), z2.transpose(0, 1))
+def sample(z1: Tensor, z2: Tensor, *, cells: int = BLOCK_CELLS) -> Tensor:
+    """Return the contrast over the batch at each time step: 2B - 1 candidates. Arguments as in `observation`."""
+    return observation(z1.transpose(0, 1), z2.transpose(0, 1), cells=cells)
+
+
+class _Halve(torch.autograd.Function):
+    """Max-pool by 2 along time; the gradient is written in one pass, to the first of two equal steps."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        even = z.shape[1] // 2 * 2
+        first, second = z[:, 0:even:2], z[:, 1:even:2]
+        ctx.save_for_backward(first >= second)
+        ctx.shape = z.shape
+        return torch.maximum(first, second)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (ahead,) = ctx.saved_tensors
+        out = gradient.new_empty(ctx.shape)
+        even = ctx.shape[1] // 2 * 2
+        torch.mul(gradient, ahead, out=out[:, 0:even:2])
+        torch.mul(gradient, ~ahead, out=out[:, 1:even:2])
+        out[:, even:] = 0
+        return out
 
 
 def pyramid(loss: Callable[[Tensor, Tensor], Tensor], z1: Tensor, z2: Tensor) -> Tensor:
-    """Return the mean of ``loss`` over a temporal pyramid: max-pool by 2 while T > 1, without a term at T = 1."""
+    """Return the mean of ``loss`` over a temporal pyramid: max-pool by 2 while T > 1, without a term at T = 1.
+
+    ``loss`` may return several values at once, which then share the pooling.
+    """
     terms = []
     while z1.shape[1] > 1:
         terms.append(loss(z1, z2))
-        z1, z2 = (functional.max_pool1d(z.transpose(1, 2), 2).transpose(1, 2) for z in (z1, z2))
-    return torch.stack(terms).mean() if terms else zero(z1)
+        z1, z2 = _Halve.apply(z1), _Halve.apply(z2)
+    return torch.stack(terms).mean(0) if terms else zero(z1)
 
 
-def _cosine(z1: Tensor, z2: Tensor, pool: str) -> Tensor:
-    """Return similarities (B, B) after the given pooling."""
+def flatten(z: Tensor, pool: Literal["time_cosine", "max", "mean"]) -> Tensor:
+    """Return unit rows (B, d) whose dot products are the similarities of the identity levels.
+
+    ``time_cosine`` is the mean over channels of the cosine over time: it sees whether two samples run in step.
+    """
     if pool == "time_cosine":
-        # Unit norm along time for each channel, then the mean over channels of the time-series cosine.
-        flat = [functional.normalize(z, dim=1).flatten(1) / z.shape[2] ** 0.5 for z in (z1, z2)]
-    elif pool in ("max", "mean"):
-        flat = [functional.normalize(z.amax(1) if pool == "max" else z.mean(1), dim=1) for z in (z1, z2)]
-    else:
+        (z,) = full_precision(z)
+        length = torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp_min(1e-12)
+        return (z / (length * z.shape[2] ** 0.5)).flatten(1)
+    if pool not in ("max", "mean"):
         raise ValueError(f"pool '{pool}'; allowed: time_cosine, max, mean")
-    return flat[0] @ flat[1].T
+    (pooled,) = full_precision(z.amax(1) if pool == "max" else z.float().mean(1) if z.dtype.itemsize < 4 else z.mean(1))
+    return functional.normalize(pooled, dim=1)
 
 
 @without_autocast
@@ -73,23 +173,32 @@ def identity(
     """Return the trial or patient contrast: positives are *different* samples with the same id, across views.
 
     Args:
-        z1, z2: (B, T, C).
-        ids: (B,), globally unique codes of trials or patients.
+        z1, z2: (B, T, C), or (B, d) unit rows that `flatten` made of them.
+        ids: (B,), globally unique codes of trials or patients; or (L, B), several kinds of ids that share the
+            similarities and give (L,) losses.
         temperature: of the cosine.
         mode: ``code`` takes only the earlier index of a pair as row anchor and the later as column anchor, so that
             the value depends on the order of the batch; ``clean`` takes all ordered pairs in both directions.
         pool: how the cosine deals with time.
         self_in_denominator: keep the sample's own other view among the candidates (as published).
     """
-    z1, z2 = full_precision(z1, z2)
-    scores = _cosine(z1, z2, pool) / temperature
-    same = (ids[:, None] == ids[None, :]).fill_diagonal_(False)
-    candidates = scores if self_in_denominator else off_diagonal(scores)
-    rows = candidates.logsumexp(1)[:, None] - scores
-    columns = candidates.logsumexp(0)[None, :] - scores
-    chosen = (same, same) if mode == "clean" else (same.triu(1), same.tril(-1))
-    terms = [loss[mask].mean() for loss, mask in zip((rows, columns), chosen, strict=True) if bool(mask.any())]
-    return torch.stack(terms).mean() if terms else zero(z1) + zero(z2)
+    u1, u2 = (flatten(z, pool) if z.ndim == 3 else z for z in (z1, z2))
+    kinds = [
+        pairs.group(one, u1, own=self_in_denominator, later=mode == "code")
+        for one in (ids[None] if ids.ndim == 1 else ids)
+    ]
+    if u1.shape[1] < len(u1):
+        ways = [
+            [contrast(a, b, kind, per_pair, temperature=temperature) for a, b in ((u1, u2), (u2, u1))] for kind in kinds
+        ]
+    else:
+        # The scores take less room than the embeddings: all kinds and both directions share them.
+        scores = u1 @ u2.T / temperature
+        whole = slice(0, len(u1))
+        ways = [[quotient(*per_pair(s, kind(whole))) for s in (scores, scores.T)] for kind in kinds]
+    # Both directions have as many pairs, so either both exist or none.
+    losses = torch.stack([(forward + backward) / 2 for forward, backward in ways])
+    return losses[0] if ids.ndim == 1 else losses
 
 
 def total(levels: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

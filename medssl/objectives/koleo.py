@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medssl.objectives.rows import full_precision, without_autocast, zero
+from medssl.objectives.rows import BLOCK_CELLS, full_precision, without_autocast, zero
 
 
 @without_autocast
@@ -25,7 +25,13 @@ def koleo(z: Tensor, *, eps: float = 1e-8) -> Tensor:
     if len(z) < 2:
         return zero(z)
     with torch.no_grad():
-        nearest = (z @ z.T).fill_diagonal_(-torch.inf).argmax(1)
+        # A block of rows at a time, so that memory grows linearly.
+        nearest = torch.empty(len(z), dtype=torch.int64, device=z.device)
+        some = max(1, BLOCK_CELLS // len(z))
+        for first in range(0, len(z), some):
+            scores = z[first : first + some] @ z.T
+            scores.diagonal(first).fill_(-torch.inf)
+            nearest[first : first + some] = scores.argmax(1)
     squared = (z - z[nearest]).square().sum(1)
     # sqrt has an infinite slope at 0; clamping gives duplicated rows a zero gradient.
     tiny = torch.finfo(z.dtype).tiny

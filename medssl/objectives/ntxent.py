@@ -1,11 +1,12 @@
-"""NT-Xent, with groups whose members are never each other's negatives."""
+"""NT-Xent and its decoupled form, with groups whose members are never each other's negatives."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from medssl.objectives.rows import full_precision, off_diagonal, without_autocast, zero
+from medssl.objectives import pairs
+from medssl.objectives.rows import contrast, decoupled, full_precision, softmax, without_autocast
 
 
 @without_autocast
@@ -22,19 +23,30 @@ def nt_xent(z1: Tensor, z2: Tensor, *, temperature: float, group: Tensor | None 
 
     Source: Chen et al. 2020 (SimCLR), equation 1; groups are ours.
     """
+    z = torch.cat(full_precision(z1, z2))
+    return contrast(z, None, pairs.instance(z, group=group), softmax, temperature=temperature)
+
+
+@without_autocast
+def dcl(
+    z1: Tensor, z2: Tensor, *, temperature: float, sigma: float | None = None, group: Tensor | None = None
+) -> Tensor:
+    """Return NT-Xent without the positive in the denominator; may be negative.
+
+    Args:
+        z1, z2: (N, d) unit rows, the two views of the same N samples.
+        temperature: divides the cosine similarity.
+        sigma: where given, positives that are far apart weigh more: ``w_i = 2 - N softmax_i(s_i / sigma)``, mean 1,
+            without gradient (DCLW).
+        group: as in `nt_xent`.
+
+    Source: Yeh et al. 2022, both directions.
+    """
     z1, z2 = full_precision(z1, z2)
-    n = len(z1)
     z = torch.cat([z1, z2])
-    scores = off_diagonal(z @ z.T / temperature)
-    partner = torch.arange(2 * n, device=z.device).roll(n)
-    valid = torch.ones(2 * n, dtype=torch.bool, device=z.device)
-    if group is not None:
-        ids = torch.cat([group, group])
-        ignored = ids[:, None] == ids[None, :]
-        ignored.scatter_(1, partner[:, None], False)
-        scores = scores.masked_fill(ignored, -torch.inf)
-        valid = (ids[:, None] != ids[None, :]).any(1)
-    if n < 2 or not bool(valid.any()):
-        return zero(z)
-    positive = scores.gather(1, partner[:, None]).squeeze(1)
-    return (scores.logsumexp(1) - positive)[valid].mean()
+    weight = None
+    if sigma is not None:
+        weight = 2 - len(z1) * ((z1 * z2).sum(1) / sigma).softmax(0).detach()
+    return contrast(
+        z, None, pairs.instance(z, group=group, decouple=True, weight=weight), decoupled, temperature=temperature
+    )

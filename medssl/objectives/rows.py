@@ -1,16 +1,35 @@
-"""Row reductions that the objectives share: precision, masks and attached zeros."""
+"""The loss core: rows against columns, a chunk of rows at a time, with the gradient formed on the way.
+
+Almost every contrastive objective is a table of similarities, a weight and a candidate flag on each of its cells
+(`medssl.objectives.pairs`), and a reduction over rows:
+
+    L = mean_i  sum_k W_ik / sum_k W_ik  ( lse_{j in D_i} s_ij - s_ik )
+
+The table has as many cells as the batch squared. `contrast` walks over it in blocks of rows, forms the gradient of
+each block at once and keeps that instead of the cells, so that memory grows linearly with the batch.
+
+Letters: R rows, M columns, d embedding channels, r rows of one block.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from medssl.objectives.pairs import Cells, Pairs
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+# Returns a numerator and a denominator for each row; the loss is the quotient of their sums.
+Reduction = Callable[[Tensor, Cells], tuple[Tensor, Tensor]]
+
+BLOCK_CELLS = 2**21
 
 
 def without_autocast(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -35,13 +54,166 @@ def zero(z: Tensor) -> Tensor:
     return (z * 0).sum()
 
 
-def off_diagonal(scores: Tensor) -> Tensor:
-    """Return square ``scores`` (..., n, n) with -inf on the diagonal, so that no row sees itself."""
-    eye = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device)
-    return scores.masked_fill(eye, -torch.inf)
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Return ``a @ b`` in float32 (float64 for float64): half-precision factors are exact, their sums are not halved.
+
+    Where one factor is half precision the other is rounded to it, which serves gradients that end up there anyway.
+    """
+    half = next((t.dtype for t in (a, b) if t.dtype.itemsize < 4), None)
+    if half is None:
+        return a @ b
+    if a.device.type == "cuda":
+        return torch.bmm(a.to(half), b.to(half), out_dtype=torch.float32)
+    if half != torch.bfloat16 or a.device.type != "cpu":
+        return a.float() @ b.float()
+    products: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before, products.fp32_precision = products.fp32_precision, "bf16"
+    try:
+        return a.float() @ b.float()
+    finally:
+        products.fp32_precision = before
 
 
-def pairs_nll(scores: Tensor, partner: Tensor) -> Tensor:
-    """Return the mean over rows of ``lse_j scores[i, j] - scores[i, partner[i]]`` for scores (..., n, m)."""
-    positive = scores.gather(-1, partner.expand(scores.shape[:-1]).unsqueeze(-1)).squeeze(-1)
-    return (scores.logsumexp(-1) - positive).mean()
+def quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Return the quotient of the sums: 0 where no row is valid. There is no branch that a device would wait for."""
+    return numerator.sum() / denominator.sum().clamp_min(torch.finfo(denominator.dtype).tiny)
+
+
+class _Contrast(torch.autograd.Function):
+    """The walk over blocks of rows; backward only scales what forward has kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        columns: Tensor | None,
+        pairs: Pairs,
+        reduction: Reduction,
+        temperature: float,
+        chunk: int,
+    ) -> Tensor:
+        against = rows if columns is None else columns
+        wanted = [ctx.needs_input_grad[0], columns is not None and ctx.needs_input_grad[1]]
+        grads = [torch.zeros_like(t) if w else None for t, w in zip((rows, against), wanted, strict=True)]
+        top, bottom = rows.new_zeros(()), rows.new_zeros(())
+        for start in range(0, len(rows), chunk):
+            block = slice(start, min(start + chunk, len(rows)))
+            with torch.enable_grad():
+                fixed = against.detach().requires_grad_(wanted[1] or (columns is None and wanted[0]))
+                # Rows that are columns too get both parts of their gradient from the one tensor.
+                mine = fixed[block] if columns is None else rows[block].detach().requires_grad_(wanted[0])
+                numerator, denominator = reduction(mine @ fixed.T / temperature, pairs(block))
+                part = numerator.sum()
+            top += part.detach()
+            bottom += denominator.sum()
+            if not part.requires_grad:
+                continue
+            if columns is None:
+                assert grads[0] is not None
+                grads[0] += torch.autograd.grad(part, fixed)[0]
+                continue
+            leaves = [leaf for leaf, w in zip((mine, fixed), wanted, strict=True) if w]
+            found = iter(torch.autograd.grad(part, leaves))
+            if grads[0] is not None:
+                grads[0][block] = next(found)
+            if grads[1] is not None:
+                grads[1] += next(found)
+        bottom = bottom.clamp_min(torch.finfo(bottom.dtype).tiny)
+        ctx.save_for_backward(*(g / bottom for g in grads if g is not None))
+        ctx.wanted = wanted
+        return top / bottom
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
+        kept = iter(ctx.saved_tensors)
+        return (*(next(kept) * scale if w else None for w in ctx.wanted), None, None, None, None)
+
+
+@torch.compiler.disable
+def contrast(
+    rows: Tensor,
+    columns: Tensor | None,
+    pairs: Pairs,
+    reduction: Reduction,
+    *,
+    temperature: float = 1.0,
+    chunk: int | None = None,
+) -> Tensor:
+    """Return a contrastive loss of rows against columns.
+
+    Args:
+        rows: (R, d) float32 or float64.
+        columns: (M, d); None: the rows themselves.
+        pairs: gives weights and candidates of any block of rows, see `medssl.objectives.pairs`.
+        reduction: one of this module.
+        temperature: divides the dot products.
+        chunk: rows a block; None: as many as fit in `BLOCK_CELLS` cells. The value does not depend on it.
+    """
+    if chunk is None:
+        chunk = max(1, BLOCK_CELLS // max(1, len(rows if columns is None else columns)))
+    out: Tensor = _Contrast.apply(rows, columns, pairs, reduction, temperature, chunk)
+    return out
+
+
+def log_candidates(scores: Tensor, candidate: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log-sum-exp over each row's candidates and which rows have any; others hold a finite number."""
+    some = candidate.any(1)
+    seen = scores.masked_fill(~(candidate | ~some[:, None]), -torch.inf)
+    return seen.logsumexp(1), some
+
+
+def softmax(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+    """Reduce to the mean over anchors of the weighted mean over their positives of ``lse - s_ik``.
+
+    With one positive it is InfoNCE; with class weights SupCon (mean outside the logarithm); with a kernel y-Aware.
+    """
+    lse, some = log_candidates(scores, cells.candidate)
+    total = cells.weight.sum(1)
+    valid = some & (total > 0)
+    pull = (cells.weight * scores).sum(1) / torch.where(valid, total, 1)
+    return torch.where(valid, lse - pull, 0), valid.to(scores.dtype)
+
+
+def per_pair(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+    """Reduce to the mean over all positive pairs, so that an anchor counts as often as it has positives."""
+    lse, some = log_candidates(scores, cells.candidate)
+    weight = torch.where(some[:, None], cells.weight, 0)
+    total = weight.sum(1)
+    return lse * total - (weight * scores).sum(1), total
+
+
+def decoupled(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+    """Reduce to ``lse - w_i s_ip``: weights scale the pull instead of being normalised (Yeh et al. 2022, DCLW)."""
+    lse, some = log_candidates(scores, cells.candidate)
+    return torch.where(some, lse - (cells.weight * scores).sum(1), 0), some.to(scores.dtype)
+
+
+def threshold(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+    """Reduce like `softmax`, but a positive k competes only with candidates less alike than itself (w_ij < w_ik).
+
+    A positive with no less-alike candidate is dropped. One sort and a cumulative log-sum-exp per row.
+    """
+    # What is no candidate sorts last, so that nothing is more alike than it.
+    ranked = torch.where(cells.candidate, cells.weight, torch.inf)
+    ordered, order = ranked.sort(1)
+    cumulative = scores.gather(1, order).logcumsumexp(1)
+    below = torch.searchsorted(ordered, cells.weight.contiguous())
+    denominator = cumulative.gather(1, (below - 1).clamp_min(0))
+    counted = torch.where((below > 0) & cells.candidate, cells.weight, 0)
+    total = counted.sum(1)
+    valid = total > 0
+    value = (counted * torch.where(counted > 0, denominator - scores, 0)).sum(1) / torch.where(valid, total, 1)
+    return torch.where(valid, value, 0), valid.to(scores.dtype)
+
+
+def exp_weighted(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+    """Reduce like `softmax`, with repulsion discounted by likeness: ``lse_j s_ij (1 - w_ij) - s_ik``.
+
+    The rescale comes before the stabilising shift, as in the formula.
+    """
+    lse, some = log_candidates(scores * (1 - cells.weight), cells.candidate)
+    total = cells.weight.sum(1)
+    valid = some & (total > 0)
+    pull = (cells.weight * scores).sum(1) / torch.where(valid, total, 1)
+    return torch.where(valid, lse - pull, 0), valid.to(scores.dtype)

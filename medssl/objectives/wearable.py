@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from medssl.objectives.rows import full_precision, pairs_nll, without_autocast, zero
+from medssl.objectives import pairs
+from medssl.objectives.rows import contrast, full_precision, softmax, without_autocast
 
 
 @without_autocast
@@ -21,9 +21,7 @@ def info_nce(q1: Tensor, q2: Tensor, k1: Tensor, k2: Tensor, *, temperature: flo
     slowly the momentum branch moves.
     """
     q1, q2, k1, k2 = full_precision(q1, q2, k1, k2)
-    if len(q1) == 0:
-        return zero(q1)
-    own = torch.arange(len(q1), device=q1.device)
-    forward = pairs_nll(q1 @ k2.detach().T / temperature, own)
-    backward = pairs_nll(q2 @ k1.detach().T / temperature, own)
+    own = pairs.cross(q1)
+    forward = contrast(q1, k2.detach(), own, softmax, temperature=temperature)
+    backward = contrast(q2, k1.detach(), own, softmax, temperature=temperature)
     return (forward + backward) / 2

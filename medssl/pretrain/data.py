@@ -1,4 +1,4 @@
-"""Batches for pretraining: samples, two views where the views are made by the loader, ids and covariates."""
+"""Batches for pretraining: samples, views where the loader makes them, ids and covariates."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import torch
+from monai.data import DataLoader
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from medssl import table as tables
 from medssl.store import Store
-from medssl.views.volumes import View
+from medssl.views.volumes import Crops, View
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Batch:
     Attributes:
         x: (B, C, ...) float32.
         v1, v2: like ``x``.
+        crops: (B, n, C, ...) small crops, n = 0 unless the recipe wants them.
         patient, trial: (B,) int64.
         anatomy: (B, K) standardised measures, NaN = unknown.
         draw: (B,) int64, unique in the run; seeds everything random about the sample.
@@ -30,6 +32,7 @@ class Batch:
     x: Tensor
     v1: Tensor
     v2: Tensor
+    crops: Tensor
     patient: Tensor
     trial: Tensor
     anatomy: Tensor
@@ -73,22 +76,25 @@ class Standard:
 
 
 class Samples(Dataset[tuple[Tensor, ...]]):
-    """Samples of a store by ``(row, draw)``; images come with two views, signals with none.
+    """Samples of a store by ``(row, draw)``; images come with two views and their crops, signals with none.
 
     Args:
         store: opened with its split.
         standard: of the anatomy measures.
         seed: with ``draw`` it decides the views.
+        crops: small crops a sample (images alone).
     """
 
-    def __init__(self, store: Store, standard: Standard, *, seed: int) -> None:
+    def __init__(self, store: Store, standard: Standard, *, seed: int, crops: int = 0) -> None:
         self.store = store
         self.patient = store.table["patient"].to_numpy()
         self.trial = store.table["trial"].to_numpy()
         self.anatomy = standard.apply(store.table)
         self.seed = seed
         shape = store.facts["shape"]
-        self.view = View(shape[1:]) if len(shape) > 2 else None
+        image = len(shape) > 2
+        self.view = View(shape[1:]) if image else None
+        self.crops = Crops(shape[1:], number=crops) if image and crops else None
 
     def __len__(self) -> int:
         return len(self.store)
@@ -97,16 +103,32 @@ class Samples(Dataset[tuple[Tensor, ...]]):
         row, draw = key
         sample = self.store[row]
         x = torch.from_numpy(sample)
-        if self.view is None:
-            views = (x, x)
-        else:
-            seeds = np.random.SeedSequence([self.seed, draw]).generate_state(2)
-            views = (self.view(sample, int(seeds[0])), self.view(sample, int(seeds[1])))
+        views, crops = (x, x), x.new_zeros((0, *x.shape))
+        if self.view is not None:
+            seeds = [int(s) for s in np.random.SeedSequence([self.seed, draw]).generate_state(3)]
+            views = (self.view(sample, seeds[0]), self.view(sample, seeds[1]))
+            if self.crops is not None:
+                crops = self.crops(sample, seeds[2])
         ids = (int(self.patient[row]), int(self.trial[row]), draw)
-        return (x, *views, torch.tensor(ids), torch.from_numpy(self.anatomy[row]))
+        return (x, *views, crops, torch.tensor(ids), torch.from_numpy(self.anatomy[row]))
+
+
+class Loader(DataLoader):
+    """MONAI's loader, which gives its workers random states of their own; resumable within an epoch.
+
+    Its state is empty: where a run is, the network knows, and the sampler asks it. Batches that workers fetched ahead
+    of a checkpoint do not count.
+    """
+
+    def state_dict(self) -> dict[str, int]:
+        """Return nothing to keep."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Take nothing back."""
 
 
 def collate(items: list[tuple[Tensor, ...]]) -> Batch:
     """Stack samples into a `Batch`."""
-    x, v1, v2, ids, anatomy = (torch.stack(column) for column in zip(*items, strict=True))
-    return Batch(x, v1, v2, ids[:, 0], ids[:, 1], anatomy, ids[:, 2])
+    x, v1, v2, crops, ids, anatomy = (torch.stack(column) for column in zip(*items, strict=True))
+    return Batch(x, v1, v2, crops, ids[:, 0], ids[:, 1], anatomy, ids[:, 2])

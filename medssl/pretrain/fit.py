@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import shutil
@@ -13,34 +14,36 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import pandas as pd
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
-from monai.data import DataLoader
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from torch import nn
 
 from medssl.config import Compute, Run
 from medssl.models import build
-from medssl.models.embed import embed_samples
-from medssl.objectives.kernels import median_sigma
-from medssl.pretrain import monitor
-from medssl.pretrain.data import Samples, Standard, collate
+from medssl.pretrain.callbacks import Checkpoints, Monitors, Selection, validation_batch
+from medssl.pretrain.data import Loader, Samples, Standard, collate
+from medssl.pretrain.likeness import Likeness, measures
 from medssl.pretrain.module import Contrast
-from medssl.pretrain.recipes import RECIPES
-from medssl.pretrain.sampler import HierarchicalBatches
+from medssl.pretrain.recipes import RECIPES, Recipe
+from medssl.pretrain.sampler import Batches, FixedBatches, HierarchicalBatches
 from medssl.project import launched
 from medssl.store import Store
-
-MONITORED = 512
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained encoder and its curves (one dict per epoch)."""
+    """The chosen encoder, its curves (one dict per epoch), optimiser steps, and the epoch chosen (from 0).
+
+    ``alone`` is the share of anchors without a positive in the first epoch, by level.
+    """
 
     encoder: nn.Module
     history: list[dict[str, float]]
     steps: int
+    epoch: int
+    alone: dict[str, float]
 
 
 def run_hash(run: Run, store: Store, seed: int) -> str:
@@ -59,64 +62,75 @@ def run_hash(run: Run, store: Store, seed: int) -> str:
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-class Monitors(Callback):
-    """After each epoch: RankMe and a patient-safe kNN probe, collected with the losses and the learning rate."""
+def keep_freed_memory() -> None:
+    """Ask glibc not to give large blocks back to the system after each use.
 
-    def __init__(self, store: Store, label: str | None, on_epoch: Callable[[dict[str, float], int], None]) -> None:
-        table = store.table
-        rng = np.random.default_rng(0)
-        self.store, self.on_epoch = store, on_epoch
-        self.history: list[dict[str, float]] = []
+    A training step on CPU frees and asks for the same hundreds of megabytes again and again; the system then clears
+    every page anew, which can cost more than the arithmetic. Other C libraries ignore this.
+    """
+    most_mapped, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(most_mapped, 0)
+    mallopt(trim_threshold, -1)
 
-        def some(mask: np.ndarray) -> np.ndarray:
-            rows = np.flatnonzero(mask)
-            return np.sort(rng.permutation(rows)[:MONITORED])
 
-        kept = table["kept"].to_numpy()
-        self.train_rows = some(kept & (table["split"] == "train").to_numpy())
-        self.val_rows = some((table["method"] != "exact").to_numpy() & (table["split"] == "val").to_numpy())
-        self.labels: np.ndarray | None = None
-        if label is not None:
-            column = f"label_{label}"
-            if column not in table or not table[column].dropna().map(lambda v: isinstance(v, str)).all():
-                raise ValueError(f"pretrain.monitor_label '{label}': the cohort has no such class label")
-            self.labels = table[column].fillna("").to_numpy(dtype=str)
+def make_sampler(training: pd.DataFrame, rows: np.ndarray, run: Run, seed: int, **process: Any) -> Batches:
+    """Return the batches of a run; ``process`` holds rank, world size and where to start."""
+    params, recipe = run.pretrain, RECIPES[run.recipe]
+    batch = recipe.batch(params.batch)
+    if params.sampler == "comet_fixed":
+        if recipe.pairs or params.within or params.steps_per_epoch:
+            raise ValueError(
+                f"pretrain.sampler: comet_fixed has frozen batches of its own; recipe {run.recipe}, `within` and "
+                "`steps_per_epoch` need the hierarchical one"
+            )
+        size = batch.patients * batch.trials * batch.samples
+        return FixedBatches(training, rows, size=size, seed=seed, **process)
+    return HierarchicalBatches(
+        training,
+        rows,
+        patients=batch.patients,
+        trials=batch.trials,
+        samples=batch.samples,
+        within=params.within,
+        steps=params.steps_per_epoch,
+        seed=seed,
+        **process,
+    )
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Measure and hand out one row."""
-        if not trainer.is_global_zero:
-            return
-        assert isinstance(pl_module, Contrast)
-        encoder = pl_module.exported()
-        device = pl_module.device
-        row = {k: float(v) for k, v in trainer.callback_metrics.items()}
-        row["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
-        train = embed_samples(encoder, self.store, self.train_rows, device=device)
-        row["train/rankme"] = monitor.rankme(train)
-        if len(self.val_rows):
-            val = embed_samples(encoder, self.store, self.val_rows, device=device)
-            row["val/rankme"] = monitor.rankme(val)
-            if self.labels is not None:
-                known_t, known_v = self.labels[self.train_rows] != "", self.labels[self.val_rows] != ""
-                if known_t.any() and known_v.any():
-                    row["val/knn"] = monitor.knn_accuracy(
-                        train[known_t],
-                        self.labels[self.train_rows][known_t],
-                        val[known_v],
-                        self.labels[self.val_rows][known_v],
-                    )
-        self.history.append(row)
-        self.on_epoch(row, trainer.current_epoch)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Keep the curves in the checkpoint."""
-        return {"history": self.history}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the curves of the checkpoint."""
-        self.history = list(state_dict["history"])
-        for epoch, row in enumerate(self.history):
-            self.on_epoch(row, epoch)
+def make_trainer(run: Run, compute: Compute, folder: Path, callbacks: list[Callback]) -> L.Trainer:
+    """Return the trainer: one device or many, one node or many, from the same section."""
+    devices, nodes = launched() or (compute.devices, compute.nodes)
+    graphics = torch.cuda.is_available() and compute.accelerator in ("auto", "gpu", "cuda")
+    several = nodes > 1 or (torch.cuda.device_count() if devices == "auto" else devices) > 1
+    # A log file has no use for a bar that redraws itself.
+    progress = compute.progress and sys.stderr.isatty()
+    try:
+        return L.Trainer(
+            max_epochs=run.pretrain.epochs,
+            accelerator=compute.accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            precision=compute.precision,
+            strategy="ddp" if several else "auto",
+            sync_batchnorm=several and graphics,
+            use_distributed_sampler=False,
+            accumulate_grad_batches=run.pretrain.accumulate,
+            logger=False,
+            callbacks=[*callbacks, *([TQDMProgressBar(refresh_rate=10)] if progress else [])],
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=progress,
+            num_sanity_val_steps=0,
+            gradient_clip_val=run.pretrain.clip,
+            default_root_dir=folder,
+        )
+    except MisconfigurationException as error:
+        raise ValueError(f"compute: {error}") from None
 
 
 def fit(
@@ -127,7 +141,7 @@ def fit(
     compute: Compute,
     checkpoints: Path,
     on_epoch: Callable[[dict[str, float], int], None] = lambda row, epoch: None,
-    stop_after: int | None = None,
+    on_step: Callable[[int], None] = lambda batches: None,
 ) -> Fitted:
     """Pretrain one encoder on the kept training samples of ``store``.
 
@@ -136,9 +150,10 @@ def fit(
         run: entry of ``runs``.
         seed: of weights, batches and views.
         compute: devices, precision, loader workers.
-        checkpoints: folder for resumable state, outside any stage output; this run's part is removed on success.
+        checkpoints: folder for resumable state, outside any stage output; this run's part is removed on success. A run
+            that was stopped, within an epoch or between two, goes on from there and ends with the same weights.
         on_epoch: called with each row of curves.
-        stop_after: stop after this many epochs as if killed (for tests of the resume).
+        on_step: called after each batch with the number of batches so far.
     """
     recipe, params = RECIPES[run.recipe], run.pretrain
     table = store.table
@@ -146,79 +161,69 @@ def fit(
     training = table.iloc[rows]
     if recipe.measures and not params.anatomy.measures:
         raise ValueError("recipe anatomy needs pretrain.anatomy.measures, names of anat_ columns without prefix")
-    standard = Standard.fit(training, params.anatomy.measures if recipe.measures else ())
-    sigma = 1.0
+    standard = Standard.fit(training, measures(params.anatomy) if recipe.measures else ())
+    likeness = None
     if recipe.measures:
         some = np.random.default_rng(0).permutation(len(training))[:1000]
-        sigma = params.anatomy.sigma or median_sigma(torch.from_numpy(standard.apply(training.iloc[some])))
+        likeness = Likeness.fit(params.anatomy, torch.from_numpy(standard.apply(training.iloc[some])))
+    sampler = make_sampler(training, rows, run, seed)
+    samples = Samples(store, standard, seed=seed, crops=params.swav.crops if recipe.prototypes else 0)
+
     folder = checkpoints / run_hash(run, store, seed)
-    monitors = Monitors(store, params.monitor_label, on_epoch)
-    callbacks: list[Callback] = [
+    monitors = Monitors(store, params.monitor_label, _validation(samples, recipe, run), on_epoch)
+    selection = Selection(
         monitors,
-        ModelCheckpoint(dirpath=folder, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False),
-    ]
-    # A log file has no use for a bar that redraws itself.
-    progress = compute.progress and sys.stderr.isatty()
-    if progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=10))
-    devices, nodes = launched() or (compute.devices, compute.nodes)
-    several = nodes > 1 or (torch.cuda.device_count() if devices == "auto" else devices) > 1
-    try:
-        trainer = L.Trainer(
-            max_epochs=params.epochs if stop_after is None else stop_after,
-            accelerator=compute.accelerator,
-            devices=devices,
-            num_nodes=nodes,
-            precision=compute.precision,
-            # Not every recipe uses the projection head; DDP has to look which parameters got a gradient.
-            strategy="ddp_find_unused_parameters_true" if several else "auto",
-            use_distributed_sampler=False,
-            logger=False,
-            callbacks=callbacks,
-            enable_model_summary=False,
-            enable_progress_bar=progress,
-            num_sanity_val_steps=0,
-            gradient_clip_val=1.0,
-            default_root_dir=folder,
-        )
-    except MisconfigurationException as error:
-        raise ValueError(f"compute: {error}") from None
-    composition = recipe.batch(params.batch)
-    sampler: HierarchicalBatches
-    sampler = HierarchicalBatches(
-        training,
-        rows,
-        patients=composition.patients,
-        trials=composition.trials,
-        samples=composition.samples,
-        steps=params.steps_per_epoch,
-        seed=seed,
-        rank=trainer.global_rank,
-        world_size=trainer.world_size,
-        # The step count is restored before the loader starts; the epoch number is not.
-        epoch_of=lambda: trainer.global_step // len(sampler),
+        select=params.select or ("knn" if params.monitor_label else "last"),
+        patients=table.loc[table["split"] == "val", "patient"].nunique(),
+        patience=params.patience,
     )
-    with torch.random.fork_rng():  # MONAI's loader puts the global generator back to its first seed
-        loader: Any = DataLoader(
-            Samples(store, standard, seed=seed),
-            batch_sampler=sampler,
-            collate_fn=collate,
-            num_workers=compute.loader_workers,
-            persistent_workers=compute.loader_workers > 0,
-        )
+    saving = Checkpoints(
+        folder / "last.ckpt",
+        minutes=compute.checkpoint_minutes,
+        steps=len(sampler),
+        accumulate=params.accumulate,
+        on_step=on_step,
+    )
+    trainer = make_trainer(run, compute, folder, [monitors, selection, saving])
+    if trainer.num_devices * trainer.num_nodes == 1 and trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = Contrast(
             build(**run.encoder.model_dump(), in_channels=int(store.facts["shape"][0])),
             recipe,
             params,
-            steps=params.epochs * len(sampler),
-            sigma=sigma,
+            steps=params.epochs * -(-len(sampler) // params.accumulate),
+            modality=store.facts["modality"],
+            likeness=likeness,
             seed=seed,
         )
-    last = folder / "last.ckpt"
+    if compute.compile:
+        net.compile_encoder()
+    process = {"rank": trainer.global_rank, "world_size": trainer.world_size, "start": lambda: net.seen}
+    with torch.random.fork_rng():  # MONAI's loader puts the global generator back to its first seed
+        loader = Loader(
+            samples,
+            batch_sampler=make_sampler(training, rows, run, seed, **process),
+            collate_fn=collate,
+            num_workers=compute.loader_workers,
+            persistent_workers=compute.loader_workers > 0,
+        )
     with torch.random.fork_rng():
+        last = saving.path
         trainer.fit(net, loader, ckpt_path=last if last.is_file() else None, weights_only=True)
-    if stop_after is None and trainer.is_global_zero:
+    encoder = net.exported().cpu()
+    if trainer.is_global_zero:
+        encoder.load_state_dict(selection.weights)
         shutil.rmtree(folder, ignore_errors=True)
-    return Fitted(net.exported().cpu().eval(), monitors.history, int(trainer.global_step))
+    return Fitted(encoder.eval(), monitors.history, int(trainer.global_step), selection.epoch, sampler.report())
+
+
+def _validation(samples: Samples, recipe: Recipe, run: Run) -> Any:
+    """Return the validation batch of a run, in the composition its recipe trains on."""
+    table = samples.store.table
+    rows = np.flatnonzero((table["method"] != "exact").to_numpy() & (table["split"] == "val").to_numpy())
+    batch = recipe.batch(run.pretrain.batch)
+    if not len(rows):
+        return None
+    return validation_batch(samples, rows, patients=batch.patients, trials=batch.trials, per_trial=batch.samples)

@@ -1,7 +1,8 @@
 """Random views of signals, drawn for a whole batch at once on its device.
 
 Letters: B batch, C channels, T time steps. Every operation takes ``x`` (B, C, T) in units of the sample's standard
-deviation and a generator, changes each sample with its own strength, and leaves it alone with probability 1 - p.
+deviation and the samples' own random numbers, changes each sample with its own strength, and keeps the shape. Nothing
+waits for the device.
 """
 
 from __future__ import annotations
@@ -9,83 +10,209 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn import functional
 
-Operation = Callable[[Tensor, Generator], Tensor]
+from medssl.views.draws import Draws
+
+Operation = Callable[[Tensor, Draws], Tensor]
+Plan = tuple[tuple[float, Operation], ...]
 
 
-def _uniform(x: Tensor, low: float, high: float, shape: tuple[int, ...], generator: Generator) -> Tensor:
-    return torch.rand(shape, generator=generator, device=x.device, dtype=x.dtype) * (high - low) + low
+def _interpolated(values: Tensor, position: Tensor) -> Tensor:
+    """Return (B, C, L) values (B, C, T) read at fractional steps ``position`` (B, L) in [0, T - 1]."""
+    left = position.floor().clamp(0, max(0, values.shape[2] - 2)).long()
+    weight = (position - left)[:, None]
+    left = left[:, None].expand(-1, values.shape[1], -1)
+    right = (left + 1).clamp_max(values.shape[2] - 1)
+    return values.gather(2, left) * (1 - weight) + values.gather(2, right) * weight
 
 
-def gain(x: Tensor, generator: Generator) -> Tensor:
-    """Multiply by a factor from 0.5 to 2, uniform on a log scale, equal for all channels."""
-    return x * torch.exp2(_uniform(x, -1, 1, (len(x), 1, 1), generator))
-
-
-def noise(x: Tensor, generator: Generator) -> Tensor:
-    """Add white noise of 0.01 to 0.4 standard deviations."""
-    sigma = _uniform(x, 0.01, 0.4, (len(x), 1, 1), generator)
-    return x + sigma * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-
-
-def _smooth(x: Tensor, knots: int, channels: int, generator: Generator) -> Tensor:
+def _smooth(draws: Draws, knots: int, channels: int, length: int) -> Tensor:
     """Return (B, channels, T) smooth curves: normal knots, linearly interpolated."""
-    values = torch.randn((len(x), channels, knots), generator=generator, device=x.device, dtype=x.dtype)
-    return functional.interpolate(values, size=x.shape[2], mode="linear", align_corners=True)
+    return functional.interpolate(draws.normal(channels, knots), size=length, mode="linear", align_corners=True)
 
 
-def drift(x: Tensor, generator: Generator) -> Tensor:
+def _spline(knots: Tensor, length: int) -> Tensor:
+    """Return (B, L) natural cubic splines through evenly spaced knots (B, K), K >= 3.
+
+    The basis curves, one a knot, come from one small linear system; a batch is then a single product.
+    """
+    count = knots.shape[1]
+    device, kind = knots.device, knots.dtype
+    # Second derivatives m of a natural spline with unit spacing: m_0 = m_n = 0 and
+    # m_{k-1} + 4 m_k + m_{k+1} = 6 (y_{k-1} - 2 y_k + y_{k+1}).
+    inner = torch.arange(1, count - 1, device=device)
+    system, right = torch.eye(count, dtype=kind, device=device), torch.zeros(count, count, dtype=kind, device=device)
+    for offset, weight, step in ((-1, 1.0, 6.0), (0, 4.0, -12.0), (1, 1.0, 6.0)):
+        system[inner, inner + offset] = weight
+        right[inner, inner + offset] = step
+    curvature = torch.linalg.solve(system, right)
+    position = torch.linspace(0, count - 1, length, dtype=kind, device=device)
+    left = position.floor().clamp_max(count - 2).long()
+    b = (position - left)[:, None]
+    a = 1 - b
+    eye = torch.eye(count, dtype=kind, device=device)
+    basis = a * eye[left] + b * eye[left + 1] + ((a**3 - a) * curvature[left] + (b**3 - b) * curvature[left + 1]) / 6
+    return knots @ basis.T
+
+
+def gain(x: Tensor, draws: Draws) -> Tensor:
+    """Multiply by a factor from 0.5 to 2, uniform on a log scale, equal for all channels."""
+    return x * torch.exp2(draws.uniform(1, 1, low=-1, high=1))
+
+
+def noise(x: Tensor, draws: Draws) -> Tensor:
+    """Add white noise of 0.01 to 0.4 standard deviations."""
+    return x + draws.uniform(1, 1, low=0.01, high=0.4) * draws.normal(*x.shape[1:])
+
+
+def drift(x: Tensor, draws: Draws) -> Tensor:
     """Add baseline wander of up to one standard deviation, per channel."""
-    return x + _uniform(x, 0, 1, (len(x), 1, 1), generator) * _smooth(x, 5, x.shape[1], generator)
+    return x + draws.uniform(1, 1) * _smooth(draws, 5, x.shape[1], x.shape[2])
 
 
-def magnitude_warp(x: Tensor, generator: Generator) -> Tensor:
+def soft_warp(x: Tensor, draws: Draws) -> Tensor:
     """Multiply by a smooth curve around 1 with standard deviation 0.2."""
-    return x * (1 + 0.2 * _smooth(x, 6, 1, generator))
+    return x * (1 + 0.2 * _smooth(draws, 6, 1, x.shape[2]))
 
 
-def cut_out(x: Tensor, generator: Generator) -> Tensor:
+def cut_out(x: Tensor, draws: Draws) -> Tensor:
     """Set one span of 5 to 25 % of the window to zero in all channels."""
-    length = _uniform(x, 0.05, 0.25, (len(x), 1, 1), generator) * x.shape[2]
-    start = _uniform(x, 0, 1, (len(x), 1, 1), generator) * (x.shape[2] - length)
+    length = draws.uniform(1, 1, low=0.05, high=0.25) * x.shape[2]
+    start = draws.uniform(1, 1) * (x.shape[2] - length)
     steps = torch.arange(x.shape[2], device=x.device)
     return x * ~((steps >= start) & (steps < start + length))
 
 
-def shift(x: Tensor, generator: Generator) -> Tensor:
-    """Rotate in time by up to half a window; the seam is one discontinuity."""
-    offset = torch.randint(0, x.shape[2], (len(x), 1, 1), generator=generator, device=x.device)
+def shift(x: Tensor, draws: Draws) -> Tensor:
+    """Rotate in time by up to a whole window; the seam is one discontinuity."""
+    offset = draws.integers(x.shape[2], 1, 1)
     index = (torch.arange(x.shape[2], device=x.device) + offset) % x.shape[2]
     return x.gather(2, index.expand_as(x))
 
 
-# Probability of each operation, applied in this order.
-OPERATIONS: tuple[tuple[float, Operation], ...] = (
-    (0.5, shift),
-    (0.5, magnitude_warp),
-    (0.8, gain),
-    (0.5, drift),
-    (0.8, noise),
-    (0.5, cut_out),
-)
+def magnitude_warp(x: Tensor, draws: Draws) -> Tensor:
+    """Multiply by a cubic spline through 4 to 6 knots drawn from N(1, 0.2^2), equal for all channels."""
+    count = draws.integers(3, 1)
+    curves = torch.stack([_spline(1 + 0.2 * draws.normal(knots), x.shape[2]) for knots in (4, 5, 6)], 1)
+    chosen = curves.gather(1, count[..., None].expand(-1, 1, x.shape[2]))
+    return x * chosen
 
 
-def view(x: Tensor, generator: Generator) -> Tensor:
-    """Return one random view of each sample (B, C, T)."""
-    for probability, operation in OPERATIONS:
-        chosen = torch.rand((len(x), 1, 1), generator=generator, device=x.device) < probability
-        x = torch.where(chosen, operation(x, generator), x)
+def faint_noise(x: Tensor, draws: Draws) -> Tensor:
+    """Add white noise of 0.01 to 0.1 of each channel's standard deviation."""
+    sigma = draws.uniform(1, 1, low=0.01, high=0.1) * x.std(2, keepdim=True, correction=0)
+    return x + sigma * draws.normal(*x.shape[1:])
+
+
+def channel_permute(x: Tensor, draws: Draws) -> Tensor:
+    """Put the channels in a random order. Only where channels are interchangeable, never for leads of an ECG."""
+    order = draws.permutation(x.shape[1])
+    return x.gather(1, order[:, :, None].expand_as(x))
+
+
+def warped_time(draws: Draws, length: int, *, knots: int = 4, most: float = 0.05) -> Tensor:
+    """Return (B, T) rising positions in [0, T - 1] with fixed ends: ``knots`` inner knots move by <= ``most`` T.
+
+    Knots stand 1 / (knots + 1) of the window apart, more than twice what they move, so their order stays.
+    """
+    fixed = torch.linspace(0, 1, knots + 2, device=draws.device)[1:-1]
+    moved = fixed + draws.uniform(knots, low=-most, high=most)
+    ends = torch.zeros_like(moved[:, :1])
+    path = torch.cat([ends, moved, ends + 1], 1)[:, None]
+    return functional.interpolate(path, size=length, mode="linear", align_corners=True)[:, 0] * (length - 1)
+
+
+def time_warp(x: Tensor, draws: Draws) -> Tensor:
+    """Stretch and squeeze time along a rising, piecewise linear map with fixed ends, equal for all channels."""
+    return _interpolated(x, warped_time(draws, x.shape[2]))
+
+
+def band_stop(x: Tensor, draws: Draws) -> Tensor:
+    """Set a random band of 5 to 20 % of the spectrum to zero, never the mean."""
+    spectrum = torch.fft.rfft(x, dim=2)
+    bins = spectrum.shape[2]
+    width = draws.uniform(1, 1, low=0.05, high=0.2) * bins
+    start = 1 + draws.uniform(1, 1) * (bins - 1 - width)
+    number = torch.arange(bins, device=x.device)
+    return torch.fft.irfft(spectrum * ~((number >= start) & (number < start + width)), n=x.shape[2], dim=2)
+
+
+def spectral_jitter(x: Tensor, draws: Draws) -> Tensor:
+    """Multiply the spectrum by a smooth random gain, a factor of 0.7 to 1.4 for most bins, equal for all channels."""
+    spectrum = torch.fft.rfft(x, dim=2)
+    return torch.fft.irfft(spectrum * torch.exp2(0.25 * _smooth(draws, 8, 1, spectrum.shape[2])), n=x.shape[2], dim=2)
+
+
+def phase_jitter(x: Tensor, draws: Draws) -> Tensor:
+    """Turn the phase of each frequency by up to 0.3 radians, equal for all channels; the mean stays."""
+    spectrum = torch.fft.rfft(x, dim=2)
+    angle = draws.uniform(1, spectrum.shape[2], low=-0.3, high=0.3)
+    angle[..., 0] = 0
+    return torch.fft.irfft(spectrum * torch.polar(torch.ones_like(angle), angle), n=x.shape[2], dim=2)
+
+
+def lead_mask(x: Tensor, draws: Draws) -> Tensor:
+    """Set each channel to zero with a probability of its sample between 0 and 0.5; one channel always stays."""
+    chance = draws.uniform(x.shape[1], 1)
+    lost = chance < draws.uniform(1, 1, high=0.5)
+    return x * ~(lost & (chance < chance.amax(1, keepdim=True)))
+
+
+def lead_gain(x: Tensor, draws: Draws) -> Tensor:
+    """Multiply each channel by its own factor from 0.7 to 1.4, uniform on a log scale."""
+    return x * torch.exp2(draws.uniform(x.shape[1], 1, low=-0.5, high=0.5))
+
+
+def rereference(x: Tensor, draws: Draws) -> Tensor:
+    """Subtract the mean of all channels at each step (average reference). A single channel stays as it is."""
+    return x - x.mean(1, keepdim=True) if x.shape[1] > 1 else x
+
+
+# Probability of each operation, applied in this order. The wearable plans have the published order and probabilities
+# (Abbaspourazad et al. 2024); their strengths are ours, since the paper gives none. `spectral` keeps where things
+# happen and changes their colour, for rhythms (EEG); `leads` is for recordings with electrodes that come off.
+PLANS: dict[str, Plan] = {
+    "default": ((0.5, shift), (0.5, soft_warp), (0.8, gain), (0.5, drift), (0.8, noise), (0.5, cut_out)),
+    "wearable_ppg": (
+        (0.4, cut_out),
+        (0.25, magnitude_warp),
+        (0.25, faint_noise),
+        (0.25, channel_permute),
+        (0.15, time_warp),
+    ),
+    "wearable_ecg": ((0.8, cut_out), (0.5, magnitude_warp), (0.5, faint_noise), (0.3, time_warp)),
+    "spectral": (
+        (0.5, shift),
+        (0.5, band_stop),
+        (0.5, spectral_jitter),
+        (0.3, phase_jitter),
+        (0.8, gain),
+        (0.5, faint_noise),
+    ),
+    "leads": ((0.5, shift), (0.5, lead_mask), (0.5, lead_gain), (0.3, rereference), (0.5, drift), (0.8, noise)),
+}
+
+
+def view(x: Tensor, draws: Draws, plan: Plan = PLANS["default"]) -> Tensor:
+    """Return one random view of each sample (B, C, T); where no operation is chosen, the sample itself.
+
+    Channels are not permuted where there is one, so that they leave the other draws alone.
+    """
+    for probability, operation in plan:
+        if operation is channel_permute and x.shape[1] == 1:
+            continue
+        chosen = draws.uniform(1, 1) < probability
+        x = torch.where(chosen, operation(x, draws), x)
     return x
 
 
-def continuous_mask(batch: int, length: int, generator: Generator, *, spans: int = 5, share: float = 0.1) -> Tensor:
-    """Return (batch, length) bool, False in ``spans`` spans of ``int(share * length)`` steps; overlaps are allowed.
+def crop(x: Tensor, draws: Draws, *, share: tuple[float, float], length: int) -> Tensor:
+    """Return (B, C, length): a random part of the window, a share of it between the two, resampled linearly.
 
-    Source: COMET's ``continuous`` mask; starts are uniform in [0, length - span].
+    For the small crops of SwAV.
     """
-    span = int(share * length)
-    starts = torch.randint(0, length - span + 1, (batch, spans, 1), generator=generator, device=generator.device)
-    steps = torch.arange(length, device=generator.device)
-    return ~((steps >= starts) & (steps < starts + span)).any(1)
+    part = draws.uniform(1, low=share[0], high=share[1]) * (x.shape[2] - 1)
+    start = draws.uniform(1) * (x.shape[2] - 1 - part)
+    return _interpolated(x, start + part * torch.linspace(0, 1, length, device=x.device))

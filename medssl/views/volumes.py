@@ -1,13 +1,14 @@
 """Random views of images (1, H, W) and volumes (1, D, H, W) with intensities in [0, 1], from MONAI.
 
-There is no flip: left and right are different organs. A view is a function of the sample and of a seed, so that it
-does not depend on which worker, rank or restart draws it.
+Flips are off unless asked for: left and right are different organs. A view is a function of the sample and of a seed,
+so that it does not depend on which worker, rank or restart draws it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +16,35 @@ from monai.transforms import (
     Compose,
     RandAdjustContrast,
     RandAffine,
+    RandBiasField,
     RandCoarseDropout,
+    RandFlip,
     RandGaussianNoise,
+    RandGibbsNoise,
     RandScaleIntensity,
+    RandSpatialCrop,
+    Resize,
 )
+from torch import Tensor
+
+
+def _plain(out: Any) -> Tensor:
+    """Return a float32 tensor without MONAI's metadata."""
+    return torch.as_tensor(out, dtype=torch.float32).as_subclass(torch.Tensor)
+
+
+def _appearance(size: Sequence[int]) -> list[Any]:
+    """Return the operations on intensities: what another scanner, protocol or artefact would change."""
+    hole = [max(1, n // 5) for n in size]
+    return [
+        # Low-order polynomials in space, and a filter in frequency: the two slow ones, so they are rare.
+        RandBiasField(prob=0.2, degree=2, coeff_range=(0.0, 0.2)),
+        RandGibbsNoise(prob=0.2, alpha=(0.2, 0.6)),
+        RandAdjustContrast(prob=0.5, gamma=(0.7, 1.4)),
+        RandScaleIntensity(prob=0.5, factors=0.2),
+        RandGaussianNoise(prob=0.7, std=0.08),
+        RandCoarseDropout(prob=0.5, holes=2, spatial_size=hole, fill_value=0.0),
+    ]
 
 
 class View:
@@ -26,30 +52,69 @@ class View:
 
     Args:
         size: (H, W) or (D, H, W).
+        flip: also mirror each axis with probability 0.5, where laterality does not matter.
     """
 
-    def __init__(self, size: Sequence[int]) -> None:
+    def __init__(self, size: Sequence[int], *, flip: bool = False) -> None:
         dims = len(size)
-        hole = [max(1, n // 5) for n in size]
+        place: list[Any] = [
+            # Rotation, shift and a crop of up to 15 % zoomed back, in one interpolation.
+            RandAffine(
+                prob=0.9,
+                rotate_range=[math.radians(10)] * (1 if dims == 2 else 3),
+                translate_range=[n / 16 for n in size],
+                scale_range=[(-0.15, 0.08)] * dims,
+                padding_mode="zeros",
+                mode="bilinear",
+            )
+        ]
+        if flip:
+            place += [RandFlip(prob=0.5, spatial_axis=axis) for axis in range(dims)]
+        self.transform = Compose([*place, *_appearance(size)])
+
+    def __call__(self, sample: np.ndarray, seed: int) -> Tensor:
+        """Return one view of ``sample`` as a plain float32 tensor of the same shape."""
+        self.transform.set_random_state(seed=seed % 2**32)
+        return _plain(self.transform(torch.tensor(sample)))  # a copy: some transforms write in place
+
+
+class Crops:
+    """Small crops for SwAV; call with a sample and a seed.
+
+    Args:
+        size: (H, W) or (D, H, W) of the sample.
+        number: crops a sample.
+        share: of the area or volume, least and most.
+        scale: side of a crop's output to that of the sample.
+
+    Source: multi-crop of Caron et al. 2020 with the shares of Wolf et al. 2024.
+    """
+
+    def __init__(
+        self,
+        size: Sequence[int],
+        *,
+        number: int = 6,
+        share: tuple[float, float] = (0.10, 0.33),
+        scale: float = 96 / 224,
+    ) -> None:
+        least, most = (s ** (1 / len(size)) for s in share)
+        self.number = number
+        self.size = [max(8, round(n * scale)) for n in size]
         self.transform = Compose(
             [
-                RandAffine(
-                    prob=0.9,
-                    rotate_range=[math.radians(10)] * (1 if dims == 2 else 3),
-                    translate_range=[n / 16 for n in size],
-                    scale_range=[0.08] * dims,
-                    padding_mode="zeros",
-                    mode="bilinear",
+                RandSpatialCrop(
+                    roi_size=[max(4, round(n * least)) for n in size],
+                    max_roi_size=[max(4, round(n * most)) for n in size],
+                    random_size=True,
                 ),
-                RandAdjustContrast(prob=0.5, gamma=(0.7, 1.4)),
-                RandScaleIntensity(prob=0.5, factors=0.2),
-                RandGaussianNoise(prob=0.7, std=0.08),
-                RandCoarseDropout(prob=0.5, holes=2, spatial_size=hole, fill_value=0.0),
+                Resize(self.size, mode="bilinear" if len(size) == 2 else "trilinear", align_corners=True),
+                *_appearance(self.size),
             ]
         )
 
-    def __call__(self, sample: np.ndarray, seed: int) -> torch.Tensor:
-        """Return one view of ``sample`` as a plain float32 tensor of the same shape."""
+    def __call__(self, sample: np.ndarray, seed: int) -> Tensor:
+        """Return (number, 1, ...) float32, each crop from the one random state of the seed."""
         self.transform.set_random_state(seed=seed % 2**32)
-        out = self.transform(torch.from_numpy(sample))
-        return torch.as_tensor(out, dtype=torch.float32).as_subclass(torch.Tensor)
+        # A copy each: some transforms write in place.
+        return torch.stack([_plain(self.transform(torch.tensor(sample))) for _ in range(self.number)])

@@ -95,7 +95,7 @@ def test_c3_identity(options: dict[str, Any], patient: float, trial: float) -> N
 
 
 def test_c3_cosine() -> None:
-    cosine = comet._cosine(Z1, Z2, "time_cosine")
+    cosine = comet.flatten(Z1, "time_cosine") @ comet.flatten(Z2, "time_cosine").T
     assert cosine[0].tolist() == pytest.approx([0.064985, -0.228318, -0.358433, -0.104985], abs=1e-6)
     assert cosine.diagonal().tolist() == pytest.approx([0.064985, 0.055189, -0.226859, 0.033673], abs=1e-6)
 
@@ -239,3 +239,50 @@ def test_half_precision_stays_finite(dtype: torch.dtype) -> None:
 def test_unknown_pool() -> None:
     with pytest.raises(ValueError, match="allowed: time_cosine, max, mean"):
         comet.identity(Z1, Z2, PATIENT, pool="median")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("cells", [1, 20, 100, 10**6])
+def test_dense_levels_do_not_depend_on_the_blocks(cells: int) -> None:
+    z1, z2 = random(3, 5, 2).requires_grad_(), random(3, 5, 2, seed=1).requires_grad_()
+    for level in (comet.observation, comet.sample):
+        loss = level(z1, z2, cells=cells)
+        whole = level(z1, z2)
+        assert loss.item() == pytest.approx(whole.item(), abs=1e-12)
+        for got, expected in zip(
+            torch.autograd.grad(loss, (z1, z2)), torch.autograd.grad(whole, (z1, z2)), strict=True
+        ):
+            assert torch.allclose(got, expected, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda a, b: comet.observation(a, b, cells=cells), (z1, z2))
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("mode", ["code", "clean"])
+def test_identity_of_two_kinds_of_ids_at_once(wide: bool, mode: Any) -> None:
+    # Few channels take the way through blocks of rows, many share one table of scores.
+    z1, z2 = (random(7, 2, 9 if wide else 1, seed=k).requires_grad_() for k in (0, 1))
+    ids = torch.tensor([[0, 0, 1, 1, 2, 0, 1], [0, 0, 1, 2, 3, 4, 1]])
+    both = comet.identity(z1, z2, ids, mode=mode)
+    apart = torch.stack([comet.identity(z1, z2, one, mode=mode) for one in ids])
+    assert torch.allclose(both, apart, atol=1e-12)
+    # Padding the channels with zeros after normalisation changes no similarity but takes the other way.
+    u1, u2 = comet.flatten(z1, "time_cosine"), comet.flatten(z2, "time_cosine")
+    padded = [torch.nn.functional.pad(u, (0, 10)) for u in (u1, u2)]
+    assert torch.allclose(comet.identity(*padded, ids, mode=mode), both, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda a, b: comet.identity(a, b, ids, mode=mode).sum(), (z1, z2))
+
+
+def test_pooling_halves_and_gives_the_gradient_to_the_larger_step() -> None:
+    z = torch.tensor([[[1.0], [3.0], [2.0], [2.0], [9.0]]], dtype=torch.float64, requires_grad=True)
+    half = comet._Halve.apply(z)
+    assert half.flatten().tolist() == [3, 2]
+    (gradient,) = torch.autograd.grad((half * torch.tensor([[[5.0], [7.0]]])).sum(), z)
+    assert gradient.flatten().tolist() == [0, 5, 7, 0, 0]
+    many = random(2, 7, 3).requires_grad_()
+    assert torch.autograd.gradcheck(comet._Halve.apply, (many,))
+
+
+def test_raw_half_precision_scores_keep_single_precision() -> None:
+    z1, z2 = (3 * random(4, 12, 64, seed=k) for k in (0, 1))
+    half = [z.bfloat16() for z in (z1, z2)]
+    exact = comet.observation(*(h.double() for h in half))
+    assert comet.observation(*half).item() == pytest.approx(exact.item(), rel=1e-5)

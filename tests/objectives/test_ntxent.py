@@ -107,3 +107,59 @@ def test_half_precision_stays_finite(dtype: torch.dtype) -> None:
     assert torch.isfinite(loss)
     assert z.grad is not None
     assert torch.isfinite(z.grad).all()
+
+
+def loop_dcl(z1: Tensor, z2: Tensor, temperature: float) -> float:
+    rows = [*z1, *z2]
+    n, terms = len(z1), []
+    for i in range(2 * n):
+        partner = (i + n) % (2 * n)
+        negatives = [float(rows[i] @ rows[j]) / temperature for j in range(2 * n) if j not in (i, partner)]
+        terms.append(math.log(sum(map(math.exp, negatives))) - float(rows[i] @ rows[partner]) / temperature)
+    return sum(terms) / len(terms)
+
+
+@pytest.mark.parametrize(("temperature", "expected"), [(0.5, -0.117605), (0.1, -4.762061)])
+def test_v2_decoupled(temperature: float, expected: float) -> None:
+    assert O.dcl(A, B, temperature=temperature).item() == pytest.approx(expected, abs=1e-6)
+    assert loop_dcl(A, B, temperature) == pytest.approx(expected, abs=1e-6)
+    # NT-Xent and what it holds back: the identity of the paper.
+    z = torch.cat([A, B])
+    share = (z @ z.T / temperature).fill_diagonal_(-torch.inf).softmax(1)
+    held = torch.log(1 - share.gather(1, torch.arange(8).roll(4)[:, None])).mean()
+    nt_xent = O.nt_xent(A, B, temperature=temperature)
+    assert (nt_xent + held).item() == pytest.approx(O.dcl(A, B, temperature=temperature).item(), abs=1e-9)
+
+
+def one_way(temperature: float, sigma: float | None) -> float:
+    """DCL of the rows of view 1 alone, by a loop."""
+    score = [[float(a @ other) for other in [*A, *B]] for a in A]
+    pull = torch.tensor([score[k][k + 4] for k in range(4)], dtype=torch.float64)
+    w = torch.ones(4, dtype=torch.float64) if sigma is None else 2 - 4 * (pull / sigma).softmax(0)
+    if sigma is not None:
+        assert w.tolist() == pytest.approx([0.908656, 1.002817, 0.949101, 1.139426], abs=1e-6)
+    terms = []
+    for k in range(4):
+        negatives = [score[k][j] / temperature for j in range(8) if j % 4 != k]
+        terms.append(math.log(sum(map(math.exp, negatives))) - float(w[k] * pull[k]) / temperature)
+    return sum(terms) / 4
+
+
+def test_v2_weighted() -> None:
+    assert one_way(0.5, None) == pytest.approx(-0.262258, abs=1e-6)
+    assert one_way(0.1, None) == pytest.approx(-5.829255, abs=1e-6)
+    assert one_way(0.1, 0.5) == pytest.approx(-5.789937, abs=1e-6)
+    # The public function is the mean of both ways; the weights shift either way by the same amount.
+    shift = one_way(0.1, 0.5) - one_way(0.1, None)
+    weighted = O.dcl(A, B, temperature=0.1, sigma=0.5).item()
+    assert weighted == pytest.approx(O.dcl(A, B, temperature=0.1).item() + shift, abs=1e-9)
+
+
+def test_decoupled_without_negatives_and_gradient() -> None:
+    z1, z2 = unit(5, 4, 0).requires_grad_(), unit(5, 4, 1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda a, b: O.dcl(a, b, temperature=0.5), (z1, z2))
+    loss = O.dcl(z1, z2, temperature=0.5, group=torch.zeros(5, dtype=torch.long))
+    loss.backward()
+    assert loss.item() == 0
+    assert z1.grad is not None
+    assert not z1.grad.any()

@@ -1,15 +1,16 @@
-"""Hierarchical batches: composition, fairness, reproducibility, ranks."""
+"""Hierarchical and frozen batches: composition, fairness, reproducibility, ranks, resume."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from medssl.pretrain.sampler import HierarchicalBatches
+from medssl.pretrain.sampler import Batches, FixedBatches, HierarchicalBatches, _shuffled
 
 
 def cohort(segments: list[list[int]]) -> pd.DataFrame:
@@ -109,27 +110,16 @@ def test_same_seed_same_batches_and_every_epoch_a_new_composition() -> None:
     assert together[0] != together[1]
 
 
-def test_the_epoch_is_asked_for_at_each_pass() -> None:
-    epoch = {"now": 0}
-    asked = batches(EVEN, patients=4, trials=1, samples=1, epoch_of=lambda: epoch["now"])
-    told = batches(EVEN, patients=4, trials=1, samples=1)
-    epoch["now"] = 5
-    told.set_epoch(5)
-    assert list(asked) == list(told)
-
-
-def test_ranks_partition_the_global_batch() -> None:
+def test_joined_ranks_are_the_batch_of_one() -> None:
     options = {"patients": 8, "trials": 2, "samples": 2, "steps": 5, "seed": 4}
     whole = list(batches(EVEN, **options))
-    ranks = [list(batches(EVEN, rank=r, world_size=2, **options)) for r in range(2)]
-    for step, batch in enumerate(whole):
-        left, right = ranks[0][step], ranks[1][step]
-        assert len(left) == len(right) == 16
-        assert set(left) | set(right) == set(batch)
-        assert not set(left) & set(right)
-        owners = [{int(EVEN["patient"].iloc[row]) for row, _ in part} for part in (left, right)]
-        assert not owners[0] & owners[1]
-        assert left == [item for k, item in enumerate(batch) if (k // 4) % 2 == 0]
+    for world_size in (2, 4):
+        ranks = [list(batches(EVEN, rank=r, world_size=world_size, **options)) for r in range(world_size)]
+        for step, batch in enumerate(whole):
+            assert [item for r in ranks for item in r[step]] == batch
+            assert {len(r[step]) for r in ranks} == {32 // world_size}
+            owners = [{int(EVEN["patient"].iloc[row]) for row, _ in r[step]} for r in ranks]
+            assert sum(map(len, owners)) == len(set().union(*owners)) == 8
 
 
 def test_uneven_patients_are_cut_to_a_multiple_of_the_ranks() -> None:
@@ -170,3 +160,214 @@ def test_the_codes_themselves_decide_nothing() -> None:
     renamed = EVEN.assign(patient=codes[EVEN["patient"]], trial=codes[EVEN["trial"]])
     options: dict[str, Any] = {"patients": 4, "trials": 2, "samples": 2, "steps": 5, "seed": 2}
     assert list(batches(EVEN, **options)) == list(batches(renamed, **options))
+
+
+def two_sites() -> pd.DataFrame:
+    """Return 30 patients: 9 of site north, 18 of south, 3 with other samples of the same trials in each."""
+    table = cohort([[2, 2]] * 30)
+    site = np.where(table["patient"] < 509, "north", "south")
+    both = (table["patient"] >= 527).to_numpy() & (np.arange(len(table)) % 2 == 0)
+    return table.assign(site=np.where(both, "north", site))
+
+
+def test_batches_within_a_site() -> None:
+    table = two_sites()
+    sites: Counter[str] = Counter()
+    patients: Counter[tuple[int, str]] = Counter()
+    for batch in batches(table, patients=6, trials=2, samples=1, within="site", steps=1100, seed=1):
+        part = table.iloc[[row for row, _ in batch]]
+        (site,) = part["site"].unique()
+        sites[site] += 1
+        assert part["patient"].nunique() == 6
+        assert part["trial"].nunique() == 12
+        patients.update((int(p), site) for p in part["patient"].unique())
+    # 12 patients under north, 21 under south; each is drawn 200 times.
+    assert sites == {"north": 400, "south": 700}
+    assert len(patients) == 33
+    assert all(abs(count - 200) <= 2 for count in patients.values())
+
+
+def test_a_trial_of_two_sites_counts_under_each() -> None:
+    table = cohort([[6]] * 4).assign(site=["north", "south"] * 12)
+    for batch in batches(table, patients=4, trials=2, samples=2, within="site", steps=20):
+        part = table.iloc[[row for row, _ in batch]]
+        assert part["site"].nunique() == 1
+        assert (part.groupby("patient")["site"].size() == 4).all()
+        assert len(set(part.index)) == 12  # the 3 samples of each patient there, one of them again
+
+
+def test_a_rare_site_is_drawn_in_some_epochs_only() -> None:
+    sampler = batches(two_sites(), patients=6, trials=1, samples=1, within="site", steps=1)
+    site = two_sites()["site"]
+    drawn: Counter[str] = Counter()
+    for epoch in range(600):
+        sampler.set_epoch(epoch)
+        drawn.update(site.iloc[batch[0][0]] for batch in sampler)
+    assert drawn["north"] / 600 == pytest.approx(12 / 33, abs=0.06)
+
+
+def test_refused_sites() -> None:
+    options: dict[str, Any] = {"patients": 16, "trials": 1, "samples": 1}
+    with pytest.raises(ValueError, match=r"site 'north' has 12 patients .* takes 16 of one site; lower"):
+        batches(two_sites(), within="site", **options)
+    with pytest.raises(ValueError, match="'clinic' is no column; the table has: patient, trial, site"):
+        batches(two_sites(), within="clinic", **options)
+    unknown = two_sites().assign(site=lambda t: t["site"].where(t.index > 2))
+    with pytest.raises(ValueError, match="site is unknown for 3 of 120 samples"):
+        batches(unknown, within="site", **options)
+
+
+def test_first_numbers_of_a_random_order() -> None:
+    rng = np.random.default_rng(0)
+    sizes = np.array([1, 2, 3, 4, 1000])
+    many = np.stack([_shuffled(rng, sizes, 5) for _ in range(6000)])
+    assert many.shape == (6000, 5, 5)
+    for k, size in enumerate(sizes):
+        row = many[:, k]
+        assert row.min() >= 0
+        assert row.max() < size
+        taken = min(size, 5)
+        assert all(len(set(numbers)) == taken for numbers in row.tolist())
+        assert (row == row[:, np.arange(5) % size]).all()
+    # All 24 orders of four equally often (250 each, sd 15.5), all of 1000 reached in each place.
+    orders = Counter(map(tuple, many[:, 3, :4].tolist()))
+    assert len(orders) == 24
+    assert max(abs(count - 250) for count in orders.values()) < 65
+    assert all(len(np.unique(many[:, 4, place])) > 980 for place in range(5))
+
+
+def hierarchical(**options: Any) -> Batches:
+    return batches(EVEN, patients=4, trials=2, samples=2, steps=6, **options)
+
+
+def by_site(**options: Any) -> Batches:
+    return batches(two_sites(), patients=4, trials=2, samples=2, within="site", steps=6, **options)
+
+
+def fixed(**options: Any) -> Batches:
+    return FixedBatches(EVEN, np.arange(len(EVEN)), size=24, **options)
+
+
+KINDS = pytest.mark.parametrize("make", [hierarchical, by_site, fixed])
+
+
+def epochs(sampler: Batches, count: int) -> list[list[tuple[int, int]]]:
+    made = []
+    for epoch in range(count):
+        sampler.set_epoch(epoch)
+        made += list(sampler)
+    return made
+
+
+@KINDS
+def test_a_pass_goes_on_where_the_run_stands(make: Callable[..., Batches]) -> None:
+    whole = epochs(make(), 3)
+    consumed = {"now": 0}
+    sampler = make(start=lambda: consumed["now"])
+    assert len(sampler) == 6
+    assert len(whole) == 18
+    for n in (0, 4, 6, 11, 17):
+        consumed["now"] = n
+        assert list(sampler) == whole[n : n - n % 6 + 6]
+    # A pass of a resumed run is followed by whole ones.
+    consumed["now"] = 12
+    assert list(sampler) == whole[12:]
+
+
+@KINDS
+def test_a_saved_state_is_gone_on_from(make: Callable[..., Batches]) -> None:
+    whole = epochs(make(), 3)
+    first = make()
+    first.set_epoch(1)
+    going = iter(first)
+    assert [next(going) for _ in range(4)] == whole[6:10]
+    assert first.state_dict() == {"epoch": 1, "batch": 4}
+    second = make()
+    second.load_state_dict(first.state_dict())
+    assert second.state_dict() == {"epoch": 1, "batch": 4}
+    second.set_epoch(1)  # a trainer says it again
+    assert list(second) == whole[10:12]
+    assert list(second) == whole[6:12]  # once only
+    third = make()
+    third.load_state_dict(second.state_dict())  # of a finished pass
+    assert third.state_dict() == {"epoch": 2, "batch": 0}
+    assert list(third) == whole[12:]
+    third.load_state_dict({"epoch": 1, "batch": 4})
+    third.set_epoch(0)
+    assert list(third) == whole[:6]
+
+
+@KINDS
+def test_ranks_resume_alike(make: Callable[..., Batches]) -> None:
+    whole = epochs(make(), 2)
+    parts = [list(make(rank=r, world_size=2, start=lambda: 8)) for r in range(2)]
+    assert [left + right for left, right in zip(*parts, strict=True)] == whole[8:]
+
+
+def test_fixed_batches_are_frozen_and_reordered() -> None:
+    sampler = fixed(seed=3)
+    one, two = list(sampler), epochs(sampler, 2)[6:]
+    for before, after in zip(one, two, strict=True):
+        rows = [[row for row, _ in batch] for batch in (before, after)]
+        assert rows[0] != rows[1]
+        assert set(rows[0]) == set(rows[1])
+        # Trials of 4 stay together, in 6 a batch.
+        assert Counter(EVEN["trial"].iloc[rows[0]]).most_common()[-1][1] == 4
+        assert rows[0] != sorted(rows[0])
+    assert sorted(row for batch in one for row, _ in batch) == list(range(len(EVEN)))
+    assert one == list(fixed(seed=3))
+    members = [[frozenset(row for row, _ in batch) for batch in made] for made in (one, list(fixed(seed=4)))]
+    assert members[0] == members[1]
+    other = [frozenset(row for row, _ in batch) for batch in fixed(seed=3, frozen_seed=1)]
+    assert set(members[0]) != set(other)
+
+
+def test_fixed_batches_leave_out_the_last_part() -> None:
+    table = cohort([[5], [9], [3], [6]])
+    sampler = FixedBatches(table, np.arange(100, 123), size=10, world_size=4, rank=1)
+    assert (sampler.size, len(sampler)) == (8, 2)
+    assert [len(batch) for batch in sampler] == [2, 2]
+    assert all(100 <= row < 123 for batch in sampler for row, _ in batch)
+    whole = FixedBatches(table, np.arange(23), size=8)
+    order = whole._blocks.ravel()
+    assert sum(np.diff(table["trial"].to_numpy()[order]) != 0) <= 3  # a trial is one run
+    assert (np.diff(order) < 0).sum() > 5  # in random order, so that chance decides which samples a block cuts off
+    assert len(FixedBatches(table, np.arange(23), size=500)) == 1
+    with pytest.raises(ValueError, match=r"23 samples .* 3 asked for; contrast needs at least 2 per process"):
+        FixedBatches(table, np.arange(23), size=3, world_size=2)
+
+
+def test_fixed_batches_do_not_depend_on_the_codes() -> None:
+    codes = np.random.default_rng(5).permutation(10**6)
+    renamed = EVEN.assign(patient=codes[EVEN["patient"]], trial=codes[EVEN["trial"]])
+    assert list(FixedBatches(renamed, np.arange(len(EVEN)), size=24)) == list(fixed())
+
+
+def slow_report(table: pd.DataFrame, sampler: Batches) -> dict[str, float]:
+    alone, anchors = {"patient": 0, "trial": 0}, 0
+    for batch in sampler:
+        rows = [row for row, _ in batch]
+        anchors += len(rows)
+        for level in alone:
+            ids = table[level].to_numpy()
+            alone[level] += sum(not any(ids[i] == ids[j] and i != j for j in rows) for i in rows)
+    return {level: count / anchors for level, count in alone.items()}
+
+
+def test_report_of_anchors_without_a_positive() -> None:
+    assert batches(EVEN, patients=4, trials=2, samples=2).report() == {"patient": 0.0, "trial": 0.0}
+    assert batches(EVEN, patients=4, trials=2, samples=1).report() == {"patient": 0.0, "trial": 1.0}
+    # One patient of four has one sample only: both its elements are that sample.
+    lonely = cohort([[1], [3], [3], [3]])
+    assert batches(lonely, patients=4, trials=2, samples=1).report() == {"patient": 0.25, "trial": 0.25}
+    uneven = cohort([[1], [2, 1], [3, 1, 1], [5], [1, 1]] * 4)
+    mixed = two_sites()
+    for table, sampler in (
+        (uneven, batches(uneven, patients=6, trials=2, samples=2)),
+        (uneven, FixedBatches(uneven, np.arange(len(uneven)), size=9)),
+        (mixed, batches(mixed, patients=6, trials=2, samples=2, within="site")),
+    ):
+        assert sampler.report() == pytest.approx(slow_report(table, sampler))
+    # Neither where a run stands nor the rank changes it.
+    ranks = [batches(uneven, patients=6, trials=2, samples=2, rank=r, world_size=2, start=lambda: 1) for r in (0, 1)]
+    assert ranks[0].report() == ranks[1].report() == batches(uneven, patients=6, trials=2, samples=2).report()

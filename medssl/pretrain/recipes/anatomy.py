@@ -1,0 +1,35 @@
+"""Anatomy-weighted contrast: two views, every pair weighted by how alike the anatomy is.
+
+Source: Dufumier et al. 2021 (y-Aware), Barbano et al. 2023 (ExpW, threshold), Barbano et al. 2024 (AnatCL: a mix of
+anatomy and age). Measures are standardised on the training patients. Kernels of several factors are summed by their
+shares, or multiplied with the missing ones left out (``combine: product``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from medssl import objectives as O
+from medssl.pretrain.data import Batch
+from medssl.pretrain.recipes.recipe import Losses, Recipe
+
+if TYPE_CHECKING:
+    from medssl.pretrain.module import Contrast
+
+
+def step(net: Contrast, batch: Batch) -> Losses:
+    """Return the weighted loss. Weights exist for one block of rows at a time."""
+    z = torch.cat([net.gather(net.project(batch.v1)), net.gather(net.project(batch.v2))])
+    measures = net.gather(batch.anatomy).repeat(2, 1)
+
+    def weights(rows: slice) -> Tensor:
+        return net.likeness(measures[rows], measures)
+
+    loss = getattr(O.anatomy, net.params.anatomy.loss)
+    return {"loss": loss(z, weights, temperature=net.params.temperature)}
+
+
+ANATOMY = Recipe(step, measures=True)
