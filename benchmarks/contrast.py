@@ -163,7 +163,7 @@ def comet_step(kind: str, size: int, length: int, steps: int) -> dict[str, float
         optimizer.step()
         average.update_parameters(encoder)
         seconds.append(time.perf_counter() - begin)
-    return {"seconds": statistics.median(seconds[1:]), "loss": float(loss)}
+    return {"seconds": statistics.median(seconds[1:]), "loss": float(loss.detach())}
 
 
 def comet_equal(size: int) -> dict[str, float]:
@@ -320,7 +320,11 @@ def objective(name: str, side: str, n: int) -> dict[str, float]:
     begin = time.perf_counter()
     loss = function(*inputs)
     loss.backward()
-    return {"value": float(loss), "seconds": time.perf_counter() - begin, "gigabytes": max(peak_gb() - before, 1e-3)}
+    return {
+        "value": float(loss.detach()),
+        "seconds": time.perf_counter() - begin,
+        "gigabytes": max(peak_gb() - before, 1e-3),
+    }
 
 
 # --- 3. Loader and sampler -------------------------------------------------------------------------------------------

@@ -67,7 +67,9 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
     assert [k for k in a if not torch.equal(a[k], b[k])] == []
 
 
-def killed(store: Store, run: Run, folder: Path, *, after: int, compute: Compute = ALWAYS, epochs: bool = False) -> None:
+def killed(
+    store: Store, run: Run, folder: Path, *, after: int, compute: Compute = ALWAYS, epochs: bool = False
+) -> None:
     """Run until so many batches, or epochs, are done, and die there."""
 
     def die(*seen: Any) -> None:
@@ -167,10 +169,17 @@ def test_accumulation_takes_fewer_steps(stores: dict[str, Store], tmp_path: Path
 def test_the_encoder_is_chosen_by_validation(stores: dict[str, Store], tmp_path: Path) -> None:
     kept: list[dict[str, float]] = []
     run = run_of("simclr", epochs=6, steps_per_epoch=2, select="loss", lr=0.05)
-    chosen = fit(stores["simclr"], run, seed=1, compute=COMPUTE, checkpoints=tmp_path, on_epoch=lambda r, _: kept.append(r))
+    chosen = fit(
+        stores["simclr"], run, seed=1, compute=COMPUTE, checkpoints=tmp_path, on_epoch=lambda r, _: kept.append(r)
+    )
     assert chosen.epoch == int(np.argmin([row["val/loss"] for row in kept]))
-    last = fit(stores["simclr"], run_of("simclr", epochs=6, steps_per_epoch=2, select="last", lr=0.05), seed=1,
-               compute=COMPUTE, checkpoints=tmp_path)
+    last = fit(
+        stores["simclr"],
+        run_of("simclr", epochs=6, steps_per_epoch=2, select="last", lr=0.05),
+        seed=1,
+        compute=COMPUTE,
+        checkpoints=tmp_path,
+    )
     assert last.epoch == 5
     same = all(torch.equal(a, b) for a, b in zip(weights(chosen).values(), weights(last).values(), strict=True))
     assert same == (chosen.epoch == 5)

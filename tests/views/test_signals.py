@@ -1,101 +1,210 @@
-"""Views of signals and COMET's mask."""
+"""Views of signals: published frequencies, each operation against a loop or its definition."""
 
 from __future__ import annotations
 
+import itertools
+import math
+
+import numpy as np
 import pytest
 import torch
+from scipy.interpolate import CubicSpline
+from torch import Tensor
 
 from medssl.views import signals
+from medssl.views.draws import Draws
+
+X = torch.randn(64, 3, 100, generator=torch.Generator().manual_seed(9))
+OPERATIONS = sorted({op for plan in signals.PLANS.values() for _, op in plan}, key=lambda op: op.__name__)
 
 
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def numbers(n: int = 64, seed: int = 0) -> Draws:
+    return Draws(torch.arange(n), seed=seed)
 
 
-X = torch.randn(64, 3, 100, generator=seeded(9))
+def touched(before: Tensor, after: Tensor) -> Tensor:
+    return (before != after).flatten(1).any(1)
+
+
+@pytest.mark.parametrize("plan", signals.PLANS)
+def test_views_belong_to_their_samples(plan: str) -> None:
+    whole = signals.view(X, numbers(), signals.PLANS[plan])
+    assert whole.shape == X.shape
+    assert whole.dtype == X.dtype
+    assert torch.isfinite(whole).all()
+    assert torch.equal(signals.view(X, numbers(), signals.PLANS[plan]), whole)
+    # Another batch, another place in it: the same view, to rounding.
+    part = signals.view(X[[9, 4]], Draws(torch.tensor([9, 4]), seed=0), signals.PLANS[plan])
+    assert torch.allclose(part, whole[[9, 4]], atol=1e-5)
+    other = signals.view(X, numbers(seed=1), signals.PLANS[plan])
+    assert touched(whole, other).float().mean() > 0.8
+    first, second = (signals.view(X, numbers().fork(k), signals.PLANS[plan]) for k in (1, 2))
+    assert touched(first, second).float().mean() > 0.7
+
+
+@pytest.mark.parametrize("plan", ["wearable_ppg", "wearable_ecg"])
+def test_w6_application_counts(plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    intervals = {0.15: (1384, 1619), 0.25: (2358, 2643), 0.3: (2850, 3151), 0.4: (3839, 4162), 0.5: (4835, 5165)}
+    intervals[0.8] = (7867, 8131)
+    published = {
+        "wearable_ppg": {"cut_out": 0.4, "magnitude_warp": 0.25, "faint_noise": 0.25, "channel_permute": 0.25,
+                         "time_warp": 0.15},
+        "wearable_ecg": {"cut_out": 0.8, "magnitude_warp": 0.5, "faint_noise": 0.5, "time_warp": 0.3},
+    }  # fmt: skip
+    assert [op.__name__ for _, op in signals.PLANS[plan]] == list(published[plan])
+    for probability, operation in signals.PLANS[plan]:
+        assert probability == published[plan][operation.__name__]
+        marked = signals.view(torch.zeros(10_000, 4, 2), numbers(10_000, 7), ((probability, lambda x, d: x + 1),))
+        low, high = intervals[probability]
+        assert low <= int((marked[:, 0, 0] == 1).sum()) <= high
 
 
 @pytest.mark.parametrize(
-    ("steps", "span", "share", "first", "centre"),
-    [(300, 30, 0.40434, 0.01831, 0.44379), (256, 25, 0.39699, 0.02137, 0.43453)],
+    ("plan", "channels", "expected"),
+    [("wearable_ppg", 4, 0.215156), ("wearable_ppg", 1, 0.286875), ("wearable_ecg", 1, 0.035)],
 )
-def test_c7_mask_fractions(steps: int, span: int, share: float, first: float, centre: float) -> None:
-    hidden = ~signals.continuous_mask(20_000, steps, seeded(0))
-    assert hidden.double().mean().item() == pytest.approx(share, abs=0.004)
-    assert hidden[:, 0].double().mean().item() == pytest.approx(first, abs=0.004)
-    assert hidden[:, steps // 2].double().mean().item() == pytest.approx(centre, abs=0.015)
-    assert hidden.double().mean(1).std().item() == pytest.approx(0.058, abs=0.004)
-    assert hidden.sum(1).min() >= span
-    assert hidden.sum(1).max() <= 5 * span
+def test_w6_untouched(plan: str, channels: int, expected: float) -> None:
+    x = torch.randn(10_000, channels, 20, generator=torch.Generator().manual_seed(0))
+    out = signals.view(x, numbers(10_000, 5), signals.PLANS[plan])
+    share = 1 - touched(x, out).double().mean().item()
+    # A permutation of four channels leaves them alone once in 24 times.
+    kept = 0.25 / 24 / 0.75 * expected if channels == 4 else 0
+    assert abs(share - expected - kept) < 3.3 * math.sqrt(expected * (1 - expected) / 10_000)
 
 
-def test_c7_span_length() -> None:
-    for steps, span in ((300, 30), (256, 25)):
-        hidden = ~signals.continuous_mask(500, steps, seeded(0), spans=1)
-        assert (hidden.sum(1) == span).all()
-        edges = hidden.int().diff(dim=1, prepend=torch.zeros(500, 1, dtype=torch.int)).eq(1).sum(1)
-        assert (edges == 1).all()
-        assert hidden[:, -1].any()  # the last start is allowed
+def test_w6_shapes() -> None:
+    for channels, plan in ((4, "wearable_ppg"), (1, "wearable_ecg")):
+        x = torch.randn(3, channels, 3840)
+        out = signals.view(x, numbers(3), signals.PLANS[plan])
+        assert out.shape == x.shape
+        assert torch.isfinite(out).all()
 
 
-def test_views_follow_their_generator() -> None:
-    first = signals.view(X, seeded(1))
-    assert first.shape == X.shape
-    assert first.dtype == X.dtype
-    assert torch.isfinite(first).all()
-    assert torch.equal(signals.view(X, seeded(1)), first)
-    other = signals.view(X, seeded(2))
-    assert (first != other).flatten(1).any(1).float().mean() > 0.95
-
-
-def test_two_views_from_one_generator_share_no_draw() -> None:
-    generator = seeded(1)
-    first, second = signals.view(X, generator), signals.view(X, generator)
-    assert (first != second).flatten(1).any(1).float().mean() > 0.95
-
-
-def test_global_state_neither_used_nor_changed() -> None:
-    before = torch.get_rng_state()
-    first = signals.view(X, seeded(1))
-    assert torch.equal(torch.get_rng_state(), before)
-    with torch.random.fork_rng():
-        torch.manual_seed(123)
-        assert torch.equal(signals.view(X, seeded(1)), first)
-
-
-def test_input_is_not_changed() -> None:
-    x = X.clone()
-    signals.view(x, seeded(1))
-    assert torch.equal(x, X)
-
-
-@pytest.mark.parametrize(("probability", "operation"), signals.OPERATIONS)
-def test_each_operation_differs_between_samples(probability: float, operation: signals.Operation) -> None:
-    assert 0 < probability <= 1
-    same = X[:1].expand(8, -1, -1)
-    out = operation(same, seeded(0))
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda op: op.__name__)
+def test_each_operation_differs_between_samples_and_leaves_its_input(operation: signals.Operation) -> None:
+    same = X[:1].repeat(8, 1, 1)
+    out = operation(same, numbers(8))
     assert out.shape == same.shape
-    assert len({tuple(sample.flatten().tolist()) for sample in out}) > 1
+    assert torch.equal(same, X[:1].repeat(8, 1, 1))
+    if operation is not signals.rereference:
+        assert len({tuple(sample.flatten().tolist()) for sample in out}) > 1
 
 
 def test_strengths() -> None:
-    ratio = (signals.gain(X, seeded(0)) / X).amax((1, 2))
+    ratio = (signals.gain(X, numbers()) / X).amax((1, 2))
     assert ratio.min() >= 0.5 - 1e-4
     assert ratio.max() <= 2 + 1e-4
-    added = (signals.noise(X, seeded(0)) - X).std((1, 2))
-    assert added.max() < 0.5
-    zero = (signals.cut_out(X, seeded(0)) == 0).all(1).float().mean(1)
+    assert (signals.noise(X, numbers()) - X).std((1, 2)).max() < 0.5
+    zero = (signals.cut_out(X, numbers()) == 0).all(1).float().mean(1)
     assert zero.min() >= 0.04
     assert zero.max() <= 0.26
-    shifted = signals.shift(X, seeded(0))
+    loud = torch.cat([X, 100 * X], 1)
+    added = (signals.faint_noise(loud, numbers()) - loud).std(2) / loud.std(2)
+    assert added.max() < 0.13
+    assert added.min() > 0.005
+    assert torch.allclose(added[:, :3], added[:, 3:], atol=0.05)
+
+
+def test_shift_rotates_all_channels_together() -> None:
+    shifted = signals.shift(X, numbers())
     assert torch.equal(shifted.sort(2).values, X.sort(2).values)
-    # All channels move together.
     assert torch.allclose((shifted[:, 0] * shifted[:, 1]).sum(1), (X[:, 0] * X[:, 1]).sum(1), atol=1e-4)
 
 
-def test_share_of_samples_each_operation_touches() -> None:
-    untouched = (signals.view(X.repeat(40, 1, 1), seeded(0)) == X.repeat(40, 1, 1)).flatten(1).all(1).double().mean()
-    expected = 1.0
-    for probability, _ in signals.OPERATIONS:
-        expected *= 1 - probability
-    assert untouched.item() == pytest.approx(expected, abs=0.004)
+@pytest.mark.parametrize("knots", [3, 4, 6])
+def test_spline_equals_the_library(knots: int) -> None:
+    values = torch.randn(5, knots, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    got = signals._spline(values, 41)
+    for row, curve in zip(values, got, strict=True):
+        spline = CubicSpline(np.arange(knots), row.numpy(), bc_type="natural")
+        assert curve.numpy() == pytest.approx(spline(np.linspace(0, knots - 1, 41)), abs=1e-9)
+
+
+def test_magnitude_warp_is_one_smooth_curve_for_all_channels() -> None:
+    curve = signals.magnitude_warp(torch.ones(2000, 2, 50), numbers(2000))
+    assert torch.equal(curve[:, 0], curve[:, 1])
+    assert curve[:, 0, 0].mean().item() == pytest.approx(1, abs=0.02)
+    assert curve[:, 0, 0].std().item() == pytest.approx(0.2, abs=0.02)
+
+
+def test_time_warp_rises_with_fixed_ends_and_stays_close() -> None:
+    path = signals.warped_time(numbers(500), 200)
+    assert (path.diff(dim=1) > 0).all()
+    assert torch.allclose(path[:, 0], torch.zeros(500))
+    assert torch.allclose(path[:, -1], torch.full((500,), 199.0))
+    away = (path - torch.arange(200)).abs().max(1).values
+    assert away.max() <= 0.05 * 200 + 1e-3
+    assert away.mean() > 2
+    # A straight line read along the path is the path: nothing is extrapolated.
+    line = torch.arange(200.0).expand(500, 2, 200)
+    assert torch.allclose(signals.time_warp(line, numbers(500))[:, 1], path, atol=1e-3)
+
+
+def test_interpolation_equals_a_loop() -> None:
+    position = torch.tensor([[0.0, 0.25, 98.5, 99.0]]).expand(64, -1)
+    got = signals._interpolated(X, position)
+    for b, c in itertools.product((0, 63), range(3)):
+        expected = np.interp(position[b].numpy(), np.arange(100), X[b, c].numpy())
+        assert got[b, c].numpy() == pytest.approx(expected, abs=1e-5)
+
+
+def test_channels_are_only_permuted() -> None:
+    out = signals.channel_permute(X, numbers())
+    orders = set()
+    for before, after in zip(X, out, strict=True):
+        order = [next(k for k in range(3) if torch.equal(before[k], row)) for row in after]
+        assert sorted(order) == [0, 1, 2]
+        orders.add(tuple(order))
+    assert len(orders) == 6
+    leads = ("wearable_ecg", "leads", "default", "spectral")
+    assert all(op is not signals.channel_permute for plan in leads for _, op in signals.PLANS[plan])
+
+
+def test_band_stop_zeroes_one_band_and_keeps_the_rest() -> None:
+    before, after = torch.fft.rfft(X, dim=2), torch.fft.rfft(signals.band_stop(X, numbers()), dim=2)
+    gone = after.abs().amax(1) < 1e-3
+    assert (gone.sum(1) >= 2).all()
+    assert (gone.sum(1) <= 11).all()
+    assert not gone[:, 0].any()
+    assert (gone.int().diff(dim=1).eq(1).sum(1) == 1).all()
+    assert torch.allclose(torch.where(gone[:, None], 0, before), torch.where(gone[:, None], 0, after), atol=1e-3)
+
+
+def test_spectral_jitters() -> None:
+    before = torch.fft.rfft(X, dim=2)
+    louder = torch.fft.rfft(signals.spectral_jitter(X, numbers()), dim=2).abs() / before.abs()
+    assert 0.6 < louder.median() < 1.6
+    turned = torch.fft.rfft(signals.phase_jitter(X, numbers()), dim=2)
+    assert torch.allclose(turned.abs()[..., :-1], before.abs()[..., :-1], atol=1e-2)
+    assert (turned / before).angle()[..., 1:-1].abs().max() <= 0.3 + 1e-3
+    assert torch.allclose(turned[..., 0], before[..., 0], atol=1e-3)
+
+
+def test_leads_come_off_but_never_all() -> None:
+    out = signals.lead_mask(X.repeat(20, 1, 1), numbers(1280))
+    lost = (out == 0).all(2)
+    assert lost.sum(1).max() == 2
+    assert 0.1 < lost.double().mean() < 0.3
+    assert torch.equal(out[~lost], X.repeat(20, 1, 1)[~lost])
+    assert signals.rereference(X, numbers()).mean(1).abs().max() < 1e-5
+    assert torch.equal(signals.rereference(X[:, :1], numbers()), X[:, :1])
+
+
+def test_crop_is_a_resampled_part() -> None:
+    line = torch.linspace(0, 1, 100).expand(200, 2, 100)
+    out = signals.crop(line, numbers(200), share=(0.3, 0.6), length=40)
+    assert out.shape == (200, 2, 40)
+    span = out[:, 0, -1] - out[:, 0, 0]
+    assert span.min() >= 0.3 - 1e-5
+    assert span.max() <= 0.6 + 1e-5
+    assert torch.allclose(out.diff(dim=2), (span / 39)[:, None, None].expand(-1, 2, 39), atol=1e-4)
+    assert out.min() >= 0
+    assert out.max() <= 1
+    assert out[:, 0, 0].std() > 0.1
+
+
+def test_global_state_is_neither_used_nor_changed() -> None:
+    before = torch.get_rng_state()
+    for plan in signals.PLANS.values():
+        signals.view(X, numbers(), plan)
+    assert torch.equal(torch.get_rng_state(), before)

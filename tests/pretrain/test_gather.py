@@ -1,0 +1,221 @@
+"""One process against two: the same loss, the same gradient, the same trained weights."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, distributed
+from torch import multiprocessing as mp
+
+from medssl.config import Compute, Run
+from medssl.models import build
+from medssl.pretrain.data import Batch
+from medssl.pretrain.fit import fit
+from medssl.pretrain.gather import averaged, gather
+from medssl.pretrain.likeness import Likeness
+from medssl.pretrain.module import Contrast
+from medssl.pretrain.recipes import RECIPES
+from medssl.store import open_store
+
+WORLD = 2
+ROWS = 12
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def in_group(rank: int, port: int, work: Callable[..., Any], out: Path, *arguments: Any) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORLD)
+    try:
+        torch.save(work(*arguments), out / f"{rank}.pt")
+    finally:
+        distributed.destroy_process_group()
+
+
+def on_two(work: Callable[..., Any], out: Path, *arguments: Any) -> list[Any]:
+    mp.spawn(in_group, (free_port(), work, out, *arguments), nprocs=WORLD)
+    return [torch.load(out / f"{rank}.pt") for rank in range(WORLD)]
+
+
+def net_of(recipe: str, **options: Any) -> Contrast:
+    """A network without batch statistics and without dropout."""
+    options = {"projection_dim": 6, "projection_norm": "layer", "temperature": 0.2} | options
+    run = Run.model_validate(
+        {
+            "modality": "x",
+            "recipe": recipe,
+            "encoder": {"name": "dilated1d"},
+            "pretrain": {
+                "anatomy": {"measures": ["a"], "sigma": 1.0, "factors": [{"measures": ["b"], "sigma": 0.5}]},
+                "swav": {"prototypes": 5, "crops": 2, "eps": 0.5},
+                **options,
+            },
+            "evaluate": {},
+        }
+    ).pretrain
+    torch.manual_seed(0)
+    encoder = build("dilated1d", in_channels=2, widths=(6, 8), depth=3)
+    encoder.dropout.p = 0.0  # type: ignore[union-attr, assignment]
+    likeness = Likeness(run.anatomy, (1.0, 0.5))
+    return Contrast(encoder, RECIPES[recipe], run, steps=10, likeness=likeness, seed=1)
+
+
+def batch_of(rows: slice) -> Batch:
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(ROWS, 2, 32, generator=generator)
+    patient, trial = torch.arange(ROWS) // 4, torch.arange(ROWS) // 2
+    anatomy = torch.randn(ROWS, 2, generator=generator)
+    anatomy[3, 0] = torch.nan
+    parts = [x, x, x, x[:, None, :0], patient, trial, anatomy, torch.arange(ROWS) + 100]
+    return Batch(*(part[rows] for part in parts))
+
+
+def loss_and_gradients(recipe: str, options: dict[str, Any], rows: slice | None = None) -> dict[str, Tensor]:
+    """Train one step on the given rows, or on this process's share, and average gradients as DDP does."""
+    net = net_of(recipe, **options).train()
+    if rows is None:
+        share = ROWS // WORLD
+        rows = slice(distributed.get_rank() * share, (distributed.get_rank() + 1) * share)
+    batch = net.on_after_batch_transfer(net.on_before_batch_transfer(batch_of(rows), 0), 0)
+    loss = net.training_step(batch, 0)
+    loss.backward()
+    out = {}
+    for name, parameter in net.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        if distributed.is_initialized():
+            distributed.all_reduce(gradient)
+            gradient /= WORLD
+        out[name] = gradient
+    return {"loss": torch.tensor(net.epoch_means()["train/loss"]), **out}
+
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("simclr", {}),
+    ("simclr", {"decoupled": True}),
+    ("comet", {}),
+    ("comet", {"share_views": False, "pool": "mean", "mask": "channel_continuous"}),
+    ("comet_code", {}),
+    ("comet_code", {"share_views": False}),
+    ("wearable", {"participant_pairs": 0.5}),
+    ("wearable", {"momentum": None}),
+    ("anatomy", {}),
+    ("swav", {}),
+]
+
+
+def all_cases(cases: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Tensor]]:
+    return [loss_and_gradients(*case) for case in cases]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Tensor]]]:
+    return on_two(all_cases, tmp_path_factory.mktemp("two"), CASES)
+
+
+@pytest.mark.parametrize("case", range(len(CASES)), ids=[f"{name}-{'-'.join(o)}" for name, o in CASES])
+def test_two_processes_equal_one(case: int, two: list[list[dict[str, Tensor]]]) -> None:
+    one = loss_and_gradients(*CASES[case], rows=slice(0, ROWS))
+    assert float(one["loss"]) > 0 or CASES[case][1].get("decoupled")
+    assert any(g.abs().max() > 1e-4 for n, g in one.items() if n != "loss")
+    for rank in range(WORLD):
+        got = two[rank][case]
+        assert got.keys() == one.keys()
+        for name, expected in one.items():
+            assert torch.allclose(got[name], expected, atol=1e-5, rtol=1e-5), (rank, name)
+
+
+def share_of_a_square() -> tuple[Tensor, Tensor, dict[str, float]]:
+    rank = distributed.get_rank()
+    x = torch.full((2, 3), rank + 1.0, requires_grad=True)
+    whole = gather(x)
+    whole.square().sum().backward()
+    assert x.grad is not None
+    return gather(torch.tensor([rank])), x.grad, averaged({"a": float(rank), "b": 4.0})
+
+
+def test_gathered_rows_are_in_order_and_their_gradient_undoes_the_average(tmp_path: Path) -> None:
+    for rank, (order, gradient, means) in enumerate(on_two(share_of_a_square, tmp_path)):
+        assert order.tolist() == [0, 1]
+        # DDP divides by the number of processes afterwards.
+        assert torch.equal(gradient, torch.full((2, 3), WORLD * 2 * (rank + 1.0)))
+        assert means == {"a": 0.5, "b": 4.0}
+
+
+def test_a_single_process_gathers_nothing() -> None:
+    x = torch.randn(3, 2)
+    assert gather(x) is x
+    assert averaged({"a": 1.0}) == {"a": 1.0}
+
+
+def launched(rank: int, port: int, folder: str, recipe: str, out: Path, nodes: int) -> None:
+    """Train as a process that torchrun started, or alone (``nodes`` 0)."""
+    # Dropout draws for the rows a process has, so it differs by process as it does by seed.
+    torch.nn.Dropout.forward = lambda self, x: x  # type: ignore[method-assign]
+    os.environ |= (
+        {}
+        if nodes == 0
+        else {
+            "TORCHELASTIC_RUN_ID": "test",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank if nodes == 1 else 0),
+            "GROUP_RANK": str(rank if nodes == 2 else 0),
+            "WORLD_SIZE": "2",
+            "LOCAL_WORLD_SIZE": str(2 // max(1, nodes)),
+        }
+    )
+    train(folder, recipe, out / f"checkpoints{nodes}", out / f"{nodes}-{rank}.pt")
+
+
+def train(folder: str, recipe: str, checkpoints: Path, out: Path) -> None:
+    torch.set_num_threads(1)
+    run = Run.model_validate(
+        {
+            "modality": "x",
+            "recipe": recipe,
+            "encoder": {"name": "dilated1d", "widths": [6, 8], "depth": 3},
+            "pretrain": {
+                "epochs": 2,
+                "steps_per_epoch": 3,
+                "batch": {"patients": 4, "trials": 2, "samples": 2},
+                "lr": 1e-3,
+                "projection_norm": "layer",
+                "monitor_label": "disease",
+                "select": "last",
+            },
+            "evaluate": {},
+        }
+    )
+    root = Path(folder)
+    store = open_store(root / "store", root / "dedup.parquet", root / "split.parquet")
+    compute = Compute(accelerator="cpu", progress=False)
+    fitted = fit(store, run, seed=0, compute=compute, checkpoints=checkpoints)
+    torch.save({"weights": fitted.encoder.state_dict(), "history": fitted.history}, out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("recipe", "nodes"), [("simclr", 1), ("comet", 2)])
+def test_training_on_two_processes_ends_where_one_does(
+    recipe: str, nodes: int, signal_folder: Path, tmp_path: Path
+) -> None:
+    for processes, group in ((2, nodes), (1, 0)):
+        mp.spawn(launched, (free_port(), str(signal_folder), recipe, tmp_path, group), nprocs=processes)
+    one, two = (torch.load(tmp_path / f"{group}-0.pt") for group in (0, nodes))
+    assert len(one["history"]) == 2
+    for a, b in zip(one["history"], two["history"], strict=True):
+        assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-4)
+    for name, weight in one["weights"].items():
+        assert torch.allclose(weight, two["weights"][name], atol=1e-4), name

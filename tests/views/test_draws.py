@@ -1,0 +1,87 @@
+"""Counted random numbers: each row its own, whatever the batch; and random enough."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from medssl.views.draws import Draws
+
+
+def draws(*numbers: int, seed: int = 3, stream: int = 0) -> Draws:
+    return Draws(torch.tensor(numbers), seed=seed, stream=stream)
+
+
+def test_a_row_does_not_depend_on_its_batch() -> None:
+    together, alone, turned = draws(7, 8, 9), draws(8), draws(9, 8, 7)
+    for name, arguments in (
+        ("uniform", (4, 5)),
+        ("normal", (3,)),
+        ("integers", (10, 6)),
+        ("permutation", (7,)),
+    ):
+        whole = getattr(together, name)(*arguments)
+        assert torch.equal(whole[1:2], getattr(alone, name)(*arguments)), name
+        assert torch.equal(whole.flip(0), getattr(turned, name)(*arguments)), name
+
+
+def test_calls_streams_seeds_and_rows_differ() -> None:
+    one = draws(1, 2)
+    values = [one.uniform(50), one.uniform(50), one.fork(1).uniform(50), one.fork(2).uniform(50)]
+    values += [draws(1, 2, seed=4).uniform(50), draws(1, 2, stream=1).uniform(50), draws(3, 4).uniform(50)]
+    for a, b in itertools.combinations([row for value in values for row in value], 2):
+        assert not torch.isclose(a, b).any() or torch.corrcoef(torch.stack([a, b]))[0, 1].abs() < 0.5
+    # A stream does not depend on the calls before it, so that two users of the same numbers agree.
+    assert torch.equal(draws(1, 2).fork(1).uniform(50), values[2])
+
+
+def test_global_state_is_neither_used_nor_changed() -> None:
+    before = torch.get_rng_state()
+    first = draws(5).normal(10)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    assert torch.equal(draws(5).normal(10), first)
+
+
+def test_distributions() -> None:
+    one = Draws(torch.arange(2000), seed=0)
+    uniform = one.uniform(100)
+    assert uniform.min() >= 0
+    assert uniform.max() < 1
+    assert stats.kstest(uniform.flatten().numpy(), "uniform").pvalue > 1e-3
+    narrow = one.uniform(100, low=-2, high=-1.5)
+    assert narrow.min() >= -2
+    assert narrow.max() < -1.5
+    assert stats.kstest(one.normal(101).flatten().numpy(), "norm").pvalue > 1e-3
+    counts = np.bincount(one.integers(7, 100).flatten().numpy(), minlength=7)
+    assert stats.chisquare(counts).pvalue > 1e-3
+    first = one.permutation(5)[:, 0]
+    assert stats.chisquare(np.bincount(first.numpy(), minlength=5)).pvalue > 1e-3
+    assert torch.equal(one.permutation(5).sort(1).values, torch.arange(5).expand(2000, 5))
+
+
+def test_neighbouring_rows_and_elements_are_uncorrelated() -> None:
+    values = Draws(torch.arange(500), seed=1).uniform(400).double()
+    values = (values - 0.5) * 12**0.5
+    for a, b in ((values[:-1], values[1:]), (values[:, :-1], values[:, 1:])):
+        assert (a * b).mean().abs() * a.numel() ** 0.5 < 4
+    assert (values.mean(1).abs() * 400**0.5).max() < 4.5
+
+
+def test_integers_below_a_tensor() -> None:
+    high = torch.tensor([[1], [5]])
+    got = draws(1, 2).integers(high, 1000)
+    assert not got[0].any()
+    assert got[1].min() == 0
+    assert got[1].max() == 4
+    with pytest.raises(ValueError, match="there are none"):
+        draws(1).integers(0, 3)
+
+
+def test_draw_must_be_one_row_of_int64() -> None:
+    with pytest.raises(ValueError, match="expected int64"):
+        Draws(torch.zeros(3), seed=0)

@@ -1,0 +1,59 @@
+"""COMET's masks against the published fractions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from medssl.views.draws import Draws
+from medssl.views.masks import MASKS, continuous
+
+
+def numbers(n: int) -> Draws:
+    return Draws(torch.arange(n), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "span", "share", "first", "centre"),
+    [(300, 30, 0.40434, 0.01831, 0.44379), (256, 25, 0.39699, 0.02137, 0.43453)],
+)
+def test_c7_mask_fractions(steps: int, span: int, share: float, first: float, centre: float) -> None:
+    hidden = ~continuous(numbers(20_000), steps)
+    assert hidden.double().mean().item() == pytest.approx(share, abs=0.004)
+    assert hidden[:, 0].double().mean().item() == pytest.approx(first, abs=0.004)
+    assert hidden[:, steps // 2].double().mean().item() == pytest.approx(centre, abs=0.015)
+    assert hidden.double().mean(1).std().item() == pytest.approx(0.058, abs=0.004)
+    assert hidden.sum(1).min() >= span
+    assert hidden.sum(1).max() <= 5 * span
+
+
+def test_c7_span_length() -> None:
+    for steps, span in ((300, 30), (256, 25)):
+        hidden = ~continuous(numbers(500), steps, spans=1)
+        assert (hidden.sum(1) == span).all()
+        edges = hidden.int().diff(dim=1, prepend=torch.zeros(500, 1, dtype=torch.int)).eq(1).sum(1)
+        assert (edges == 1).all()
+        assert hidden[:, -1].any()  # the last start is allowed
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_shapes(name: str) -> None:
+    keep = MASKS[name](numbers(6), 40, 8)
+    assert keep.dtype == torch.bool
+    assert keep.shape == ((6, 40, 8) if name.startswith("channel") else (6, 40))
+    assert torch.equal(MASKS[name](numbers(6), 40, 8), keep)
+
+
+def test_shares_kept() -> None:
+    assert MASKS["all_true"](numbers(3), 10, 1).all()
+    assert MASKS["binomial"](numbers(200), 100, 1).double().mean().item() == pytest.approx(0.5, abs=0.01)
+    assert MASKS["channel_binomial"](numbers(20), 100, 16).double().mean().item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_each_span_hides_half_of_the_channels() -> None:
+    keep = MASKS["channel_continuous"](numbers(50), 100, 8)
+    hidden = (~keep).sum(2)
+    assert set(hidden.unique().tolist()) <= {0, 4, 5, 6, 7, 8}
+    assert (hidden == 4).any()
+    # Different spans, different halves.
+    assert len({tuple(row.tolist()) for row in keep[0][hidden[0] == 4]}) > 1
