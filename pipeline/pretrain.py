@@ -41,6 +41,7 @@ def work(params: config.Params, key: str) -> None:
             "pretrain": wanted.pretrain.model_dump(mode="json"),
             "seed": params.seed,
             "steps": fitted.steps,
+            "epoch": fitted.epoch + 1,
             "cohort": wanted.modality,
             "source": config.part(params, "modalities", wanted.modality).source.name,
             "data_hash": store.content_hash,
@@ -62,7 +63,15 @@ def work(params: config.Params, key: str) -> None:
         run.artifact(encoder, "encoder")
         run.artifact(folder / "curves.png")
     last = fitted.history[-1]
-    print(f"{key}: {fitted.steps} steps, loss {last['train/loss']:.3f}, RankMe {last['train/rankme']:.1f}")
+    print(
+        f"{key}: {fitted.steps} steps, loss {last['train/loss']:.3f}, RankMe {last['train/rankme']:.1f}; "
+        f"kept epoch {fitted.epoch + 1} of {len(fitted.history)}"
+    )
+    # Identity levels can only learn where samples meet others of their patient or trial.
+    weights = wanted.pretrain.levels if wanted.recipe.startswith("comet") else {}
+    for level, share in fitted.alone.items():
+        if share > 0 and weights.get(level, 0) > 0:  # type: ignore[call-overload]
+            print(f"{key}: {share:.0%} of samples meet no other of their {level} in a batch")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -252,15 +253,24 @@ def test_notebooks_run(project: Project, path: Path) -> None:
     assert images
 
 
-def test_two_processes_train_one_encoder(project: Project) -> None:
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_two_processes_train_one_encoder(project: Project, nodes: int) -> None:
+    """On one node, or on two nodes with addresses of their own."""
     before = project.mlflow_runs()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = ["--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", str(port)]
+
+    def launch(node: int) -> str:
+        words = ["--nnodes", str(nodes), "--nproc-per-node", str(2 // nodes), "--node-rank", str(node)]
+        words += ["--master-addr", "127.0.0.1", "--master-port", str(port), "--local-addr", f"127.0.0.{node + 1}"]
+        return project.run("torchrun", *words, "-m", "pipeline.pretrain", "ecg-comet")
+
     try:
-        log = project.run("torchrun", *words, "-m", "pipeline.pretrain", "ecg-comet")
+        with ThreadPoolExecutor(nodes) as pool:
+            log, *others = pool.map(launch, range(nodes))
         assert "ecg-comet: 4 steps" in log
+        assert not any("4 steps" in other for other in others)  # the first process writes
         fresh = project.mlflow_runs()
         assert list(fresh.loc[~fresh["id"].isin(before["id"]), "stage"]) == ["pretrain@ecg-comet"]
         medssl.load_encoder(project.folder / "data/runs/ecg-comet/encoder")

@@ -15,7 +15,10 @@ for populations, devices or sites other than those it was trained on."""
 
 def seen_measures(pretrain: Mapping[str, Any], recipe: str) -> list[str]:
     """Return what pretraining saw of its patients besides the recordings: the measures of the anatomy recipe."""
-    return list(pretrain["anatomy"]["measures"]) if recipe == "anatomy" else []
+    if recipe != "anatomy":
+        return []
+    anatomy = pretrain["anatomy"]
+    return sorted({m for factor in (anatomy, *anatomy.get("factors", ())) for m in factor["measures"]})
 
 
 def render(

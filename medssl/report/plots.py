@@ -49,15 +49,18 @@ def one_line(protocols: Mapping[str, Any], fraction: str = "1") -> str:
 
 
 def curves(history: Sequence[Mapping[str, float]], title: str) -> Figure:
-    """Draw loss, effective rank, kNN accuracy and learning rate by epoch."""
+    """Draw losses, effective rank, kNN accuracy, dispersion, alignment and uniformity, and learning rate by epoch."""
+    have = history[0]
     panels = [
-        ("loss", [k for k in history[0] if k.startswith("train/") and k != "train/rankme"]),
-        ("effective rank (RankMe)", [k for k in history[0] if k.endswith("rankme")]),
-        ("kNN balanced accuracy", [k for k in history[0] if k.endswith("knn")]),
+        ("loss", [k for k in have if (k.startswith("train/") and k != "train/rankme") or k == "val/loss"]),
+        ("effective rank (RankMe)", [k for k in have if k.endswith("rankme")]),
+        ("kNN balanced accuracy", [k for k in have if k.endswith("knn")]),
+        ("within / between patients", [k for k in have if k.endswith("dispersion")]),
+        ("alignment, uniformity of views", [k for k in have if k.endswith(("alignment", "uniformity"))]),
         ("learning rate", ["lr"]),
     ]
-    figure = Figure(figsize=(12, 3), layout="constrained")
-    for axis, (name, keys) in zip(np.atleast_1d(figure.subplots(1, 4)), panels, strict=True):
+    figure = Figure(figsize=(12, 5.6), layout="constrained")
+    for axis, (name, keys) in zip(figure.subplots(2, 3).ravel(), panels, strict=True):
         for key in keys:
             axis.plot(range(1, len(history) + 1), [row.get(key, np.nan) for row in history], label=key, marker=".")
         axis.set(title=name, xlabel="epoch")

@@ -1,14 +1,17 @@
 """Random views of signals, drawn for a whole batch at once on its device.
 
 Letters: B batch, C channels, T time steps. Every operation takes ``x`` (B, C, T) in units of the sample's standard
-deviation and the samples' own random numbers, changes each sample with its own strength, and keeps the shape. Nothing
-waits for the device.
+deviation, float32, and the samples' own random numbers, changes each sample with its own strength, and keeps the
+shape. Nothing waits for the device, and a sample's view is the same whatever batch it is in.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -21,7 +24,9 @@ Plan = tuple[tuple[float, Operation], ...]
 
 def _interpolated(values: Tensor, position: Tensor) -> Tensor:
     """Return (B, C, L) values (B, C, T) read at fractional steps ``position`` (B, L) in [0, T - 1]."""
-    left = position.floor().clamp(0, max(0, values.shape[2] - 2)).long()
+    # Rounding may put the last position behind the end, where a line would go on.
+    position = position.clamp(0, values.shape[2] - 1)
+    left = position.floor().clamp_max(max(0, values.shape[2] - 2)).long()
     weight = (position - left)[:, None]
     left = left[:, None].expand(-1, values.shape[1], -1)
     right = (left + 1).clamp_max(values.shape[2] - 1)
@@ -33,33 +38,43 @@ def _smooth(draws: Draws, knots: int, channels: int, length: int) -> Tensor:
     return functional.interpolate(draws.normal(channels, knots), size=length, mode="linear", align_corners=True)
 
 
+@lru_cache(maxsize=32)
+def _spline_basis(count: int, length: int, kind: torch.dtype, device: torch.device) -> Tensor:
+    """Return (K, L): the natural cubic spline that is 1 at one of K evenly spaced knots and 0 at the others.
+
+    Solved once, in float64 on the host: a solver on the device would wait for its error code in each batch.
+    """
+    # Second derivatives m for unit spacing: m_0 = m_n = 0 and
+    # m_{k-1} + 4 m_k + m_{k+1} = 6 (y_{k-1} - 2 y_k + y_{k+1}).
+    system, right = np.eye(count), np.zeros((count, count))
+    for k in range(1, count - 1):
+        system[k, k - 1 : k + 2] = 1, 4, 1
+        right[k, k - 1 : k + 2] = 6, -12, 6
+    curvature = np.linalg.solve(system, right)
+    position = np.linspace(0, count - 1, length)
+    left = np.minimum(position.astype(int), count - 2)
+    b = (position - left)[:, None]
+    a, eye = 1 - b, np.eye(count)
+    basis = a * eye[left] + b * eye[left + 1] + ((a**3 - a) * curvature[left] + (b**3 - b) * curvature[left + 1]) / 6
+    return torch.from_numpy(basis.T.copy()).to(device, kind)
+
+
 def _spline(knots: Tensor, length: int) -> Tensor:
     """Return (B, L) natural cubic splines through evenly spaced knots (B, K), K >= 3.
 
-    The basis curves, one a knot, come from one small linear system; a batch is then a single product.
+    A matrix product would round a row differently in batches of different size.
     """
-    count = knots.shape[1]
-    device, kind = knots.device, knots.dtype
-    # Second derivatives m of a natural spline with unit spacing: m_0 = m_n = 0 and
-    # m_{k-1} + 4 m_k + m_{k+1} = 6 (y_{k-1} - 2 y_k + y_{k+1}).
-    inner = torch.arange(1, count - 1, device=device)
-    system, right = torch.eye(count, dtype=kind, device=device), torch.zeros(count, count, dtype=kind, device=device)
-    for offset, weight, step in ((-1, 1.0, 6.0), (0, 4.0, -12.0), (1, 1.0, 6.0)):
-        system[inner, inner + offset] = weight
-        right[inner, inner + offset] = step
-    curvature = torch.linalg.solve(system, right)
-    position = torch.linspace(0, count - 1, length, dtype=kind, device=device)
-    left = position.floor().clamp_max(count - 2).long()
-    b = (position - left)[:, None]
-    a = 1 - b
-    eye = torch.eye(count, dtype=kind, device=device)
-    basis = a * eye[left] + b * eye[left + 1] + ((a**3 - a) * curvature[left] + (b**3 - b) * curvature[left + 1]) / 6
-    return knots @ basis.T
+    return (knots[:, :, None] * _spline_basis(knots.shape[1], length, knots.dtype, knots.device)).sum(1)
+
+
+def _factor(octaves: Tensor) -> Tensor:
+    """Return 2 to the power of ``octaves``; on a CPU ``torch.exp2`` rounds by the place in the batch."""
+    return torch.exp(octaves * math.log(2))
 
 
 def gain(x: Tensor, draws: Draws) -> Tensor:
     """Multiply by a factor from 0.5 to 2, uniform on a log scale, equal for all channels."""
-    return x * torch.exp2(draws.uniform(1, 1, low=-1, high=1))
+    return x * _factor(draws.uniform(1, 1, low=-1, high=1))
 
 
 def noise(x: Tensor, draws: Draws) -> Tensor:
@@ -142,14 +157,17 @@ def band_stop(x: Tensor, draws: Draws) -> Tensor:
 def spectral_jitter(x: Tensor, draws: Draws) -> Tensor:
     """Multiply the spectrum by a smooth random gain, a factor of 0.7 to 1.4 for most bins, equal for all channels."""
     spectrum = torch.fft.rfft(x, dim=2)
-    return torch.fft.irfft(spectrum * torch.exp2(0.25 * _smooth(draws, 8, 1, spectrum.shape[2])), n=x.shape[2], dim=2)
+    return torch.fft.irfft(spectrum * _factor(0.25 * _smooth(draws, 8, 1, spectrum.shape[2])), n=x.shape[2], dim=2)
 
 
 def phase_jitter(x: Tensor, draws: Draws) -> Tensor:
-    """Turn the phase of each frequency by up to 0.3 radians, equal for all channels; the mean stays."""
+    """Turn the phase of each frequency by up to 0.3 radians, equal for all channels; mean and Nyquist stay."""
     spectrum = torch.fft.rfft(x, dim=2)
     angle = draws.uniform(1, spectrum.shape[2], low=-0.3, high=0.3)
+    # These two have no phase in a real signal, and libraries disagree on what to do with one.
     angle[..., 0] = 0
+    if x.shape[2] % 2 == 0:
+        angle[..., -1] = 0
     return torch.fft.irfft(spectrum * torch.polar(torch.ones_like(angle), angle), n=x.shape[2], dim=2)
 
 
@@ -162,7 +180,7 @@ def lead_mask(x: Tensor, draws: Draws) -> Tensor:
 
 def lead_gain(x: Tensor, draws: Draws) -> Tensor:
     """Multiply each channel by its own factor from 0.7 to 1.4, uniform on a log scale."""
-    return x * torch.exp2(draws.uniform(x.shape[1], 1, low=-0.5, high=0.5))
+    return x * _factor(draws.uniform(x.shape[1], 1, low=-0.5, high=0.5))
 
 
 def rereference(x: Tensor, draws: Draws) -> Tensor:
@@ -196,13 +214,12 @@ PLANS: dict[str, Plan] = {
 
 
 def view(x: Tensor, draws: Draws, plan: Plan = PLANS["default"]) -> Tensor:
-    """Return one random view of each sample (B, C, T); where no operation is chosen, the sample itself.
+    """Return one random view of each sample (B, C, T); where no operation is chosen, the sample itself, bit for bit.
 
-    Channels are not permuted where there is one, so that they leave the other draws alone.
+    Each operation is computed for all samples and kept for those that drew it: to pick them out, the host would have
+    to wait for the device.
     """
     for probability, operation in plan:
-        if operation is channel_permute and x.shape[1] == 1:
-            continue
         chosen = draws.uniform(1, 1) < probability
         x = torch.where(chosen, operation(x, draws), x)
     return x
@@ -211,8 +228,9 @@ def view(x: Tensor, draws: Draws, plan: Plan = PLANS["default"]) -> Tensor:
 def crop(x: Tensor, draws: Draws, *, share: tuple[float, float], length: int) -> Tensor:
     """Return (B, C, length): a random part of the window, a share of it between the two, resampled linearly.
 
-    For the small crops of SwAV.
+    For the small crops of SwAV. Nothing is filtered before, so ``length`` should not be far below the part's steps.
     """
     part = draws.uniform(1, low=share[0], high=share[1]) * (x.shape[2] - 1)
     start = draws.uniform(1) * (x.shape[2] - 1 - part)
-    return _interpolated(x, start + part * torch.linspace(0, 1, length, device=x.device))
+    step = part / max(1, length - 1)
+    return _interpolated(x, start + step * torch.arange(length, device=x.device))

@@ -37,9 +37,9 @@ def _appearance(size: Sequence[int]) -> list[Any]:
     """Return the operations on intensities: what another scanner, protocol or artefact would change."""
     hole = [max(1, n // 5) for n in size]
     return [
-        # Low-order polynomials in space, and a filter in frequency: the two slow ones, so they are rare.
-        RandBiasField(prob=0.2, degree=2, coeff_range=(0.0, 0.2)),
-        RandGibbsNoise(prob=0.2, alpha=(0.2, 0.6)),
+        # Uneven coils and cut-off frequencies are faults of MRI: rarer than the rest, which any scanner shows.
+        RandBiasField(prob=0.2, degree=2, coeff_range=(-0.1, 0.1)),
+        RandGibbsNoise(prob=0.2, alpha=(0.0, 0.5)),
         RandAdjustContrast(prob=0.5, gamma=(0.7, 1.4)),
         RandScaleIntensity(prob=0.5, factors=0.2),
         RandGaussianNoise(prob=0.7, std=0.08),
@@ -52,7 +52,7 @@ class View:
 
     Args:
         size: (H, W) or (D, H, W).
-        flip: also mirror each axis with probability 0.5, where laterality does not matter.
+        flip: also swap left and right, the last axis, with probability 0.5, where laterality does not matter.
     """
 
     def __init__(self, size: Sequence[int], *, flip: bool = False) -> None:
@@ -69,7 +69,7 @@ class View:
             )
         ]
         if flip:
-            place += [RandFlip(prob=0.5, spatial_axis=axis) for axis in range(dims)]
+            place.append(RandFlip(prob=0.5, spatial_axis=dims - 1))
         self.transform = Compose([*place, *_appearance(size)])
 
     def __call__(self, sample: np.ndarray, seed: int) -> Tensor:

@@ -225,6 +225,32 @@ def test_another_seed_gives_other_weights(stores: dict[str, Store], tmp_path: Pa
     assert not torch.equal(weights(one)["inputs.weight"], weights(two)["inputs.weight"])
 
 
+def test_frozen_batches_need_no_composition(stores: dict[str, Store], tmp_path: Path) -> None:
+    for recipe, options in (("wearable", {}), ("comet_code", {"within": "source"}), ("simclr", {"steps_per_epoch": 3})):
+        with pytest.raises(ValueError, match=r"pretrain\.sampler: comet_fixed"):
+            fit(
+                stores[recipe],
+                run_of(recipe, sampler="comet_fixed", **options),
+                seed=0,
+                compute=COMPUTE,
+                checkpoints=tmp_path,
+            )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
+def test_compiled_encoder_trains_to_the_same_losses(stores: dict[str, Store], tmp_path: Path) -> None:
+    run = run_of("comet", epochs=1, steps_per_epoch=2)
+    run = run.model_copy(update={"encoder": run.encoder.model_copy(update={"depth": 1})})
+    plain, compiled = (
+        fit(stores["comet"], run, seed=0, compute=COMPUTE.model_copy(update={"compile": on}), checkpoints=tmp_path)
+        for on in (False, True)
+    )
+    # Dropout of compiled code has random numbers of its own.
+    assert compiled.history[0]["train/loss"] == pytest.approx(plain.history[0]["train/loss"], abs=0.2)
+    assert compiled.encoder.state_dict().keys() == plain.encoder.state_dict().keys()
+
+
 def test_what_a_recipe_needs(stores: dict[str, Store], tmp_path: Path) -> None:
     def attempt(run: Run) -> None:
         fit(stores["simclr"], run, seed=0, compute=COMPUTE, checkpoints=tmp_path)

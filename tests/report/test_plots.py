@@ -42,8 +42,9 @@ def test_flat_metrics_and_one_line() -> None:
 
 def test_curves(tmp_path: Path) -> None:
     full = {"train/loss": 1.0, "train/rankme": 2.0, "val/rankme": 2.0, "val/knn": 0.5, "lr": 0.1}
+    full |= {"val/loss": 1.0, "val/dispersion": 0.3, "val/alignment": 0.2, "val/uniformity": -2.0}
     figure = plots.curves([full, {"train/loss": 0.5, "lr": 0.1}], "run")
-    assert [len(axis.lines) for axis in figure.axes] == [1, 2, 1, 1]
+    assert [len(axis.lines) for axis in figure.axes] == [2, 2, 1, 1, 2, 1]
     assert figure.axes[0].lines[0].get_ydata().tolist() == [1.0, 0.5]  # type: ignore[union-attr]
     save(figure, tmp_path)
     save(plots.curves([{"train/loss": 1.0, "lr": 0.1}], "run"), tmp_path)

@@ -29,6 +29,38 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
         assert torch.equal(whole.flip(0), getattr(turned, name)(*arguments)), name
 
 
+def hashed(value: int) -> int:
+    """Return splitmix64's output function on Python's own integers."""
+    value %= 2**64
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB % 2**64
+    return value ^ (value >> 31)
+
+
+def test_bits_equal_unsigned_arithmetic() -> None:
+    # Published outputs of splitmix64 from state 1234567; its state moves by the golden ratio before each output.
+    golden = 0x9E3779B97F4A7C15
+    published = [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    assert [hashed(1234567 + (k + 1) * golden) for k in range(3)] == published
+    rows = draws(0, 5, 2**63 - 1, -4)
+    got = rows.integers(2**40, 3)
+    fork, step = 0xD1B54A32D192ED03, 0x8CB92BA72F3D8DD7
+    base = hashed(hashed(3 + golden) + hashed(0 * fork + step))
+    for row, number in zip(got.tolist(), (0, 5, 2**63 - 1, -4), strict=True):
+        start = hashed(hashed(number * golden + base) + golden)
+        by = hashed(start ^ step) | 1
+        assert row == [hashed(start + k * by) % 2**63 % 2**40 for k in range(3)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 31, 150, 4500])
+def test_rows_are_equal_to_the_bit_in_any_batch(count: int) -> None:
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(count))
+    whole = Draws(torch.arange(200), seed=1).normal(count)
+    for size in (1, 2, 5, 63):
+        rows = order[:size]
+        assert torch.equal(Draws(rows, seed=1).normal(count), whole[rows])
+
+
 def test_calls_streams_seeds_and_rows_differ() -> None:
     one = draws(1, 2)
     values = [one.uniform(50), one.uniform(50), one.fork(1).uniform(50), one.fork(2).uniform(50)]

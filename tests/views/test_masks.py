@@ -55,5 +55,10 @@ def test_each_span_hides_half_of_the_channels() -> None:
     hidden = (~keep).sum(2)
     assert set(hidden.unique().tolist()) <= {0, 4, 5, 6, 7, 8}
     assert (hidden == 4).any()
+    # A step inside a span is hidden in half of the channels: 1 - (1 - p / 2)^5 with p its chance to be in one span.
+    inside = [sum(s <= t < s + 30 for s in range(271)) / 271 for t in range(300)]
+    expected = sum(1 - (1 - p / 2) ** 5 for p in inside) / 300
+    share = (~MASKS["channel_continuous"](numbers(2000), 300, 8)).double().mean().item()
+    assert share == pytest.approx(expected, abs=0.004)
     # Different spans, different halves.
     assert len({tuple(row.tolist()) for row in keep[0][hidden[0] == 4]}) > 1

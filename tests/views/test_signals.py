@@ -33,9 +33,10 @@ def test_views_belong_to_their_samples(plan: str) -> None:
     assert whole.dtype == X.dtype
     assert torch.isfinite(whole).all()
     assert torch.equal(signals.view(X, numbers(), signals.PLANS[plan]), whole)
-    # Another batch, another place in it: the same view, to rounding.
-    part = signals.view(X[[9, 4]], Draws(torch.tensor([9, 4]), seed=0), signals.PLANS[plan])
-    assert torch.allclose(part, whole[[9, 4]], atol=1e-5)
+    # Another batch, another place in it: the same view, bit for bit.
+    for rows in ([9], [9, 4], list(range(50, 13, -1))):
+        part = signals.view(X[rows], Draws(torch.tensor(rows), seed=0), signals.PLANS[plan])
+        assert torch.equal(part, whole[rows])
     other = signals.view(X, numbers(seed=1), signals.PLANS[plan])
     assert touched(whole, other).float().mean() > 0.8
     first, second = (signals.view(X, numbers().fork(k), signals.PLANS[plan]) for k in (1, 2))
@@ -43,7 +44,7 @@ def test_views_belong_to_their_samples(plan: str) -> None:
 
 
 @pytest.mark.parametrize("plan", ["wearable_ppg", "wearable_ecg"])
-def test_w6_application_counts(plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_w6_application_counts(plan: str) -> None:
     intervals = {0.15: (1384, 1619), 0.25: (2358, 2643), 0.3: (2850, 3151), 0.4: (3839, 4162), 0.5: (4835, 5165)}
     intervals[0.8] = (7867, 8131)
     published = {
@@ -52,11 +53,27 @@ def test_w6_application_counts(plan: str, monkeypatch: pytest.MonkeyPatch) -> No
         "wearable_ecg": {"cut_out": 0.8, "magnitude_warp": 0.5, "faint_noise": 0.5, "time_warp": 0.3},
     }  # fmt: skip
     assert [op.__name__ for _, op in signals.PLANS[plan]] == list(published[plan])
-    for probability, operation in signals.PLANS[plan]:
+    # Each operation leaves its own bit, so that one number says which were applied.
+    marks = tuple((p, lambda x, _, k=k: x + 2**k) for k, (p, _) in enumerate(signals.PLANS[plan]))
+    applied = signals.view(torch.zeros(10_000, 4, 2), numbers(10_000, 7), marks)[:, 0, 0].int()
+    for k, (probability, operation) in enumerate(signals.PLANS[plan]):
         assert probability == published[plan][operation.__name__]
-        marked = signals.view(torch.zeros(10_000, 4, 2), numbers(10_000, 7), ((probability, lambda x, d: x + 1),))
         low, high = intervals[probability]
-        assert low <= int((marked[:, 0, 0] == 1).sum()) <= high
+        assert low <= int((applied >> k & 1).sum()) <= high
+    none = math.prod(1 - p for p in published[plan].values())
+    assert none == pytest.approx({"wearable_ppg": 0.215156, "wearable_ecg": 0.035}[plan], abs=1e-6)
+    assert abs((applied == 0).double().mean().item() - none) < 3.3 * math.sqrt(none * (1 - none) / 10_000)
+
+
+def test_w6_two_views_share_no_number() -> None:
+    used: dict[int, list[Tensor]] = {1: [], 2: []}
+    for k, record in used.items():
+        spy = tuple((0.5, lambda x, d, record=record: (record.append(d.uniform(200)), x)[1]) for _ in range(5))
+        signals.view(X, numbers().fork(k), spy)
+    first, second = (torch.stack(record, 1).flatten(1) for record in used.values())
+    # Of 64 x 1000 pairs at the same place, a grid of 2^-24 lets hardly one agree by chance.
+    assert int((first == second).sum()) <= 1
+    assert torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1].abs() < 0.02
 
 
 @pytest.mark.parametrize(
@@ -105,6 +122,23 @@ def test_strengths() -> None:
     assert torch.allclose(added[:, :3], added[:, 3:], atol=0.05)
 
 
+def test_operations_equal_loops() -> None:
+    cut, gained, lost = (f(X, numbers()) for f in (signals.cut_out, signals.lead_gain, signals.lead_mask))
+    for b in range(0, 64, 7):
+        one = Draws(torch.tensor([b]), seed=0)
+        length, start = one.uniform(low=0.05, high=0.25).item() * 100, one.uniform().item()
+        begin = start * (100 - length)
+        expected = [[0.0 if begin <= t < begin + length else v for t, v in enumerate(row)] for row in X[b].tolist()]
+        assert cut[b].tolist() == expected
+        octaves = Draws(torch.tensor([b]), seed=0).uniform(3, low=-0.5, high=0.5)[0].tolist()
+        assert torch.allclose(gained[b], torch.stack([X[b, c] * 2 ** octaves[c] for c in range(3)]))
+        one = Draws(torch.tensor([b]), seed=0)
+        chances, limit = one.uniform(3)[0].tolist(), one.uniform(high=0.5).item()
+        for c in range(3):
+            gone = chances[c] < limit and chances[c] < max(chances)
+            assert torch.equal(lost[b, c], torch.zeros(100) if gone else X[b, c])
+
+
 def test_shift_rotates_all_channels_together() -> None:
     shifted = signals.shift(X, numbers())
     assert torch.equal(shifted.sort(2).values, X.sort(2).values)
@@ -130,8 +164,12 @@ def test_magnitude_warp_is_one_smooth_curve_for_all_channels() -> None:
 def test_time_warp_rises_with_fixed_ends_and_stays_close() -> None:
     path = signals.warped_time(numbers(500), 200)
     assert (path.diff(dim=1) > 0).all()
-    assert torch.allclose(path[:, 0], torch.zeros(500))
-    assert torch.allclose(path[:, -1], torch.full((500,), 199.0))
+    assert torch.equal(path[:, 0], torch.zeros(500))
+    assert torch.equal(path[:, -1], torch.full((500,), 199.0))
+    warped = signals.time_warp(X, numbers())
+    assert torch.equal(warped[..., [0, -1]], X[..., [0, -1]])
+    assert (warped.amax(2) <= X.amax(2)).all()
+    assert (warped.amin(2) >= X.amin(2)).all()
     away = (path - torch.arange(200)).abs().max(1).values
     assert away.max() <= 0.05 * 200 + 1e-3
     assert away.mean() > 2
@@ -201,6 +239,7 @@ def test_crop_is_a_resampled_part() -> None:
     assert out.min() >= 0
     assert out.max() <= 1
     assert out[:, 0, 0].std() > 0.1
+    assert torch.equal(signals.crop(X, numbers(), share=(1.0, 1.0), length=100), X)
 
 
 def test_global_state_is_neither_used_nor_changed() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from medssl.views.volumes import Crops, View
 
@@ -79,6 +80,41 @@ def test_crops_are_parts() -> None:
     assert max(spans) < 0.33**0.5 + 0.03
 
 
+class Views(Dataset[torch.Tensor]):
+    """Views whose seeds come from the run's seed and the draw number, as in pretraining."""
+
+    def __init__(self, *, crops: bool) -> None:
+        self.make = Crops((16, 16), number=2) if crops else View((16, 16))
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, draw: int) -> torch.Tensor:
+        return self.make(sample((1, 16, 16)), int(np.random.SeedSequence([7, draw]).generate_state(1)[0]))
+
+
+@pytest.mark.parametrize("crops", [False, True])
+def test_workers_neither_repeat_nor_change_views(crops: bool) -> None:
+    data = Views(crops=crops)
+    alone = torch.cat(list(DataLoader(data, batch_size=4)))
+    two = DataLoader(data, batch_size=4, num_workers=2, persistent_workers=True)
+    for _ in range(2):  # epochs: the same draw numbers give the same views, other numbers would give others
+        assert torch.equal(torch.cat(list(two)), alone)
+    assert len({view.numpy().tobytes() for view in alone}) == 8
+    rank = torch.cat(list(DataLoader(data, batch_size=2, sampler=range(1, 8, 2))))
+    assert torch.equal(rank, alone[1::2])
+
+
+def test_samples_may_be_read_only_and_are_never_written() -> None:
+    x = np.ones((1, 10, 10), np.float32)
+    x.flags.writeable = False
+    # The whole image at its own size: nothing is cut or resampled, and crops still must not share memory.
+    crops = Crops((10, 10), number=3, share=(1.0, 1.0), scale=1.0)
+    out = [(crops(x, seed), View((10, 10))(x, seed)) for seed in range(12)]
+    assert any((views == 0).any() for views, _ in out)
+    assert (x == 1).all()
+
+
 def test_flips_only_where_asked() -> None:
     x = np.zeros((1, 24, 24), np.float32)
     x[0, 8:16, 2:8] = 1
@@ -87,3 +123,7 @@ def test_flips_only_where_asked() -> None:
         columns = View((24, 24), flip=True)(x, seed)[0].clamp(min=0.3).sub(0.3).sum(0)
         sides.add(bool((columns * torch.arange(24)).sum() / columns.sum().clamp(min=1e-6) < 12))
     assert sides == {True, False}
+    # Up stays up.
+    for seed in range(40):
+        rows = View((24, 24), flip=True)(x.transpose(0, 2, 1).copy(), seed)[0].clamp(min=0.3).sub(0.3).sum(1)
+        assert (rows * torch.arange(24)).sum() / rows.sum().clamp(min=1e-6) < 12
