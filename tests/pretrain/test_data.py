@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from monai.data import DataLoader
 
-from medssl.pretrain.data import Batch, Samples, Standard, collate
+from medssl.pretrain.data import Batch, Loader, Samples, Standard, collate
 from medssl.pretrain.sampler import HierarchicalBatches
 from medssl.store import Store
+from medssl.views import signals
+from medssl.views.draws import Draws
 
 MEASURES = ("liver_ml", "age_years")
 
@@ -40,6 +44,25 @@ def test_views_differ_from_each_other_and_between_seeds(image_store: Store) -> N
     assert not torch.equal(first.v1, other.v1)
     # A sample drawn again gets other views.
     assert len({view.numpy().tobytes() for batch in load(image_store, 0) for view in batch.v1}) == 24
+
+
+def test_views_differ_across_workers_epochs_and_ranks(image_store: Store, signal_store: Store) -> None:
+    rows = np.flatnonzero(image_store.table["split"] == "train")
+    seen: list[bytes] = []
+    for rank, epoch in itertools.product(range(2), range(2)):
+        table = image_store.table.iloc[rows]
+        sampler = HierarchicalBatches(table, rows, patients=4, trials=1, samples=2, rank=rank, world_size=2, seed=1)
+        sampler.set_epoch(epoch)
+        samples = Samples(image_store, Standard.fit(table, ()), seed=5)
+        for batch in Loader(samples, batch_sampler=sampler, collate_fn=collate, num_workers=2):
+            seen += [view.numpy().tobytes() for view in [*batch.v1, *batch.v2]]
+            # A signal's numbers come from the same draw numbers, so one sample stands for all.
+            x = torch.from_numpy(signal_store[0]).expand(len(batch.draw), -1, -1)
+            draws = Draws(batch.draw, seed=5)
+            seen += [view.numpy().tobytes() for k in (1, 2) for view in signals.view(x, draws.fork(k))]
+    # Some views are the sample itself, or nearly so, by chance.
+    assert len(seen) == 2 * 2 * 3 * 4 * 4
+    assert len(set(seen)) >= 0.9 * len(seen)
 
 
 def test_signals_wait_for_the_device(signal_store: Store) -> None:

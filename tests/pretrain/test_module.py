@@ -71,6 +71,45 @@ def test_momentum_keys_are_crossed_and_carry_no_gradient() -> None:
     assert losses["loss"].item() == pytest.approx((losses["contrast"] + 0.1 * losses["koleo"]).item(), abs=1e-5)
 
 
+def test_wearable_keys_come_from_the_other_view() -> None:
+    net = net_of("wearable", temperature=0.5)
+    net.encoder.dropout.p = net.target.module["encoder"].dropout.p = 0.0  # type: ignore[union-attr, index, assignment]
+    with torch.no_grad():
+        net.encoder.inputs.weight.mul_(1.3)  # type: ignore[union-attr, operator]
+    batch = net.on_after_batch_transfer(batch_of(), 0)
+    first, second = batch.v1[0::2], batch.v1[1::2]
+    (q1, q2), (k1, k2) = ([f(x) for x in (first, second)] for f in (net.project, net.project_target))
+    own = torch.arange(len(q1))
+
+    def contrast(*ways: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        return torch.stack([torch.nn.functional.cross_entropy(q @ k.T / 0.5, own) for q, k in ways]).mean()
+
+    expected, same_view = contrast((q1, k2), (q2, k1)), contrast((q1, k1), (q2, k2))
+    got = net.recipe.step(net, batch)["contrast"].item()
+    assert got == pytest.approx(expected.item(), abs=1e-5)
+    assert got != pytest.approx(same_view.item(), abs=1e-4)
+
+
+def test_segment_pairs_are_two_views_of_one_segment() -> None:
+    net = net_of("wearable", participant_pairs=0.0, momentum=None, views="leads")
+    assert net.target is None
+    seen: list[torch.Tensor] = []
+    project = net.project
+    net.project = lambda x: seen.append(x) or project(x)  # type: ignore[method-assign, func-returns-value]
+    batch = net.on_after_batch_transfer(batch_of(), 0)
+    net.recipe.step(net, batch)
+    assert torch.equal(seen[0], batch.v1[0::2])
+    assert torch.equal(seen[1], batch.v2[0::2])
+
+
+def test_prototypes_are_held_for_the_first_steps() -> None:
+    net = net_of("swav", swav={"prototypes": 4, "freeze_steps": 5})
+    assert net.prototypes is not None
+    net.prototypes.weight.grad = torch.ones_like(net.prototypes.weight)
+    net.on_before_optimizer_step(None)
+    assert net.prototypes.weight.grad is None
+
+
 def test_views_follow_the_draw_numbers() -> None:
     net, batch = net_of("simclr"), batch_of()
     with torch.random.fork_rng():

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def step(net: Contrast, batch: Batch) -> Losses:
     """Return the swapped prediction over all crops."""
     assert net.prototypes is not None
-    net.prototypes.renormalise()
+    if net.training:
+        net.prototypes.renormalise()
     params = net.params.swav
     views = [batch.v1, batch.v2, *batch.crops.unbind(1)]
     scores = [net.gather(net.prototypes(net.project(view))) for view in views]
