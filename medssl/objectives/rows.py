@@ -62,11 +62,11 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     half = next((t.dtype for t in (a, b) if t.dtype.itemsize < 4), None)
     if half is None:
         return a @ b
-    if a.device.type == "cuda":
+    if a.device.type == "cuda" and torch.version.hip is None:
         return torch.bmm(a.to(half), b.to(half), out_dtype=torch.float32)
-    if half != torch.bfloat16 or a.device.type != "cpu":
+    products: Any = getattr(torch.backends.mkldnn, "matmul", None)
+    if half != torch.bfloat16 or a.device.type != "cpu" or products is None:
         return a.float() @ b.float()
-    products: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before, products.fp32_precision = products.fp32_precision, "bf16"
     try:
         return a.float() @ b.float()

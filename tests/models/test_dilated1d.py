@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.nn.functional import conv1d, gelu
 
 from medssl import models
 
@@ -66,3 +69,43 @@ def test_nothing_is_masked_in_training_unless_asked() -> None:
 def test_wrong_widths() -> None:
     with pytest.raises(ValueError, match="dilated1d takes two"):
         models.build("dilated1d", in_channels=2, widths=(8, 8, 8))
+
+
+def plain(encoder: Any, x: torch.Tensor) -> torch.Tensor:
+    """The same network with ordinary, unpruned one-dimensional convolutions."""
+    h = encoder.inputs(x.transpose(1, 2)).transpose(1, 2)
+    for block in encoder.blocks:
+        inner = h
+        for conv in (block.first, block.second):
+            inner = conv1d(gelu(inner), conv.weight, conv.bias, padding=conv.dilation[0], dilation=conv.dilation[0])
+        h = inner + (h if block.skip is None else conv1d(h, block.skip.weight, block.skip.bias))
+    return h.transpose(1, 2)
+
+
+@pytest.mark.parametrize("steps", [300, 37, 2])
+def test_c8_pruned_and_recomputed_equals_plain(steps: int) -> None:
+    encoder = models.build("dilated1d", in_channels=3, widths=(16, 20), seed=0).eval().double()
+    x = torch.randn(2, 3, steps, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    weight = torch.randn(2, steps, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    parameters = [x, *encoder.parameters()]
+    ours = encoder.features(x)  # type: ignore[operator]
+    expected = plain(encoder, x)
+    assert torch.allclose(ours, expected, atol=1e-12)
+    got = torch.autograd.grad((ours * weight).sum(), parameters)
+    for gradient, reference in zip(got, torch.autograd.grad((expected * weight).sum(), parameters), strict=True):
+        assert torch.allclose(gradient, reference, atol=1e-9)
+    single = encoder.float()
+    with torch.no_grad():
+        assert torch.allclose(single.features(x.float()), plain(single, x.float()), atol=1e-6)  # type: ignore[operator]
+
+
+def test_mixed_precision_stays_close() -> None:
+    encoder = models.build("dilated1d", in_channels=3, widths=(16, 20), seed=0).eval()
+    x = torch.randn(2, 3, 64, generator=torch.Generator().manual_seed(0))
+    exact = encoder.features(x)  # type: ignore[operator]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = encoder.features(x)  # type: ignore[operator]
+    assert half.dtype == torch.bfloat16
+    assert torch.allclose(half.float(), exact, atol=0.02)
+    half.float().square().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in encoder.parameters())
