@@ -266,6 +266,14 @@ class Pretrain(Section):
             raise ValueError(f"levels {dict(self.levels)} sum to {total:g}; expected 1")
         return self
 
+    @model_validator(mode="after")
+    def _can_choose(self) -> Self:
+        if self.select == "knn" and self.monitor_label is None:
+            raise ValueError("select: knn needs a monitor_label, a class label to score by; or take loss or last")
+        if self.patience is not None and (self.select == "last" or (self.select or self.monitor_label) is None):
+            raise ValueError("patience needs a choice by validation; take select: loss, or knn with a monitor_label")
+        return self
+
 
 class Evaluate(Section):
     """Which labels are predicted from the encoder, and how often."""

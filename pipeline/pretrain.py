@@ -1,6 +1,7 @@
 """Store + split -> encoder. Also under torchrun: ``torchrun --nproc-per-node 2 -m pipeline.pretrain ecg-comet``."""
 
 import json
+import shutil
 from typing import Any
 
 from medssl import config, hub, project, tracking
@@ -62,6 +63,7 @@ def work(params: config.Params, key: str) -> None:
         plots.curves(fitted.history, key).savefig(folder / "curves.png", dpi=100)
         run.artifact(encoder, "encoder")
         run.artifact(folder / "curves.png")
+        shutil.rmtree(fitted.checkpoints, ignore_errors=True)
     last = fitted.history[-1]
     print(
         f"{key}: {fitted.steps} steps, loss {last['train/loss']:.3f}, RankMe {last['train/rankme']:.1f}; "

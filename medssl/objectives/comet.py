@@ -86,7 +86,7 @@ class _Partners(torch.autograd.Function):
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None]:
         g1, g2 = ctx.saved_tensors
         scale = scale / ctx.count
-        return (g1 * scale).to(g1.dtype), (g2 * scale).to(g2.dtype), None
+        return g1 * scale, g2 * scale, None
 
 
 @torch.compiler.disable
@@ -141,7 +141,7 @@ def pyramid(loss: Callable[[Tensor, Tensor], Tensor], z1: Tensor, z2: Tensor) ->
     while z1.shape[1] > 1:
         terms.append(loss(z1, z2))
         z1, z2 = _Halve.apply(z1), _Halve.apply(z2)
-    return torch.stack(terms).mean(0) if terms else zero(z1)
+    return torch.stack(terms).mean(0) if terms else loss(z1, z2) * 0
 
 
 def flatten(z: Tensor, pool: Literal["time_cosine", "max", "mean"]) -> Tensor:

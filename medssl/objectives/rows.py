@@ -37,7 +37,8 @@ def without_autocast(function: Callable[Arguments, Result]) -> Callable[Argument
 
     @functools.wraps(function)
     def outside(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        device = next((a.device.type for a in args if isinstance(a, Tensor)), "cpu")
+        flat = (x for a in (*args, *kwargs.values()) for x in (a if isinstance(a, list | tuple) else (a,)))
+        device = next((x.device.type for x in flat if isinstance(x, Tensor)), "cpu")
         with torch.autocast(device, enabled=False):
             return function(*args, **kwargs)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from medssl.models.embed import embed_samples
 from medssl.pretrain import monitor
 from medssl.pretrain.data import Batch, Samples, collate
+from medssl.pretrain.gather import averaged
 from medssl.pretrain.module import Contrast
 from medssl.pretrain.sampler import HierarchicalBatches
 from medssl.store import Store
@@ -26,9 +27,16 @@ MONITORED = 512
 VALIDATION = 2**62
 
 
-def validation_batch(samples: Samples, rows: np.ndarray, *, patients: int, trials: int, per_trial: int) -> Batch | None:
+def validation_batch(
+    samples: Samples, rows: np.ndarray, *, patients: int, trials: int, per_trial: int, within: str | None
+) -> Batch | None:
     """Return one batch of validation patients, always the same; None with fewer than two patients."""
     table = samples.store.table.iloc[rows]
+    if within is not None and within in table:
+        # The value with the most patients stands for all.
+        most = table.groupby(within)["patient"].nunique().idxmax()
+        mine = (table[within] == most).to_numpy()
+        table, rows = table[mine], rows[mine]
     patients = min(patients, table["patient"].nunique())
     if patients < 2:
         return None
@@ -108,6 +116,8 @@ class Monitors(Callback):
     @torch.no_grad()
     def _views(self, net: Contrast, batch: Batch) -> dict[str, float]:
         """Return loss, alignment and uniformity of the validation batch."""
+        trained = net.encoder
+        net.encoder = net.exported()
         net.eval()
         try:
             with torch.random.fork_rng():
@@ -116,6 +126,7 @@ class Monitors(Callback):
                 row = {"val/loss": float(net.recipe.step(net, batch)["loss"])}
                 pair = [net.encoder(v).float().cpu().numpy() for v in (batch.v1, batch.v2)]
         finally:
+            net.encoder = trained
             net.train()
         return row | {"val/alignment": monitor.alignment(*pair), "val/uniformity": monitor.uniformity(pair[0])}
 
@@ -189,18 +200,31 @@ class Checkpoints(Callback):
     """Keep one checkpoint: at the end of each epoch and every so many minutes, whole or not at all.
 
     Args:
-        path: of the checkpoint.
         minutes: between checkpoints within an epoch.
-        steps: batches per epoch.
         accumulate: batches per optimiser step; gradients in the making are not kept, so it waits for a step.
         on_step: called after each batch with the number of batches so far.
+
+    Attributes:
+        path: of the checkpoint; set before training.
     """
 
-    def __init__(
-        self, path: Path, *, minutes: float, steps: int, accumulate: int, on_step: Callable[[int], None]
-    ) -> None:
-        self.path, self.minutes, self.steps, self.accumulate, self.on_step = path, minutes, steps, accumulate, on_step
+    def __init__(self, *, minutes: float, accumulate: int, on_step: Callable[[int], None]) -> None:
+        self.minutes, self.accumulate, self.on_step = minutes, accumulate, on_step
+        self.path = Path()
         self.saved = time.monotonic()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Make sure that all processes go on from the same batch.
+
+        Raises:
+            ValueError: some found a checkpoint and others did not.
+        """
+        assert isinstance(pl_module, Contrast)
+        if averaged({"seen": float(pl_module.seen)})["seen"] != pl_module.seen:
+            raise ValueError(
+                f"{self.path.parent.name}: processes found different checkpoints; let the nodes share the project's "
+                ".medssl folder, or delete this run's folder in .medssl/checkpoints on each of them"
+            )
 
     def _save(self, trainer: L.Trainer) -> None:
         # All processes take part; the first one writes.
@@ -213,7 +237,7 @@ class Checkpoints(Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Save if it is time, with one clock for all processes."""
         assert isinstance(pl_module, Contrast)
-        inside = pl_module.seen % self.steps
+        inside = pl_module.seen % int(trainer.num_training_batches)
         if inside and inside % self.accumulate == 0:
             due = time.monotonic() - self.saved >= self.minutes * 60
             if trainer.strategy.broadcast(due) if trainer.world_size > 1 else due:

@@ -18,11 +18,11 @@ from medssl.views.volumes import Crops, View
 
 @dataclass(frozen=True)
 class Batch:
-    """B samples in the sampler's order. ``v1`` and ``v2`` are two views; for signals they are made on the device.
+    """B samples in the sampler's order. Views of signals are empty until they are made on the device.
 
     Attributes:
         x: (B, C, ...) float32.
-        v1, v2: like ``x``.
+        v1, v2: two views, like ``x``.
         crops: (B, n, C, ...) small crops, n = 0 unless the recipe wants them.
         patient, trial: (B,) int64.
         anatomy: (B, K) standardised measures, NaN = unknown.
@@ -103,7 +103,7 @@ class Samples(Dataset[tuple[Tensor, ...]]):
         row, draw = key
         sample = self.store[row]
         x = torch.from_numpy(sample)
-        views, crops = (x, x), x.new_zeros((0, *x.shape))
+        views, crops = (x[:0], x[:0]), x.new_zeros((0, *x.shape))
         if self.view is not None:
             seeds = [int(s) for s in np.random.SeedSequence([self.seed, draw]).generate_state(3)]
             views = (self.view(sample, seeds[0]), self.view(sample, seeds[1]))

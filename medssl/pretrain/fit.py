@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from torch import nn
 from medssl.config import Compute, Run
 from medssl.models import build
 from medssl.pretrain.callbacks import Checkpoints, Monitors, Selection, validation_batch
-from medssl.pretrain.data import Loader, Samples, Standard, collate
+from medssl.pretrain.data import Batch, Loader, Samples, Standard, collate
 from medssl.pretrain.likeness import Likeness, measures
 from medssl.pretrain.module import Contrast
 from medssl.pretrain.recipes import RECIPES, Recipe
@@ -36,7 +35,8 @@ from medssl.store import Store
 class Fitted:
     """The chosen encoder, its curves (one dict per epoch), optimiser steps, and the epoch chosen (from 0).
 
-    ``alone`` is the share of anchors without a positive in the first epoch, by level.
+    ``alone`` is the share of anchors without a positive in the first epoch, by level; ``checkpoints`` the folder of the
+    finished run's state, to be removed once the encoder is safe.
     """
 
     encoder: nn.Module
@@ -44,6 +44,7 @@ class Fitted:
     steps: int
     epoch: int
     alone: dict[str, float]
+    checkpoints: Path
 
 
 def run_hash(run: Run, store: Store, seed: int) -> str:
@@ -150,8 +151,8 @@ def fit(
         run: entry of ``runs``.
         seed: of weights, batches and views.
         compute: devices, precision, loader workers.
-        checkpoints: folder for resumable state, outside any stage output; this run's part is removed on success. A run
-            that was stopped, within an epoch or between two, goes on from there and ends with the same weights.
+        checkpoints: folder for resumable state, outside any stage output. A run that was stopped, within an epoch or
+            between two, goes on from there and ends with the same weights.
         on_epoch: called with each row of curves.
         on_step: called after each batch with the number of batches so far.
     """
@@ -166,10 +167,8 @@ def fit(
     if recipe.measures:
         some = np.random.default_rng(0).permutation(len(training))[:1000]
         likeness = Likeness.fit(params.anatomy, torch.from_numpy(standard.apply(training.iloc[some])))
-    sampler = make_sampler(training, rows, run, seed)
     samples = Samples(store, standard, seed=seed, crops=params.swav.crops if recipe.prototypes else 0)
 
-    folder = checkpoints / run_hash(run, store, seed)
     monitors = Monitors(store, params.monitor_label, _validation(samples, recipe, run), on_epoch)
     selection = Selection(
         monitors,
@@ -177,14 +176,14 @@ def fit(
         patients=table.loc[table["split"] == "val", "patient"].nunique(),
         patience=params.patience,
     )
-    saving = Checkpoints(
-        folder / "last.ckpt",
-        minutes=compute.checkpoint_minutes,
-        steps=len(sampler),
-        accumulate=params.accumulate,
-        on_step=on_step,
-    )
-    trainer = make_trainer(run, compute, folder, [monitors, selection, saving])
+    saving = Checkpoints(minutes=compute.checkpoint_minutes, accumulate=params.accumulate, on_step=on_step)
+    trainer = make_trainer(run, compute, checkpoints, [monitors, selection, saving])
+    net: Contrast
+    process = {"rank": trainer.global_rank, "world_size": trainer.world_size, "start": lambda: net.seen}
+    sampler = make_sampler(training, rows, run, seed, **process)
+    # Batches of another size, on another number of processes, are other batches.
+    folder = checkpoints / f"{run_hash(run, store, seed)}-{sampler.size}"
+    saving.path = folder / "last.ckpt"
     if trainer.num_devices * trainer.num_nodes == 1 and trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     with torch.random.fork_rng():
@@ -200,30 +199,37 @@ def fit(
         )
     if compute.compile:
         net.compile_encoder()
-    process = {"rank": trainer.global_rank, "world_size": trainer.world_size, "start": lambda: net.seen}
-    with torch.random.fork_rng():  # MONAI's loader puts the global generator back to its first seed
+    devices = [trainer.strategy.root_device] if trainer.strategy.root_device.type == "cuda" else []
+    with torch.random.fork_rng(devices):  # MONAI's loader puts the global generator back to its first seed
         loader = Loader(
             samples,
-            batch_sampler=make_sampler(training, rows, run, seed, **process),
+            batch_sampler=sampler,
             collate_fn=collate,
             num_workers=compute.loader_workers,
             persistent_workers=compute.loader_workers > 0,
         )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices):
         last = saving.path
         trainer.fit(net, loader, ckpt_path=last if last.is_file() else None, weights_only=True)
     encoder = net.exported().cpu()
     if trainer.is_global_zero:
         encoder.load_state_dict(selection.weights)
-        shutil.rmtree(folder, ignore_errors=True)
-    return Fitted(encoder.eval(), monitors.history, int(trainer.global_step), selection.epoch, sampler.report())
+    steps = int(trainer.global_step)
+    return Fitted(encoder.eval(), monitors.history, steps, selection.epoch, sampler.report(), folder)
 
 
-def _validation(samples: Samples, recipe: Recipe, run: Run) -> Any:
+def _validation(samples: Samples, recipe: Recipe, run: Run) -> Batch | None:
     """Return the validation batch of a run, in the composition its recipe trains on."""
     table = samples.store.table
     rows = np.flatnonzero((table["method"] != "exact").to_numpy() & (table["split"] == "val").to_numpy())
     batch = recipe.batch(run.pretrain.batch)
     if not len(rows):
         return None
-    return validation_batch(samples, rows, patients=batch.patients, trials=batch.trials, per_trial=batch.samples)
+    return validation_batch(
+        samples,
+        rows,
+        patients=batch.patients,
+        trials=batch.trials,
+        per_trial=batch.samples,
+        within=run.pretrain.within,
+    )

@@ -67,7 +67,7 @@ class Contrast(L.LightningModule):
         self.likeness: Any = likeness
         self.target = None
         if recipe.momentum and params.momentum is not None:
-            # Running statistics of batch normalisation are averaged like weights.
+            # Running statistics of batch normalisation are averaged like weights; its own passes move them too.
             self.target = AveragedModel(
                 self._online(), multi_avg_fn=get_ema_multi_avg_fn(params.momentum), use_buffers=True
             )
@@ -130,7 +130,9 @@ class Contrast(L.LightningModule):
         self.draws = Draws(batch.draw, seed=self.seed)
         if batch.x.ndim != 3:
             return batch
-        first, second = (signals.view(batch.x, self.draws.fork(k), self.plan) for k in (1, 2))
+        first = second = batch.x
+        if self.recipe.drawn or not self.training:
+            first, second = (signals.view(batch.x, self.draws.fork(k), self.plan) for k in (1, 2))
         crops = batch.crops
         if self.recipe.prototypes and self.params.swav.crops:
             length = max(8, round(batch.x.shape[2] * CROP_LENGTH))

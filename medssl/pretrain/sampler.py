@@ -177,7 +177,7 @@ class HierarchicalBatches(Batches):
         fewest = min(range(len(names)), key=lambda k: len(self._units[k]))
         if len(self._units[fewest]) < self.patients:
             raise ValueError(
-                f"pretrain.batch.within: {within} '{names[fewest]}' has {len(self._units[fewest])} patients to train "
+                f"pretrain.within: {within} '{names[fewest]}' has {len(self._units[fewest])} patients to train "
                 f"on and a batch takes {self.patients} of one {within}; lower pretrain.batch.patients, join it with "
                 "another value or leave its samples out"
             )
@@ -271,12 +271,12 @@ def _values(table: pd.DataFrame, within: str | None) -> tuple[np.ndarray, pd.Ind
     if within is None:
         return np.zeros(len(table), dtype=np.int64), pd.Index(["all"])
     if within not in table:
-        raise ValueError(f"pretrain.batch.within: '{within}' is no column; the table has: {', '.join(table.columns)}")
+        raise ValueError(f"pretrain.within: '{within}' is no column; the table has: {', '.join(table.columns)}")
     codes, names = pd.factorize(table[within])
     unknown = int((codes < 0).sum())
     if unknown:
         raise ValueError(
-            f"pretrain.batch.within: {within} is unknown for {unknown} of {len(table)} samples to train on; "
+            f"pretrain.within: {within} is unknown for {unknown} of {len(table)} samples to train on; "
             "name it or leave those samples out"
         )
     return codes, pd.Index(names)

@@ -286,3 +286,22 @@ def test_raw_half_precision_scores_keep_single_precision() -> None:
     half = [z.bfloat16() for z in (z1, z2)]
     exact = comet.observation(*(h.double() for h in half))
     assert comet.observation(*half).item() == pytest.approx(exact.item(), rel=1e-5)
+
+
+def test_gradients_of_half_precision_are_scaled_in_single() -> None:
+    z1, z2 = (3 * random(8, 300, 4, seed=k).half() for k in (0, 1))
+    gradients = []
+    for dtype in (torch.float64, torch.float16):
+        z = z1.to(dtype).detach().requires_grad_()
+        # 1 / (64 * 4800) has only a few bits in half precision, the gradients themselves have more.
+        (gradient,) = torch.autograd.grad(comet.observation(z, z2.to(dtype)) / 64, z)
+        gradients.append(gradient.double())
+    exact, half = gradients
+    assert ((half - exact).norm() / exact.norm()).item() < 0.003
+
+
+def test_a_pyramid_of_one_step_keeps_the_shape() -> None:
+    z = random(3, 1, 2).requires_grad_()
+    both = comet.pyramid(lambda a, b: torch.stack([comet.sample(a, b), comet.observation(a, b)]), z, z.detach())
+    assert both.tolist() == [0, 0]
+    assert both.requires_grad

@@ -213,3 +213,10 @@ def test_products_of_half_precision_are_summed_in_single() -> None:
         assert torch.allclose(got.double(), exact, atol=1e-3)
     assert torch.equal(rows.product(a, other), a @ other)
     assert torch.backends.mkldnn.matmul.fp32_precision != "bf16"
+
+
+def test_autocast_is_off_whatever_the_arguments_look_like() -> None:
+    z = unit(6, 8, 0).float()
+    exact = O.nt_xent(z, z.flip(0), temperature=0.1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(O.nt_xent(z1=z, z2=z.flip(0), temperature=0.1), exact)

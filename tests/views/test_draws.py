@@ -88,6 +88,10 @@ def test_distributions() -> None:
     narrow = one.uniform(100, low=-2, high=-1.5)
     assert narrow.min() >= -2
     assert narrow.max() < -1.5
+    # Near 1000 float32 is so coarse that a sum often rounds up to the end.
+    coarse = one.uniform(100, low=1000, high=1001)
+    assert coarse.min() >= 1000
+    assert coarse.max() < 1001
     assert stats.kstest(one.normal(101).flatten().numpy(), "norm").pvalue > 1e-3
     counts = np.bincount(one.integers(7, 100).flatten().numpy(), minlength=7)
     assert stats.chisquare(counts).pvalue > 1e-3

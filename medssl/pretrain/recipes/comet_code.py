@@ -37,4 +37,4 @@ def step(net: Contrast, batch: Batch) -> Losses:
     return {"loss": torch.stack(terms).sum(), **levels}
 
 
-COMET_CODE = Recipe(step, averaged=True, head=False, dense=True)
+COMET_CODE = Recipe(step, averaged=True, head=False, dense=True, drawn=False)

@@ -30,6 +30,7 @@ class Recipe:
         dense: needs an encoder with a feature map.
         measures: needs ``pretrain.anatomy.measures``.
         prototypes: needs ``pretrain.swav``: prototypes and small crops.
+        drawn: whether the step reads random views of signals, ``v1`` and ``v2``.
         views: plan of random views of signals where ``pretrain.views`` is null; ``wearable`` follows the modality.
     """
 
@@ -41,6 +42,7 @@ class Recipe:
     dense: bool = False
     measures: bool = False
     prototypes: bool = False
+    drawn: bool = True
     views: str = "default"
 
     def batch(self, batch: BatchParams) -> BatchParams:
