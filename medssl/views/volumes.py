@@ -58,12 +58,12 @@ class View:
     def __init__(self, size: Sequence[int], *, flip: bool = False) -> None:
         dims = len(size)
         place: list[Any] = [
-            # Rotation, shift and a crop of up to 15 % zoomed back, in one interpolation.
+            # Rotation, shift and zoom, which crops at the border, in one interpolation. Little zoom: size is anatomy.
             RandAffine(
                 prob=0.9,
                 rotate_range=[math.radians(10)] * (1 if dims == 2 else 3),
                 translate_range=[n / 16 for n in size],
-                scale_range=[(-0.15, 0.08)] * dims,
+                scale_range=[0.08] * dims,
                 padding_mode="zeros",
                 mode="bilinear",
             )
