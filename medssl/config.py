@@ -196,12 +196,13 @@ class Anatomy(Factor):
     """What weights the pairs, and the kernel loss. ``factors`` are further kernels, such as one of age alone.
 
     ``combine: sum`` mixes the factors by their shares, ``product`` multiplies them, each to the power of its share, and
-    leaves out what is unknown of a pair. Weights below ``minimum`` become 0.
+    leaves out what is unknown of a pair; ``losses`` takes a loss of each factor and mixes those, as AnatCL does with
+    anatomy and age. Weights below ``minimum`` become 0.
     """
 
     loss: Literal["y_aware", "threshold", "exp_weighted"] = "y_aware"
     factors: tuple[Factor, ...] = ()
-    combine: Literal["sum", "product"] = "sum"
+    combine: Literal["sum", "product", "losses"] = "sum"
     minimum: Share = 0.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -36,16 +37,29 @@ class Likeness:
             sigmas.append(factor.sigma or kernels.median_sigma(standardised[:, columns]))
         return cls(params, tuple(sigmas))
 
-    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return weights (N, M) of rows a (N, K) and b (M, K); what shares no measure is unlike."""
+    def factors(self, a: Tensor, b: Tensor) -> list[tuple[float, Tensor]]:
+        """Return share and kernel (N, M), NaN = unknown, of each factor of rows a (N, K) and b (M, K)."""
         parts = []
         for (factor, columns), sigma in zip(_columns(self.params), self.sigmas, strict=True):
             x, y = a[:, columns], b[:, columns]
             if factor.kernel == "rbf":
-                parts.append(kernels.rbf(x, y, sigma=sigma, missing=torch.nan))
+                kernel = kernels.rbf(x, y, sigma=sigma, missing=torch.nan)
             else:
-                parts.append(kernels.cauchy(x, y, gamma=1 / sigma**2, missing=torch.nan))
-        shares = [factor.share for factor, _ in _columns(self.params)]
+                kernel = kernels.cauchy(x, y, gamma=1 / sigma**2, missing=torch.nan)
+            parts.append((factor.share, kernel))
+        return parts
+
+    def alone(self, index: int) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the weights of one factor alone."""
+
+        def weights(a: Tensor, b: Tensor) -> Tensor:
+            return kernels.sparsify(torch.nan_to_num(self.factors(a, b)[index][1]), self.params.minimum)
+
+        return weights
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return weights (N, M) of rows a (N, K) and b (M, K); what shares no measure is unlike."""
+        shares, parts = zip(*self.factors(a, b), strict=True)
         combine = kernels.product if self.params.combine == "product" else kernels.mix
         return kernels.sparsify(combine(parts, shares), self.params.minimum)
 

@@ -24,6 +24,7 @@ from medssl.pretrain.recipes import RECIPES
 from medssl.store import open_store
 
 WORLD = 2
+ANATOMY = {"measures": ["a"], "sigma": 1.0, "factors": [{"measures": ["b"], "sigma": 0.5}]}
 ROWS = 12
 
 
@@ -56,7 +57,7 @@ def net_of(recipe: str, **options: Any) -> Contrast:
             "recipe": recipe,
             "encoder": {"name": "dilated1d"},
             "pretrain": {
-                "anatomy": {"measures": ["a"], "sigma": 1.0, "factors": [{"measures": ["b"], "sigma": 0.5}]},
+                "anatomy": ANATOMY,
                 "swav": {"prototypes": 5, "crops": 2, "eps": 0.5},
                 **options,
             },
@@ -111,6 +112,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("wearable", {"participant_pairs": 0.5}),
     ("wearable", {"momentum": None}),
     ("anatomy", {}),
+    ("anatomy", {"anatomy": ANATOMY | {"combine": "losses"}}),
+    ("anatomy", {"anatomy": ANATOMY | {"combine": "product", "loss": "exp_weighted"}}),
     ("swav", {}),
 ]
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
-from medssl.config import Anatomy
+from medssl.config import Anatomy, Pretrain
+from medssl.models import build
+from medssl.pretrain.data import Batch
 from medssl.pretrain.likeness import Likeness, measures
+from medssl.pretrain.module import Contrast
+from medssl.pretrain.recipes import RECIPES
 
 AGE_AND_SIZE = {
     "measures": ["size"],
@@ -57,3 +62,24 @@ def test_width_from_the_training_rows_cauchy_and_small_weights() -> None:
     assert w[0, 1].item() == pytest.approx(1 / (1 + 1 / 4))
     assert w[1, 2].item() == pytest.approx(1 / (1 + 4 / 4))
     assert w[0, 2] == 0
+
+
+def test_n5_anatomy_and_age_as_a_sum_of_losses() -> None:
+    """The mixed loss of the anatomy recipe is the share-weighted sum of the losses of its factors."""
+    params = {"measures": ["size"], "sigma": 1.0, "factors": [{"measures": ["age"], "sigma": 0.5, "share": 3.0}]}
+
+    def loss(**anatomy: Any) -> float:
+        run = Pretrain(projection_dim=4, projection_norm="layer", anatomy=Anatomy.model_validate(anatomy))
+        encoder = build("dilated1d", in_channels=1, widths=(16, 16), depth=2, seed=0).eval()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            net = Contrast(encoder, RECIPES["anatomy"], run, steps=1, likeness=Likeness.fit(run.anatomy, ROWS[:2]))
+        columns = [["size", "age"].index(m) for m in measures(run.anatomy)]
+        x = 5 * torch.randn(4, 1, 20, generator=torch.Generator().manual_seed(1))
+        ids = torch.arange(4)
+        batch = Batch(x, x, x + 0.1, x[:, None, :0], ids, ids, ROWS[:, columns], ids)
+        return float(net.eval().recipe.step(net, batch)["loss"].detach())
+
+    one, two = loss(measures=["size"], sigma=1.0), loss(measures=["age"], sigma=0.5)
+    assert loss(**params, combine="losses") == pytest.approx(0.25 * one + 0.75 * two, abs=1e-5)
+    assert loss(**params, combine="sum") != pytest.approx(0.25 * one + 0.75 * two, abs=1e-3)

@@ -2,11 +2,13 @@
 
 Source: Dufumier et al. 2021 (y-Aware), Barbano et al. 2023 (ExpW, threshold), Barbano et al. 2024 (AnatCL: a mix of
 anatomy and age). Measures are standardised on the training patients. Kernels of several factors are summed by their
-shares, or multiplied with the missing ones left out (``combine: product``).
+shares, or multiplied with the missing ones left out (``combine: product``), or have a loss each, and the losses are
+summed by their shares (``combine: losses``, the form of AnatCL).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,14 +24,20 @@ if TYPE_CHECKING:
 
 def step(net: Contrast, batch: Batch) -> Losses:
     """Return the weighted loss. Weights exist for one block of rows at a time."""
+    params = net.params.anatomy
     z = torch.cat([net.gather(net.project(batch.v1)), net.gather(net.project(batch.v2))])
     measures = net.gather(batch.anatomy).repeat(2, 1)
 
-    def weights(rows: slice) -> Tensor:
-        return net.likeness(measures[rows], measures)
+    def loss(weights: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        objective = getattr(O.anatomy, params.loss)
+        out: Tensor = objective(z, lambda rows: weights(measures[rows], measures), temperature=net.params.temperature)
+        return out
 
-    loss = getattr(O.anatomy, net.params.anatomy.loss)
-    return {"loss": loss(z, weights, temperature=net.params.temperature)}
+    if params.combine != "losses":
+        return {"loss": loss(net.likeness)}
+    shares = [factor.share for factor in (params, *params.factors)]
+    terms = [share / sum(shares) * loss(net.likeness.alone(k)) for k, share in enumerate(shares)]
+    return {"loss": torch.stack(terms).sum()}
 
 
 ANATOMY = Recipe(step, measures=True)
