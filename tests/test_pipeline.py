@@ -343,7 +343,7 @@ def test_readme_make_targets_run(command: str) -> None:
         assert f'make -C "$clone/medssl" {target}' in continuous
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=["load", "store"])
+@pytest.mark.parametrize("block", blocks("python"), ids=["load", "store", "objectives"])
 def test_readme_python_runs(project: Project, block: str) -> None:
     project.run(sys.executable, "-c", block)
 
