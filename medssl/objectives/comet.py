@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from medssl.objectives import pairs
 from medssl.objectives.rows import (
-    BLOCK_CELLS,
+    block_cells,
     contrast,
     full_precision,
     per_pair,
@@ -91,20 +91,20 @@ class _Partners(torch.autograd.Function):
 
 @torch.compiler.disable
 @without_autocast
-def observation(z1: Tensor, z2: Tensor, *, cells: int = BLOCK_CELLS) -> Tensor:
+def observation(z1: Tensor, z2: Tensor, *, cells: int | None = None) -> Tensor:
     """Return the contrast over time: a step's positive is the same step of the other view, 2T - 1 candidates.
 
     Args:
         z1, z2: (B, T, C). Half precision keeps its products but sums them, and everything after, in float32.
-        cells: scores in hand at once; the value does not depend on it.
+        cells: scores in hand at once, None for `block_cells`; the value does not depend on it.
     """
     if z1.shape[0] == 0 or z1.shape[1] < 2:
         return zero(z1) + zero(z2)
-    out: Tensor = _Partners.apply(z1, z2, cells)
+    out: Tensor = _Partners.apply(z1, z2, cells or block_cells(z1))
     return out
 
 
-def sample(z1: Tensor, z2: Tensor, *, cells: int = BLOCK_CELLS) -> Tensor:
+def sample(z1: Tensor, z2: Tensor, *, cells: int | None = None) -> Tensor:
     """Return the contrast over the batch at each time step: 2B - 1 candidates. Arguments as in `observation`."""
     return observation(z1.transpose(0, 1), z2.transpose(0, 1), cells=cells)
 

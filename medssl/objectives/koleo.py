@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medssl.objectives.rows import BLOCK_CELLS, full_precision, without_autocast, zero
+from medssl.objectives.rows import block_cells, full_precision, without_autocast, zero
 
 
 @without_autocast
@@ -27,7 +27,7 @@ def koleo(z: Tensor, *, eps: float = 1e-8) -> Tensor:
     with torch.no_grad():
         # A block of rows at a time, so that memory grows linearly.
         nearest = torch.empty(len(z), dtype=torch.int64, device=z.device)
-        some = max(1, BLOCK_CELLS // len(z))
+        some = max(1, block_cells(z) // len(z))
         for first in range(0, len(z), some):
             scores = z[first : first + some] @ z.T
             scores.diagonal(first).fill_(-torch.inf)

@@ -29,8 +29,6 @@ Result = TypeVar("Result")
 # Returns a numerator and a denominator for each row; the loss is the quotient of their sums.
 Reduction = Callable[[Tensor, Cells], tuple[Tensor, Tensor]]
 
-BLOCK_CELLS = 2**21
-
 
 def without_autocast(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Run an objective outside autocast, which would compute its products in half precision whatever their inputs."""
@@ -48,6 +46,11 @@ def without_autocast(function: Callable[Arguments, Result]) -> Callable[Argument
 def full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Return tensors in float32, or float64 where they are: logits of +-1/temperature overflow in half precision."""
     return tuple(t if t.dtype == torch.float64 else t.float() for t in tensors)
+
+
+def block_cells(z: Tensor) -> int:
+    """Return how many cells are in hand at once: what a CPU caches; more on a GPU, where each block costs launches."""
+    return 2**19 if z.device.type == "cpu" else 2**24
 
 
 def zero(z: Tensor) -> Tensor:
@@ -149,10 +152,10 @@ def contrast(
         pairs: gives weights and candidates of any block of rows, see `medssl.objectives.pairs`.
         reduction: one of this module.
         temperature: divides the dot products.
-        chunk: rows a block; None: as many as fit in `BLOCK_CELLS` cells. The value does not depend on it.
+        chunk: rows a block; None: as many as `block_cells` says. The value does not depend on it.
     """
     if chunk is None:
-        chunk = max(1, BLOCK_CELLS // max(1, len(rows if columns is None else columns)))
+        chunk = max(1, block_cells(rows) // max(1, len(rows if columns is None else columns)))
     out: Tensor = _Contrast.apply(rows, columns, pairs, reduction, temperature, chunk)
     return out
 

@@ -187,7 +187,7 @@ def test_memory_does_not_hold_the_table() -> None:
     big = torch.nn.functional.normalize(torch.randn(3000, 4), dim=1)
     rows.contrast(big, big.flip(0), note, rows.softmax, temperature=0.5)
     assert len(seen) > 1
-    assert max(r * m for r, m in seen) <= rows.BLOCK_CELLS
+    assert max(r * m for r, m in seen) <= rows.block_cells(big)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
