@@ -144,19 +144,39 @@ def pyramid(loss: Callable[[Tensor, Tensor], Tensor], z1: Tensor, z2: Tensor) ->
     return torch.stack(terms).mean(0) if terms else loss(z1, z2) * 0
 
 
+class _UnitInTime(torch.autograd.Function):
+    """Rows (B, T C) of unit norm in which each channel has unit norm along time; few passes over a large map."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        (wide,) = full_precision(z)
+        inverse = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min(1e-12).reciprocal()
+        ctx.save_for_backward(z, inverse)
+        return (wide * (inverse * z.shape[2] ** -0.5)).flatten(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        z, inverse = ctx.saved_tensors
+        gradient = gradient.view(z.shape)
+        unit = z * inverse
+        along = torch.einsum("btc,btc->bc", gradient, unit)[:, None]
+        out = torch.addcmul(gradient, unit, along, value=-1).mul_(inverse * z.shape[2] ** -0.5)
+        return out.to(z.dtype)
+
+
 def flatten(z: Tensor, pool: Literal["time_cosine", "max", "mean"]) -> Tensor:
     """Return unit rows (B, d) whose dot products are the similarities of the identity levels.
 
     ``time_cosine`` is the mean over channels of the cosine over time: it sees whether two samples run in step.
     """
     if pool == "time_cosine":
-        (z,) = full_precision(z)
-        length = torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp_min(1e-12)
-        return (z / (length * z.shape[2] ** 0.5)).flatten(1)
+        out: Tensor = _UnitInTime.apply(z)
+        return out
     if pool not in ("max", "mean"):
         raise ValueError(f"pool '{pool}'; allowed: time_cosine, max, mean")
-    (pooled,) = full_precision(z.amax(1) if pool == "max" else z.float().mean(1) if z.dtype.itemsize < 4 else z.mean(1))
-    return functional.normalize(pooled, dim=1)
+    (wide,) = full_precision(z)
+    return functional.normalize(wide.amax(1) if pool == "max" else wide.mean(1), dim=1)
 
 
 @without_autocast
