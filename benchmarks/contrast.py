@@ -401,14 +401,10 @@ def plot(path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    sizes, lengths = (32, 64, 128, 256), (75, 150, 300, 600)
+    sizes, lengths = (32, 64, 128), (75, 150, 300)
     for kind in ("published", "medssl", "medssl-bf16"):
-        if kind == "published":
-            sizes_here, lengths_here = sizes[:-1], lengths[:-1]
-        else:
-            sizes_here, lengths_here = sizes, lengths
-        left.loglog(sizes_here, [child("step", kind, b, LENGTH, 2)["seconds"] for b in sizes_here], "o-", label=kind)
-        right.loglog(lengths_here, [child("step", kind, 64, t, 2)["seconds"] for t in lengths_here], "o-", label=kind)
+        left.loglog(sizes, [child("step", kind, b, LENGTH, 1)["seconds"] for b in sizes], "o-", label=kind)
+        right.loglog(lengths, [child("step", kind, 64, t, 1)["seconds"] for t in lengths], "o-", label=kind)
     left.set(
         xlabel=f"batch size (windows of {LENGTH} steps)", ylabel="seconds per step", xticks=sizes, xticklabels=sizes
     )

@@ -50,9 +50,7 @@ def _squared(a: Tensor, b: Tensor | None, at_least: int) -> Tensor:
     # Products of what lies far from 0 would cancel. The centre is the median of the columns: all blocks of rows share
     # it, and one outlier does not move everybody else away from it.
     has_x, has_y = known_x.to(x.dtype), known_y.to(y.dtype)
-    ordered = torch.where(known_y, y, torch.inf).sort(0).values
-    middle = ((known_y.sum(0, keepdim=True) - 1) // 2).clamp_min(0)
-    centre = ordered.gather(0, middle).nan_to_num(posinf=0) if len(y) else 0
+    centre = torch.where(known_y, y, torch.nan).nanmedian(0).values.nan_to_num() if len(y) else 0
     x, y = torch.where(known_x, x - centre, 0), torch.where(known_y, y - centre, 0)
     both = has_x @ has_y.T
     cross, of_x = x @ y.T, x.square() @ has_y.T

@@ -10,10 +10,12 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from medssl.config import Batch as BatchParams
 from medssl.models.embed import embed_samples
 from medssl.pretrain import monitor
 from medssl.pretrain.data import Batch, Samples, collate
@@ -27,20 +29,26 @@ MONITORED = 512
 VALIDATION = 2**62
 
 
-def validation_batch(
-    samples: Samples, rows: np.ndarray, *, patients: int, trials: int, per_trial: int, within: str | None
-) -> Batch | None:
+def validation_rows(table: pd.DataFrame) -> np.ndarray:
+    """Return the positions of the validation samples; near copies stay in, exact ones would count twice."""
+    return np.flatnonzero((table["method"] != "exact").to_numpy() & (table["split"] == "val").to_numpy())
+
+
+def validation_batch(samples: Samples, composition: BatchParams, *, within: str | None) -> Batch | None:
     """Return one batch of validation patients, always the same; None with fewer than two patients."""
+    rows = validation_rows(samples.store.table)
     table = samples.store.table.iloc[rows]
-    if within is not None and within in table:
+    if within is not None and within in table and len(table):
         # The value with the most patients stands for all.
         most = table.groupby(within)["patient"].nunique().idxmax()
         mine = (table[within] == most).to_numpy()
         table, rows = table[mine], rows[mine]
-    patients = min(patients, table["patient"].nunique())
+    patients = min(composition.patients, table["patient"].nunique())
     if patients < 2:
         return None
-    sampler = HierarchicalBatches(table, rows, patients=patients, trials=trials, samples=per_trial, steps=1)
+    sampler = HierarchicalBatches(
+        table, rows, patients=patients, trials=composition.trials, samples=composition.samples, steps=1
+    )
     (drawn,) = sampler
     return collate([samples[row, VALIDATION + draw] for row, draw in drawn])
 
@@ -64,13 +72,11 @@ class Monitors(Callback):
         self.store, self.batch, self.on_epoch = store, batch, on_epoch
         self.history: list[dict[str, float]] = []
 
-        def some(mask: np.ndarray) -> np.ndarray:
-            rows = np.flatnonzero(mask)
+        def some(rows: np.ndarray) -> np.ndarray:
             return np.sort(rng.permutation(rows)[:MONITORED])
 
-        kept = table["kept"].to_numpy()
-        self.train_rows = some(kept & (table["split"] == "train").to_numpy())
-        self.val_rows = some((table["method"] != "exact").to_numpy() & (table["split"] == "val").to_numpy())
+        self.train_rows = some(np.flatnonzero(table["kept"].to_numpy() & (table["split"] == "train").to_numpy()))
+        self.val_rows = some(validation_rows(table))
         self.labels: np.ndarray | None = None
         if label is not None:
             column = f"label_{label}"

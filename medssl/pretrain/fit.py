@@ -22,10 +22,10 @@ from torch import nn
 from medssl.config import Compute, Run
 from medssl.models import build
 from medssl.pretrain.callbacks import Checkpoints, Monitors, Selection, validation_batch
-from medssl.pretrain.data import Batch, Loader, Samples, Standard, collate
+from medssl.pretrain.data import Loader, Samples, Standard, collate
 from medssl.pretrain.likeness import Likeness, measures
 from medssl.pretrain.module import Contrast
-from medssl.pretrain.recipes import RECIPES, Recipe
+from medssl.pretrain.recipes import RECIPES
 from medssl.pretrain.sampler import Batches, FixedBatches, HierarchicalBatches
 from medssl.project import launched
 from medssl.store import Store
@@ -169,7 +169,8 @@ def fit(
         likeness = Likeness.fit(params.anatomy, torch.from_numpy(standard.apply(training.iloc[some])))
     samples = Samples(store, standard, seed=seed, crops=params.swav.crops if recipe.prototypes else 0)
 
-    monitors = Monitors(store, params.monitor_label, _validation(samples, recipe, run), on_epoch)
+    seen = validation_batch(samples, recipe.batch(params.batch), within=params.within)
+    monitors = Monitors(store, params.monitor_label, seen, on_epoch)
     selection = Selection(
         monitors,
         select=params.select or ("knn" if params.monitor_label else "last"),
@@ -184,9 +185,11 @@ def fit(
     # Batches of another size, on another number of processes, are other batches.
     folder = checkpoints / f"{run_hash(run, store, seed)}-{sampler.size}"
     saving.path = folder / "last.ckpt"
-    if trainer.num_devices * trainer.num_nodes == 1 and trainer.strategy.root_device.type == "cpu":
+    root = trainer.strategy.root_device
+    if root.type == "cpu":
         keep_freed_memory()
-    with torch.random.fork_rng():
+    devices = [root] if root.type == "cuda" else []
+    with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         net = Contrast(
             build(**run.encoder.model_dump(), in_channels=int(store.facts["shape"][0])),
@@ -199,7 +202,6 @@ def fit(
         )
     if compute.compile:
         net.compile_encoder()
-    devices = [trainer.strategy.root_device] if trainer.strategy.root_device.type == "cuda" else []
     with torch.random.fork_rng(devices):  # MONAI's loader puts the global generator back to its first seed
         loader = Loader(
             samples,
@@ -216,20 +218,3 @@ def fit(
         encoder.load_state_dict(selection.weights)
     steps = int(trainer.global_step)
     return Fitted(encoder.eval(), monitors.history, steps, selection.epoch, sampler.report(), folder)
-
-
-def _validation(samples: Samples, recipe: Recipe, run: Run) -> Batch | None:
-    """Return the validation batch of a run, in the composition its recipe trains on."""
-    table = samples.store.table
-    rows = np.flatnonzero((table["method"] != "exact").to_numpy() & (table["split"] == "val").to_numpy())
-    batch = recipe.batch(run.pretrain.batch)
-    if not len(rows):
-        return None
-    return validation_batch(
-        samples,
-        rows,
-        patients=batch.patients,
-        trials=batch.trials,
-        per_trial=batch.samples,
-        within=run.pretrain.within,
-    )
