@@ -108,7 +108,7 @@ def _flips(words: Words) -> tuple[np.ndarray, np.ndarray]:
 
 
 @intrinsic  # type: ignore[misc]
-def _ones(context: Any, x: Any) -> Any:
+def _ones(context, x):  # type: ignore[no-untyped-def]
     """Count the bits of a uint64 that are set, by the processor's own instruction."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -122,7 +122,7 @@ def _distance(a, i, b, j, words):  # type: ignore[no-untyped-def]
     """Return the bits between hash i of ``a`` and hash j of ``b``, flat arrays (N * words,)."""
     bits = np.int64(0)
     for w in range(words):
-        bits += np.int64(_ones(a[i * words + w] ^ b[j * words + w]))
+        bits += np.int64(_ones(a[i * words + w] ^ b[j * words + w]))  # type: ignore[call-arg]
     return bits
 
 
@@ -139,7 +139,7 @@ def _first(held, low, high, queries, q, words, radius):  # type: ignore[no-untyp
         if words == 1:
             least = np.int64(64)
             for j in range(BLOCK):
-                least = min(least, np.int64(_ones(held[low + j] ^ query)))
+                least = min(least, np.int64(_ones(held[low + j] ^ query)))  # type: ignore[call-arg]
         if least <= radius:
             for j in range(low, end):
                 if _distance(held, j, queries, q, words) <= radius:
@@ -203,7 +203,7 @@ def _collect(queries, words, keys, radius, flips, parts, begin, offset, rows, he
                     row = rows[t, j]
                     seen = False
                     for s in range(t):
-                        seen |= _ones(np.uint64(own[s, row] ^ keys[s, q])) <= reach[s]
+                        seen |= _ones(np.uint64(own[s, row] ^ keys[s, q])) <= reach[s]  # type: ignore[call-arg]
                     if not seen:
                         if n == len(out):
                             return mark, q
@@ -213,11 +213,11 @@ def _collect(queries, words, keys, radius, flips, parts, begin, offset, rows, he
 
 
 @njit(nogil=True, cache=True)  # type: ignore[misc]
-def _scan(hashes, words, radius, bounds, representative, distance, low, high):  # type: ignore[no-untyped-def]
-    """Choose exemplars of each small group hashes[bounds[g]:bounds[g + 1]], comparing with all it has kept."""
+def _scan(hashes, words, radius, bounds, most, representative, distance, low, high):  # type: ignore[no-untyped-def]
+    """Choose exemplars of groups hashes[bounds[g]:bounds[g + 1]] of up to ``most``, comparing with all they keep."""
     for g in range(low, high):
         start, stop = bounds[g], bounds[g + 1]
-        if stop - start > SMALLEST:
+        if stop - start > most:
             continue
         held = np.empty((stop - start + BLOCK) * words, np.uint64)
         rows = np.empty(stop - start, np.int64)
@@ -362,7 +362,7 @@ def exemplars(packed: np.ndarray, *, radius: int, bits: int, bounds: np.ndarray)
         low, high = bounds[g], bounds[g + 1]
         first[low:high], distance[low:high] = Stream(radius=radius, bits=bits).add(packed[low:high])
         first[low:high] += low
-    scan = functools.partial(_scan, packed.ravel(), packed.shape[1], radius, bounds, first, distance)
+    scan = functools.partial(_scan, packed.ravel(), packed.shape[1], radius, bounds, SMALLEST, first, distance)
     _spread(len(bounds) - 1, scan, least=16)
     return first, distance
 

@@ -127,7 +127,6 @@ def test_greedy_through_every_path_equals_a_loop(
         words_for(monkeypatch, 2000)
     hashes = KINDS[kind](np.random.default_rng(radius), 600 if smallest == 1 else 1500)
     representative, distance = slow_greedy(hashes, radius)
-    # The compiled loop has its limit built in; groups above it are left to the stream.
     result = greedy(hashes, radius=radius)
     np.testing.assert_array_equal(result.representative, representative)
     np.testing.assert_array_equal(result.distance, distance)
