@@ -4,7 +4,7 @@
     python benchmarks/dedup.py [--sizes 1e5 1e6 1e7] [--against 1e4] [--plot dedup.png]
 
 1. Time, memory and growth of `medssl.curate.neighbours.Stream` at radius 6 in one group, hashes arriving in batches of
-   a million. They are skewed like those of CT slices: 70 % in clusters of ten within 4 bits, 30 % constant up to 6 bits.
+   a million. They are skewed like those of CT slices: 70 % in clusters of ten within 4 bits, 30 % within 6 of constant.
 2. The same result through the pairs that FAISS (flat, and multi-index hashing) and imagededup (tree, and compiled brute
    force) find, and through brute force in NumPy, at a size they can bear.
 3. All pairs within the radius, without the near-constant part, whose pairs alone are quadratic in number.

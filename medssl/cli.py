@@ -35,10 +35,13 @@ def demo(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
-    """Say what is at a path and everything wrong with it."""
+    """Say what is at a path and everything wrong with it, or what stores share."""
+    if len(args.paths) > 1 + args.leakage:
+        args.refuse(f"{len(args.paths)} paths; expected one, or with --leakage one or two stores")
     from medssl import inspection
 
-    lines, problems = inspection.check(Path(args.path), args.source)
+    path, *other = map(Path, args.paths)
+    lines, problems = inspection.leaks(path, *other) if args.leakage else inspection.check(path, args.source)
     print("\n".join(lines))
     for problem in problems:
         print(f"problem: {problem}")
@@ -117,10 +120,16 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--data", help="folder with ecg/ ppg/ eeg/ mri/ ct/ for params.real.yaml")
     sub.set_defaults(work=demo)
 
-    sub = commands.add_parser("check", help="what is at PATH and everything wrong with it")
-    sub.add_argument("path", help="raw folder, store, encoder folder or params file")
+    sub = commands.add_parser("check", help="what is at PATH and everything wrong with it; what two stores share")
+    sub.add_argument("paths", nargs="+", metavar="PATH", help="raw folder, store, encoder folder or params file")
+    sub.add_argument(
+        "--leakage",
+        action="store_true",
+        help="of two stores, such as one to pretrain and one to evaluate on, or across the split of one: "
+        "the same patients, exact copies, overlapping raw intervals, and copies in another form, by content",
+    )
     sub.add_argument("--source", default="manifest", help="how a raw folder is laid out (default: manifest)")
-    sub.set_defaults(work=check)
+    sub.set_defaults(work=check, refuse=sub.error)
 
     sub = commands.add_parser("ingest", help="a store from a table of files, without DVC")
     sub.add_argument("--manifest", required=True, help="CSV or Parquet: path, patient, trial, label_*, anat_*")

@@ -45,7 +45,8 @@ class Compute(Section):
     """
 
     workers: Count = 1
-    executor: Literal["serial", "process"] = "serial"
+    executor: Literal["serial", "process", "dask"] = "serial"
+    address: str | None = None
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     devices: Count | Literal["auto"] = 1
     nodes: Count = 1
@@ -127,21 +128,64 @@ class VolumeIngest(Section):
 
 
 class Dedup(Section):
-    """Redundancy removal: exact content always, difference hash within ``radius_bits`` where set."""
+    """Redundancy removal: exact copies always, then near-duplicates by ``method`` within ``scope``.
 
-    radius_bits: Annotated[int, Field(ge=0, le=64)] | None = None
+    A pair at most ``threshold`` apart is redundant (null: the method's own); ``keep_ratio`` finds the threshold that
+    keeps such a share instead. ``every`` is for ``every_n``, ``encoder`` (a folder) for ``embedding``. ``keeper`` stays
+    of several: the first by position, or the one of best quality. ``published`` orders positions as text and scales
+    each slice by itself, as the release of Less is More does.
+    """
+
+    method: Literal[
+        "none",
+        "every_n",
+        "dhash",
+        "ahash",
+        "phash",
+        "slices",
+        "dhash3d",
+        "ssim",
+        "mutual_information",
+        "embedding",
+        "beats",
+        "overlap",
+        "copies",
+    ] = "none"
+    threshold: Annotated[float, Field(ge=0)] | None = None
+    keep_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
+    every: Annotated[int, Field(ge=2)] = 4
+    encoder: str | None = None
     scope: Literal["volume", "patient", "global"] = "volume"
+    keeper: Literal["position", "quality"] = "position"
+    published: bool = False
     min_per_patient: Count = 1
+
+    @model_validator(mode="after")
+    def _fits_the_method(self) -> Self:
+        if self.threshold is not None and self.keep_ratio is not None:
+            raise ValueError(f"threshold: {self.threshold:g} and keep_ratio: {self.keep_ratio:g} both decide; take one")
+        if self.method in ("none", "every_n") and (self.threshold is not None or self.keep_ratio is not None):
+            raise ValueError(f"method: {self.method} has no threshold; remove threshold and keep_ratio")
+        if self.method == "copies" and self.keep_ratio is not None:
+            raise ValueError("method: copies finds copies, however many there are; remove keep_ratio")
+        if (self.method == "embedding") != (self.encoder is not None):
+            raise ValueError("method: embedding needs encoder, a folder, and no other method takes one")
+        return self
 
 
 class SplitParams(Section):
-    """Shares of patients; ``publisher_folds`` follows the data set's own folds where it has any."""
+    """Shares of patients; ``publisher_folds`` follows the data set's own folds where it has any.
+
+    ``copies``: look for copies in another form across the parts too, by content. Off unless asked for: it takes
+    seconds for two thousand windows, minutes for hundreds of volumes, and holds features of all samples in memory.
+    """
 
     train: Share = 0.6
     val: Share = 0.1
     test: Share = 0.3
     stratify: tuple[str, ...] = ()
     publisher_folds: dict[Literal["val", "test"], tuple[int, ...]] | None = None
+    copies: bool = False
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> Self:
@@ -223,10 +267,19 @@ class Pretrain(Section):
     patients is within one standard error of the best, ``loss`` the one of the lowest validation loss, or ``last``;
     null is ``knn`` where there is a ``monitor_label``, else ``last``. ``patience`` stops after that many epochs without
     a new choice.
+
+    ``duplicates`` says what becomes of near-duplicates: ``remove`` leaves them out, ``mask`` trains on them and never
+    takes two as negatives, ``weight`` makes them positives of each other, of ``duplicate_weight``; exact copies are
+    always left out. ``length`` says what such runs have in common: ``equal_epochs`` counts an epoch on the samples
+    trained on, so that removal saves steps (is it faster?); ``equal_steps`` takes as many as all training samples would
+    (is it better?), and so does ``steps_per_epoch``, which fixes their number.
     """
 
     epochs: Count = 10
+    length: Literal["equal_epochs", "equal_steps"] = "equal_epochs"
     steps_per_epoch: Count | None = None
+    duplicates: Literal["remove", "mask", "weight"] = "remove"
+    duplicate_weight: Annotated[float, Field(gt=0, le=1)] = 0.5
     batch: Batch = Batch()
     sampler: Literal["hierarchical", "comet_fixed"] = "hierarchical"
     within: str | None = None
@@ -265,6 +318,15 @@ class Pretrain(Section):
         total = sum(self.levels.values())
         if abs(total - 1) > 1e-6:
             raise ValueError(f"levels {dict(self.levels)} sum to {total:g}; expected 1")
+        return self
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.length == "equal_steps" and self.steps_per_epoch is not None:
+            raise ValueError(
+                f"length: equal_steps counts the steps that steps_per_epoch: {self.steps_per_epoch} fixes; remove one "
+                "(fixed steps are equal whatever was removed)"
+            )
         return self
 
     @model_validator(mode="after")

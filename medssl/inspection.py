@@ -1,15 +1,17 @@
-"""Look at a path: what it is, what it holds, what is wrong with it; and embed what is there."""
+"""Look at paths: what they are, what they hold, what is wrong and what they share; and embed what is there."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from medssl import config, hub, sources, store
+from medssl.curate import copies, leakage
 from medssl.models.embed import embed_samples
 from medssl.sources import manifest
 from medssl.sources.record import BadRecord, Record, Signal, SourceError
@@ -119,6 +121,56 @@ def _raw(path: Path, source: str) -> tuple[list[str], list[str]]:
     lines += [f"{n} x {kind}" for kind, n in kinds.most_common(12)]
     lines += [f"... and {len(kinds) - 12} other shapes"] if len(kinds) > 12 else []
     return [*lines, f"labels: {', '.join(labels) or 'none'}"], problems
+
+
+class _Watched:
+    """A store that moves a bar as it is read; the total depends on what is found, so there is none."""
+
+    def __init__(self, opened: store.Store, bar: Any) -> None:
+        self.facts, self._store, self._bar = opened.facts, opened, bar
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        self._bar.update(len(rows))
+        return self._store.read(rows)
+
+
+def leaks(path: Path, other: Path | None = None) -> tuple[list[str], list[str]]:
+    """Return what is compared (lines) and what two stores share, or what crosses the split of one (problems).
+
+    Of one store ``split.parquet``, and ``dedup.parquet`` if it is there, lie beside it, as the pipeline leaves them.
+
+    Raises:
+        StoreError: no store, or one without a split.
+    """
+    if other is None:
+        beside = [path.parent / "split.parquet", path.parent / "dedup.parquet"]
+        if not beside[0].is_file():
+            raise store.StoreError(f"{beside[0]}: not there; one store needs its split, else name two stores")
+        stores = [store.open_store(path, *(p for p in beside if p.is_file()))]
+        counts = stores[0].table["split"].value_counts()
+        lines = [f"store {path}: {', '.join(f'{n} {part}' for part, n in counts.items())} samples"]
+    else:
+        stores = [store.open_store(path), store.open_store(other)]
+        lines = [
+            f"{side}: store {s.folder}: {len(s)} samples of {s.table['patient'].nunique()} patients"
+            for side, s in zip("AB", stores, strict=True)
+        ]
+        lines.append("patients and intervals: by code, which agrees only under one key and one name of the source")
+    problems, alike = [], None
+    try:
+        with tqdm(desc="compare", unit=" samples", disable=None, leave=False) as bar:
+            alike = copies.pairs(*(_Watched(s, bar) for s in stores))
+    except ValueError as error:
+        problems.append(f"content not compared: {str(error).removeprefix('copies: ')}")
+    first = stores[0].table
+    found = leakage.find(first, alike) if other is None else leakage.between(first, stores[1].table, alike)
+    reasons = leakage.REASONS if alike is not None else leakage.REASONS[:-1]
+    number = Counter(leak.reason for leak in found)
+    lines += [f"{reason}: {number[reason] or 'none'}" for reason in reasons]
+    return lines, [*map(leakage.describe, leakage.firsts(found)), *problems]
 
 
 def embed(encoder: hub.Encoder, path: Path) -> pd.DataFrame:

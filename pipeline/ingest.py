@@ -21,6 +21,7 @@ def work(params: config.Params, key: str) -> None:
             secret=project.identity_key(project.root()),
             executor=params.compute.executor,
             workers=params.compute.workers,
+            address=params.compute.address,
             progress=params.compute.progress,
         )
         reasons = made.rejects["reason"].value_counts().to_dict()

@@ -5,6 +5,7 @@ import shutil
 from typing import Any
 
 from medssl import config, hub, project, tracking
+from medssl.pretrain.data import training_rows
 from medssl.pretrain.fit import fit
 from medssl.report import card, plots
 from pipeline import stage
@@ -42,12 +43,13 @@ def work(params: config.Params, key: str) -> None:
             "pretrain": wanted.pretrain.model_dump(mode="json"),
             "seed": params.seed,
             "steps": fitted.steps,
+            "steps_unreduced": fitted.steps_unreduced,
             "epoch": fitted.epoch + 1,
             "cohort": wanted.modality,
             "source": config.part(params, "modalities", wanted.modality).source.name,
             "data_hash": store.content_hash,
             "patients": int(store.table.loc[store.table["split"] == "train", "patient"].nunique()),
-            "samples": int((store.table["kept"] & (store.table["split"] == "train")).sum()),
+            "samples": len(training_rows(store.table, wanted.pretrain.duplicates)),
             "git_commit": tracking.git_commit(project.root()),
         }
         contract = hub.contract_of(store.facts, int(fitted.encoder.embedding_dim))  # type: ignore[arg-type]
@@ -61,12 +63,16 @@ def work(params: config.Params, key: str) -> None:
         )
         (folder / "curves.json").write_text(json.dumps(fitted.history, indent=1) + "\n")
         plots.curves(fitted.history, key).savefig(folder / "curves.png", dpi=100)
+        # A speed-up is a quotient of two runs' seconds, or of their steps; seconds would make equal encoders differ.
+        lengths = {name: float(getattr(fitted, name)) for name in ("steps", "steps_unreduced", "seconds")}
+        run.metrics({f"pretrain/{name}": value for name, value in lengths.items()})
         run.artifact(encoder, "encoder")
         run.artifact(folder / "curves.png")
         shutil.rmtree(fitted.checkpoints, ignore_errors=True)
     last = fitted.history[-1]
     print(
-        f"{key}: {fitted.steps} steps, loss {last['train/loss']:.3f}, RankMe {last['train/rankme']:.1f}; "
+        f"{key}: {fitted.steps} steps in {fitted.seconds:.0f} s ({fitted.steps_unreduced} steps with all copies), "
+        f"loss {last['train/loss']:.3f}, RankMe {last['train/rankme']:.1f}; "
         f"kept epoch {fitted.epoch + 1} of {len(fitted.history)}"
     )
     # Identity levels can only learn where samples meet others of their patient or trial.

@@ -3,7 +3,7 @@
 import json
 
 from medssl import config, tracking
-from medssl.curate import leakage, split
+from medssl.curate import copies, leakage, split
 from medssl.store import open_store, write_parquet
 from medssl.table import SPLITS
 from pipeline import stage
@@ -25,7 +25,7 @@ def work(params: config.Params, key: str) -> None:
                 folds=wanted.publisher_folds,  # type: ignore[arg-type]
             )
         )
-        leakage.refuse(table)
+        leakage.refuse(table, copies.pairs(store) if wanted.copies else None)
         write_parquet(table[["sample_id", "split"]], stage.DATA / key / "split.parquet")
         patients = {s: int(table.loc[table["split"] == s, "patient"].nunique()) for s in SPLITS}
         flow = {
@@ -35,7 +35,7 @@ def work(params: config.Params, key: str) -> None:
             "patients": int(table["patient"].nunique()),
             "rejects": store.rejects["reason"].value_counts().sort_index().to_dict(),
             "exact": int((table["method"] == "exact").sum()),
-            "dhash": int((table["method"] == "dhash").sum()),
+            "near": int((~table["method"].isin(["", "exact"])).sum()),
             "kept": int(table["kept"].sum()),
             "split": patients,
             "leaks": 0,
@@ -45,7 +45,8 @@ def work(params: config.Params, key: str) -> None:
         counts.parent.mkdir(parents=True, exist_ok=True)
         counts.write_text(json.dumps(flow, indent=1) + "\n")
         run.metrics({f"split/{s}_patients": n for s, n in patients.items()} | {"split/leaks": 0})
-    print(f"{key}: {', '.join(f'{s} {n}' for s, n in patients.items())} patients; no leak")
+    by_content = ", copies in another form included" if wanted.copies else ""
+    print(f"{key}: {', '.join(f'{s} {n}' for s, n in patients.items())} patients; no leak{by_content}")
 
 
 if __name__ == "__main__":

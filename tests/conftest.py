@@ -49,7 +49,7 @@ def _row(array: np.ndarray, patient: int, trial: int, index: int) -> dict[str, A
 def _extras(folder: Path) -> Store:
     """Write ``dedup.parquet`` and ``split.parquet`` beside a store and open it with both."""
     table = open_store(folder / "store").table
-    write_parquet(dedup.receipts(table, None, radius=None), folder / "dedup.parquet")
+    write_parquet(dedup.receipts(table), folder / "dedup.parquet")
     part = [PARTS[(patient - 1000) % 4] for patient in table["patient"]]
     write_parquet(pd.DataFrame({"sample_id": table["sample_id"], "split": part}), folder / "split.parquet")
     return open_store(folder / "store", folder / "dedup.parquet", folder / "split.parquet")

@@ -34,7 +34,7 @@ def test_a_real_set_becomes_a_store_and_a_split(key: str, tmp_path: Path) -> Non
     # Every record is used; of the phone camera's, seconds in which its picture does not change are left out.
     assert set(store.rejects["reason"]) <= ({"flat"} if key == "ppg-camera" else set()), store.rejects.to_dict()
     assert store.table["trial"].nunique() == len(records)
-    receipts = dedup.receipts(store.table, None, radius=None)
+    receipts = dedup.receipts(store.table)
     table = store.table.merge(receipts, on="sample_id")
     shares = {"train": wanted.split.train, "val": wanted.split.val, "test": wanted.split.test}
     folds = wanted.split.publisher_folds

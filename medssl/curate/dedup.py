@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -98,55 +98,116 @@ def _in_rows(sequence: np.ndarray, first: np.ndarray, distance: np.ndarray) -> G
     return Greedy(representative == np.arange(n), representative, apart)
 
 
+def of_pairs(
+    n: int, pairs: pd.DataFrame, *, groups: np.ndarray | None = None, order: np.ndarray | None = None
+) -> Greedy:
+    """Do what `greedy` does where the redundant pairs are known: ``row_a``, ``row_b`` and ``distance``."""
+    sequence, bounds = _sequence(n, groups, order)
+    place = np.empty(n, np.int64)
+    place[sequence] = np.arange(n)
+    group = np.searchsorted(bounds, place, side="right")
+    near: dict[int, list[tuple[int, float]]] = {}
+    for one, other, distance in pairs[["row_a", "row_b", "distance"]].itertuples(index=False):
+        if group[one] == group[other] and one != other:
+            early, late = sorted((int(place[one]), int(place[other])))
+            near.setdefault(late, []).append((early, float(distance)))
+    first, apart = np.arange(n), np.zeros(n)
+    for late in sorted(near):
+        kept = [pair for pair in near[late] if first[pair[0]] == pair[0]]
+        if kept:
+            first[late], apart[late] = min(kept)
+    return _in_rows(sequence, first, apart)
+
+
+def arrange(
+    table: pd.DataFrame,
+    *,
+    scope: Literal["volume", "patient", "global"] = "volume",
+    keeper: Literal["position", "quality"] = "position",
+    published: bool = False,
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return groups (None: one) and the order in which samples of a group are considered, the keeper first.
+
+    Args:
+        table: sample table.
+        scope: samples of one trial (a volume's slices), of one patient or all may stand for each other.
+        keeper: by position in the source, or the best quality first; ties by content,
+            which no key of identities changes.
+        published: positions in the order of their text, in which 10 comes before 2.
+    """
+    groups = {"volume": table["trial"], "patient": table["patient"]}.get(scope)
+    keys = [table["content"].to_numpy()]
+    if keeper == "quality":
+        keys.append(-table["quality"].to_numpy(float))
+    elif scope == "global":
+        keys.append(np.arange(len(table)))  # the order of the source
+    else:
+        position = table["index_in_trial"]
+        trial = pd.factorize(table["trial"])[0]
+        keys += [position.astype(str).to_numpy() if published else position.to_numpy(), trial]
+    rank = np.empty(len(table), np.int64)
+    rank[np.lexsort(keys)] = np.arange(len(table))
+    return None if groups is None else groups.to_numpy(), rank
+
+
+Choice = Callable[[np.ndarray, np.ndarray | None, np.ndarray], Greedy]
+
+
+def originals(table: pd.DataFrame) -> np.ndarray:
+    """Return bool (N,): the first of all samples of one content, over the whole cohort."""
+    # The first row stays: rows are in the order of the source, which, unlike codes, no key can change.
+    return ~table["content"].duplicated().to_numpy()
+
+
 def receipts(
     table: pd.DataFrame,
-    hashes: np.ndarray | None,
+    choose: Choice | None = None,
     *,
-    radius: int | None,
-    scope: str = "volume",
+    method: str = "none",
+    every: int = 4,
+    scope: Literal["volume", "patient", "global"] = "volume",
+    keeper: Literal["position", "quality"] = "position",
+    published: bool = False,
     min_per_patient: int = 1,
 ) -> pd.DataFrame:
     """Return one receipt per sample: ``sample_id, kept, duplicate_of, distance, method``.
 
     Exact copies (equal ``content``) are removed over the whole cohort, since a copy under another patient would sit
-    on both sides of a split; ``method`` is ``exact``. Near copies are removed by `greedy` within ``scope``
-    (``volume``: one trial, ``patient``, ``global``); ``method`` is ``dhash``, and at least ``min_per_patient``
-    samples of a patient stay. Pretraining uses the kept rows; evaluation all but the exact copies.
+    on both sides of a split; ``method`` is ``exact``. What is redundant besides is removed within ``scope``, and at
+    least ``min_per_patient`` samples of a patient stay. Pretraining uses the kept rows; evaluation all but the exact
+    copies.
 
     Args:
         table: sample table.
-        hashes: uint8 (N, bytes), or None where only exact copies are looked for.
-        radius: bits, or None like ``hashes``.
-        scope: see above.
+        choose: of (rows, their groups, their order), see `medssl.curate.methods.choose`; None: nothing is compared.
+        method: name in the receipts; ``every_n`` keeps each ``every``-th of a group, and nothing stands for the rest.
+        every: see above.
+        scope, keeper, published: see `arrange`.
         min_per_patient: see above.
     """
     n = len(table)
-    # The first row stays: rows are in the order of the source, which, unlike codes, no key can change.
-    first = table.drop_duplicates("content").set_index("content")["sample_id"]
-    original = table["content"].map(first).to_numpy()
     ids = table["sample_id"].to_numpy()
-    kept = original == ids
-    duplicate_of = original.astype(object)
+    kept = originals(table)
+    duplicate_of = table["content"].map(table[kept].set_index("content")["sample_id"]).to_numpy().astype(object)
     duplicate_of[kept] = None
-    distance = np.zeros(n, dtype=np.int64)
-    method = np.where(kept, "", "exact").astype(object)
-    if hashes is not None and radius is not None:
-        rows = np.flatnonzero(kept)
-        groups = {"volume": table["trial"], "patient": table["patient"]}.get(scope)
-        near = greedy(
-            hashes[rows],
-            radius=radius,
-            groups=None if groups is None else groups.to_numpy()[rows],
-            order=None if scope == "global" else table["index_in_trial"].to_numpy()[rows],
-        )
+    distance = np.zeros(n)
+    name = np.where(kept, "", "exact").astype(object)
+    rows = np.flatnonzero(kept)
+    groups, order = arrange(table.iloc[rows], scope=scope, keeper=keeper, published=published)
+    if method == "every_n":
+        group = pd.Series(np.zeros(len(rows)) if groups is None else groups)
+        drop = rows[(pd.Series(order).groupby(group).rank().to_numpy() - 1) % every > 0]
+    elif choose is not None:
+        near = choose(rows, groups, order)
         drop = rows[~near.kept]
-        kept[drop] = False
         duplicate_of[drop] = ids[rows[near.representative[~near.kept]]]
         distance[drop] = near.distance[~near.kept]
-        method[drop] = "dhash"
-        _restore(kept, duplicate_of, distance, method, table["patient"].to_numpy(), drop, min_per_patient)
+    else:
+        drop = rows[:0]
+    kept[drop], name[drop] = False, method
+    _restore(kept, duplicate_of, distance, name, table["patient"].to_numpy(), drop, min_per_patient)
     return pd.DataFrame(
-        {"sample_id": ids, "kept": kept, "duplicate_of": duplicate_of, "distance": distance, "method": method}
+        {"sample_id": ids, "kept": kept, "duplicate_of": duplicate_of, "distance": distance, "method": name}
     )
 
 
@@ -162,9 +223,9 @@ def _restore(
     """Take back the least similar near copies of patients left with fewer than ``minimum`` samples, in place."""
     if minimum <= 1:  # greedy keeps one of each group anyway
         return
-    for who in np.unique(patient[dropped]):
-        mine = dropped[patient[dropped] == who]
-        lacking = minimum - int(kept[patient == who].sum())
+    left = pd.Series(kept).groupby(patient).sum()
+    for who, rows in pd.Series(dropped).groupby(patient[dropped]):
+        mine, lacking = rows.to_numpy(), minimum - int(left[who])
         if lacking > 0:
             back = mine[np.argsort(-distance[mine], kind="stable")][:lacking]
             kept[back], duplicate_of[back], distance[back], method[back] = True, None, 0, ""

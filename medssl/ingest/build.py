@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from medssl import sources, store, table
 from medssl.config import SignalIngest, VolumeIngest, modality_of
 from medssl.ingest import signals, volumes
-from medssl.parallel import ordered_map
+from medssl.parallel import Kind, ordered_map
 from medssl.sources import manifest
 from medssl.sources.record import BadRecord, Record, Signal, Volume
 
@@ -109,8 +109,9 @@ def build(
     key: str,
     params: SignalIngest | VolumeIngest,
     secret: bytes,
-    executor: Literal["serial", "process"] = "serial",
+    executor: Kind = "serial",
     workers: int = 1,
+    address: str | None = None,
     progress: bool = True,
 ) -> store.Store:
     """Write the store of one cohort.
@@ -121,7 +122,7 @@ def build(
         key: name of the cohort, such as ``ecg`` or ``ecg-holter``.
         params: how to cut.
         secret: key of the hashes that replace identifiers.
-        executor, workers, progress: how to spread the work; they do not change a byte.
+        executor, workers, address, progress: how to spread the work; they do not change a byte.
 
     Raises:
         IngestError: no sample came out, or the share of refused records exceeds ``max_reject_share``.
@@ -145,6 +146,7 @@ def build(
             partial(cut, params=params),
             records,
             executor=executor,
+            address=address,
             workers=workers,
             label=f"ingest {key}",
             total=len(records),

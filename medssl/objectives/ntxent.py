@@ -6,11 +6,19 @@ import torch
 from torch import Tensor
 
 from medssl.objectives import pairs
+from medssl.objectives.pairs import Duplicates
 from medssl.objectives.rows import contrast, decoupled, full_precision, softmax, without_autocast
 
 
 @without_autocast
-def nt_xent(z1: Tensor, z2: Tensor, *, temperature: float, group: Tensor | None = None) -> Tensor:
+def nt_xent(
+    z1: Tensor,
+    z2: Tensor,
+    *,
+    temperature: float,
+    group: Tensor | None = None,
+    duplicates: Duplicates | None = None,
+) -> Tensor:
     """Return the normalised temperature-scaled cross-entropy of two views.
 
     Each of the 2N rows has its other view as positive and the rest as negatives.
@@ -20,16 +28,24 @@ def nt_xent(z1: Tensor, z2: Tensor, *, temperature: float, group: Tensor | None 
         temperature: divides the cosine similarity.
         group: (N,) ids. Other samples of the same group are left out of the denominator: two windows of one patient
             are neither pulled together nor pushed apart. A row left with no negative does not count.
+        duplicates: near-duplicates among the samples, left out likewise or positives too, whatever their ``group``.
 
     Source: Chen et al. 2020 (SimCLR), equation 1; groups are ours.
     """
     z = torch.cat(full_precision(z1, z2))
-    return contrast(z, None, pairs.instance(z, group=group), softmax, temperature=temperature)
+    cells = pairs.cured(pairs.instance(z, group=group), duplicates)
+    return contrast(z, None, cells, softmax, temperature=temperature)
 
 
 @without_autocast
 def dcl(
-    z1: Tensor, z2: Tensor, *, temperature: float, sigma: float | None = None, group: Tensor | None = None
+    z1: Tensor,
+    z2: Tensor,
+    *,
+    temperature: float,
+    sigma: float | None = None,
+    group: Tensor | None = None,
+    duplicates: Duplicates | None = None,
 ) -> Tensor:
     """Return NT-Xent without the positive in the denominator; may be negative.
 
@@ -38,7 +54,7 @@ def dcl(
         temperature: divides the cosine similarity.
         sigma: where given, positives that are far apart weigh more: ``w_i = 2 - N softmax_i(s_i / sigma)``, mean 1,
             without gradient (DCLW).
-        group: as in `nt_xent`.
+        group, duplicates: as in `nt_xent`; the pull of a row is the weighted mean over its positives.
 
     Source: Yeh et al. 2022, both directions.
     """
@@ -47,6 +63,5 @@ def dcl(
     weight = None
     if sigma is not None:
         weight = 2 - len(z1) * ((z1 * z2).sum(1) / sigma).softmax(0).detach()
-    return contrast(
-        z, None, pairs.instance(z, group=group, decouple=True, weight=weight), decoupled, temperature=temperature
-    )
+    cells = pairs.cured(pairs.instance(z, group=group, decouple=True, weight=weight), duplicates, decouple=True)
+    return contrast(z, None, cells, decoupled, temperature=temperature)

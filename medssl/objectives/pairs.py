@@ -27,6 +27,21 @@ class Cells(NamedTuple):
     candidate: Tensor
 
 
+class Duplicates(NamedTuple):
+    """Which of n items are near-duplicates of each other, and what becomes of such a pair, see `cured`.
+
+    Attributes:
+        first, second: (n,) class of each item in view 1 and in view 2, unique over the data set; equal unless the views
+            are of different samples. Items of one class are near-duplicates.
+        weight: of such a pair as a positive, next to 1 of an item's own other view; None: neither positive nor
+            negative.
+    """
+
+    first: Tensor
+    second: Tensor
+    weight: float | None = None
+
+
 Pairs = Callable[[slice], Cells]
 Weights = Tensor | Callable[[slice], Tensor]
 
@@ -128,5 +143,41 @@ def kernel(weights: Weights, like: Tensor) -> Pairs:
             weight = weights[row[:, 0] % n].to(like.dtype).repeat(1, 2)
         other = column != row
         return Cells(torch.where(other, weight, 0).detach(), other)
+
+    return cells
+
+
+def cured(pairs: Pairs, duplicates: Duplicates | None, *, cross: bool = False, decouple: bool = False) -> Pairs:
+    """Change cells of two different items of a class of near-duplicates: ignored, or positives too.
+
+    An item and its own other view stay what they are, also where both are of one class. A row without a candidate
+    other than these and its duplicates has nothing to be told apart from, and no positive.
+
+    Args:
+        pairs: rows and columns are [view 1; view 2] of n items, or n items of either view (``cross``).
+        duplicates: None changes nothing. A pair that weighs more already keeps its weight.
+        cross: rows are view 1 and columns are view 2.
+        decouple: positives are no candidates, and those of a row share its weight.
+    """
+    if duplicates is None:
+        return pairs
+    first, second, share = duplicates
+    items = len(first)
+    rows, columns = (first, second) if cross else [torch.cat([first, second])] * 2
+
+    def cells(block: slice) -> Cells:
+        weight, candidate = pairs(block)
+        row, column = _numbers(block, len(columns), columns.device)
+        own = row % items == column % items
+        same = (rows[block, None] == columns[None]) & ~own
+        some = (candidate & ~same & ~own).any(1, keepdim=True)
+        if share is None:
+            weight = torch.where(same, 0, weight)
+        elif decouple:
+            total = weight.sum(1, keepdim=True)
+            weight = (weight + share * total * same) / (1 + share * same.sum(1, keepdim=True))
+        else:
+            weight = torch.where(same, weight.clamp_min(share), weight)
+        return Cells(torch.where(some, weight, 0), candidate & ~same if share is None or decouple else candidate | same)
 
     return cells

@@ -212,12 +212,15 @@ class Checkpoints(Callback):
 
     Attributes:
         path: of the checkpoint; set before training.
+        seconds: trained in all, up to the last batch or epoch; what came after the checkpoint a run went on from is in
+            vain and not counted.
     """
 
     def __init__(self, *, minutes: float, accumulate: int, on_step: Callable[[int], None]) -> None:
         self.minutes, self.accumulate, self.on_step = minutes, accumulate, on_step
         self.path = Path()
         self.saved = time.monotonic()
+        self.seconds, self._began = 0.0, time.monotonic()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Make sure that all processes go on from the same batch.
@@ -231,9 +234,11 @@ class Checkpoints(Callback):
                 f"{self.path.parent.name}: processes found different checkpoints; let the nodes share the project's "
                 ".medssl folder, or delete this run's folder in .medssl/checkpoints on each of them"
             )
+        self._began = time.monotonic() - self.seconds
 
     def _save(self, trainer: L.Trainer) -> None:
         # All processes take part; the first one writes.
+        self.seconds = time.monotonic() - self._began
         partial = self.path.with_suffix(".part")
         trainer.save_checkpoint(partial, weights_only=False)
         if trainer.is_global_zero:
@@ -253,3 +258,11 @@ class Checkpoints(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the finished epoch."""
         self._save(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the time in the checkpoint."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the time of the checkpoint."""
+        self.seconds = state_dict["seconds"]

@@ -27,6 +27,7 @@ class Batch:
         patient, trial: (B,) int64.
         anatomy: (B, K) standardised measures, NaN = unknown.
         draw: (B,) int64, unique in the run; seeds everything random about the sample.
+        duplicate: (B,) int64 class of near-duplicates, see `duplicate_classes`.
     """
 
     x: Tensor
@@ -37,10 +38,43 @@ class Batch:
     trial: Tensor
     anatomy: Tensor
     draw: Tensor
+    duplicate: Tensor
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """Return the batch on another device (Lightning calls this)."""
         return replace(self, **{k: v.to(device, non_blocking=non_blocking) for k, v in self.__dict__.items()})
+
+
+def duplicate_classes(table: pd.DataFrame) -> np.ndarray:
+    """Return the position (n,) of the sample that stands for each row: its own unless it is a duplicate of another.
+
+    Rows of one number are near-duplicates. A position is the same whatever the key for patient names or the process.
+    """
+    own = np.arange(len(table))
+    if "duplicate_of" not in table:
+        return own
+    place = pd.Index(table["sample_id"]).get_indexer(pd.Index(table["duplicate_of"]))
+    code = np.where(place < 0, own, place)
+    # What stands for an exact copy may be a near-duplicate itself.
+    while not np.array_equal(code, code[code]):
+        code = code[code]
+    return code
+
+
+def training_rows(table: pd.DataFrame, duplicates: str) -> np.ndarray:
+    """Return the positions of the samples to train on.
+
+    Args:
+        table: sample table with receipts and split.
+        duplicates: ``remove``: the kept training samples; ``mask`` and ``weight``: near-duplicates too. Exact copies
+            stay out, and so does what was removed for no other sample's sake or is like one of another split.
+    """
+    train = (table["split"] == "train").to_numpy()
+    chosen = table["kept"].to_numpy()
+    if duplicates != "remove":
+        near = table["duplicate_of"].notna() & (table["method"] != "exact")
+        chosen = chosen | (near.to_numpy() & train[duplicate_classes(table)])
+    return np.flatnonzero(train & chosen)
 
 
 @dataclass(frozen=True)
@@ -79,7 +113,7 @@ class Samples(Dataset[tuple[Tensor, ...]]):
     """Samples of a store by ``(row, draw)``; images come with two views and their crops, signals with none.
 
     Args:
-        store: opened with its split.
+        store: opened with its receipts and split.
         standard: of the anatomy measures.
         seed: with ``draw`` it decides the views.
         crops: small crops a sample (images alone).
@@ -89,6 +123,7 @@ class Samples(Dataset[tuple[Tensor, ...]]):
         self.store = store
         self.patient = store.table["patient"].to_numpy()
         self.trial = store.table["trial"].to_numpy()
+        self.duplicate = duplicate_classes(store.table)
         self.anatomy = standard.apply(store.table)
         self.seed = seed
         shape = store.facts["shape"]
@@ -109,7 +144,7 @@ class Samples(Dataset[tuple[Tensor, ...]]):
             views = (self.view(sample, seeds[0]), self.view(sample, seeds[1]))
             if self.crops is not None:
                 crops = self.crops(sample, seeds[2])
-        ids = (int(self.patient[row]), int(self.trial[row]), draw)
+        ids = (int(self.patient[row]), int(self.trial[row]), draw, int(self.duplicate[row]))
         return (x, *views, crops, torch.tensor(ids), torch.from_numpy(self.anatomy[row]))
 
 
@@ -131,4 +166,5 @@ class Loader(DataLoader):
 def collate(items: list[tuple[Tensor, ...]]) -> Batch:
     """Stack samples into a `Batch`."""
     x, v1, v2, crops, ids, anatomy = (torch.stack(column) for column in zip(*items, strict=True))
-    return Batch(x, v1, v2, crops, ids[:, 0], ids[:, 1], anatomy, ids[:, 2])
+    patient, trial, draw, duplicate = ids.unbind(1)
+    return Batch(x, v1, v2, crops, patient, trial, anatomy, draw, duplicate)

@@ -22,7 +22,7 @@ from torch import nn
 from medssl.config import Compute, Run
 from medssl.models import build
 from medssl.pretrain.callbacks import Checkpoints, Monitors, Selection, validation_batch
-from medssl.pretrain.data import Loader, Samples, Standard, collate
+from medssl.pretrain.data import Loader, Samples, Standard, collate, duplicate_classes, training_rows
 from medssl.pretrain.likeness import Likeness, measures
 from medssl.pretrain.module import Contrast
 from medssl.pretrain.recipes import RECIPES
@@ -35,13 +35,17 @@ from medssl.store import Store
 class Fitted:
     """The chosen encoder, its curves (one dict per epoch), optimiser steps, and the epoch chosen (from 0).
 
-    ``alone`` is the share of anchors without a positive in the first epoch, by level; ``checkpoints`` the folder of the
-    finished run's state, to be removed once the encoder is safe.
+    ``steps_unreduced`` is how many steps as many epochs of all training samples take, copies included; ``seconds`` the
+    time from the first step to the last, with measuring and saving, without what a killed run did in vain. ``alone`` is
+    the share of anchors without a positive in the first epoch, by level; ``checkpoints`` the folder of the finished
+    run's state, to be removed once the encoder is safe.
     """
 
     encoder: nn.Module
     history: list[dict[str, float]]
     steps: int
+    steps_unreduced: int
+    seconds: float
     epoch: int
     alone: dict[str, float]
     checkpoints: Path
@@ -58,8 +62,12 @@ def run_hash(run: Run, store: Store, seed: int) -> str:
         for path in sorted((package / folder).rglob("*.py")):
             code.update(path.read_bytes())
     split = hashlib.blake2b("".join(store.table["split"]).encode(), digest_size=8).hexdigest()
-    kept = hashlib.blake2b(store.table["kept"].to_numpy().tobytes(), digest_size=8).hexdigest()
-    facts = [run.model_dump(mode="json", exclude={"evaluate"}), store.content_hash, split, kept, seed, code.hexdigest()]
+    receipts = hashlib.blake2b(store.table["kept"].to_numpy().tobytes(), digest_size=8)
+    if run.pretrain.duplicates != "remove":
+        receipts.update(training_rows(store.table, run.pretrain.duplicates).tobytes())
+        receipts.update(duplicate_classes(store.table).tobytes())
+    parameters = run.model_dump(mode="json", exclude={"evaluate"})
+    facts = [parameters, store.content_hash, split, receipts.hexdigest(), seed, code.hexdigest()]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
@@ -78,15 +86,26 @@ def keep_freed_memory() -> None:
     mallopt(trim_threshold, -1)
 
 
-def make_sampler(training: pd.DataFrame, rows: np.ndarray, run: Run, seed: int, **process: Any) -> Batches:
-    """Return the batches of a run; ``process`` holds rank, world size and where to start."""
+def make_sampler(
+    training: pd.DataFrame, rows: np.ndarray, run: Run, seed: int, *, unreduced: int, **process: Any
+) -> Batches:
+    """Return the batches of a run.
+
+    Args:
+        training: table of the samples to train on.
+        rows: their positions in the store.
+        run: entry of ``runs``.
+        seed: of the batches.
+        unreduced: number of all training samples, for ``length: equal_steps``.
+        process: rank, world size and where to start.
+    """
     params, recipe = run.pretrain, RECIPES[run.recipe]
     batch = recipe.batch(params.batch)
     if params.sampler == "comet_fixed":
-        if recipe.pairs or params.within or params.steps_per_epoch:
+        if recipe.pairs or params.within or params.steps_per_epoch or params.length != "equal_epochs":
             raise ValueError(
-                f"pretrain.sampler: comet_fixed has frozen batches of its own; recipe {run.recipe}, `within` and "
-                "`steps_per_epoch` need the hierarchical one"
+                f"pretrain.sampler: comet_fixed has frozen batches of its own; recipe {run.recipe}, `within`, "
+                "`steps_per_epoch` and `length: equal_steps` need the hierarchical one"
             )
         size = batch.patients * batch.trials * batch.samples
         return FixedBatches(training, rows, size=size, seed=seed, **process)
@@ -98,6 +117,7 @@ def make_sampler(training: pd.DataFrame, rows: np.ndarray, run: Run, seed: int, 
         samples=batch.samples,
         within=params.within,
         steps=params.steps_per_epoch,
+        counted=unreduced if params.length == "equal_steps" else None,
         seed=seed,
         **process,
     )
@@ -144,7 +164,7 @@ def fit(
     on_epoch: Callable[[dict[str, float], int], None] = lambda row, epoch: None,
     on_step: Callable[[int], None] = lambda batches: None,
 ) -> Fitted:
-    """Pretrain one encoder on the kept training samples of ``store``.
+    """Pretrain one encoder on the training samples of ``store``, of near-duplicates what ``pretrain.duplicates`` says.
 
     Args:
         store: opened with dedup receipts and split.
@@ -158,7 +178,11 @@ def fit(
     """
     recipe, params = RECIPES[run.recipe], run.pretrain
     table = store.table
-    rows = np.flatnonzero(table["kept"].to_numpy() & (table["split"] == "train").to_numpy())
+    if recipe.duplicates and params.duplicates != "remove":
+        raise ValueError(
+            f"pretrain.duplicates: {params.duplicates} is not for recipe {run.recipe}: {recipe.duplicates}; take remove"
+        )
+    rows, unreduced = training_rows(table, params.duplicates), int((table["split"] == "train").sum())
     training = table.iloc[rows]
     if recipe.measures and not params.anatomy.measures:
         raise ValueError("recipe anatomy needs pretrain.anatomy.measures, names of anat_ columns without prefix")
@@ -181,7 +205,7 @@ def fit(
     trainer = make_trainer(run, compute, checkpoints, [monitors, selection, saving])
     net: Contrast
     process = {"rank": trainer.global_rank, "world_size": trainer.world_size, "start": lambda: net.seen}
-    sampler = make_sampler(training, rows, run, seed, **process)
+    sampler = make_sampler(training, rows, run, seed, unreduced=unreduced, **process)
     # Batches of another size, on another number of processes, are other batches.
     folder = checkpoints / f"{run_hash(run, store, seed)}-{sampler.size}"
     saving.path = folder / "last.ckpt"
@@ -216,5 +240,13 @@ def fit(
     encoder = net.exported().cpu()
     if trainer.is_global_zero:
         encoder.load_state_dict(selection.weights)
-    steps = int(trainer.global_step)
-    return Fitted(encoder.eval(), monitors.history, steps, selection.epoch, sampler.report(), folder)
+    return Fitted(
+        encoder.eval(),
+        monitors.history,
+        steps=int(trainer.global_step),
+        steps_unreduced=trainer.current_epoch * -(-sampler.count(unreduced) // params.accumulate),
+        seconds=saving.seconds,
+        epoch=selection.epoch,
+        alone=sampler.report(),
+        checkpoints=folder,
+    )

@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medssl.config import Pretrain
 from medssl.models.heads import Projection, Prototypes
+from medssl.objectives.pairs import Duplicates
 from medssl.pretrain.data import Batch
 from medssl.pretrain.gather import averaged, gather, processes
 from medssl.pretrain.likeness import Likeness
@@ -98,6 +99,18 @@ class Contrast(L.LightningModule):
     def gather(self, x: Tensor) -> Tensor:
         """Return the rows of all processes, see `medssl.pretrain.gather`."""
         return x if self.alone else gather(x)
+
+    def duplicates(self, first: Tensor, second: Tensor | None = None) -> Duplicates | None:
+        """Return what ``pretrain.duplicates`` makes of near-duplicates in the batch of all processes; None: nothing.
+
+        Args:
+            first: (B,) class of each item in view 1.
+            second: in view 2; None: the same.
+        """
+        if self.params.duplicates == "remove":
+            return None
+        first, second = (self.gather(ids) for ids in (first, first if second is None else second))
+        return Duplicates(first, second, self.params.duplicate_weight if self.params.duplicates == "weight" else None)
 
     def exported(self) -> nn.Module:
         """Return the encoder to keep: the average of all iterates where the recipe says so, else the last one."""

@@ -28,7 +28,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
         table: sample table with ``patient`` and ``trial``, only the rows to train on.
         rows: position of each table row in the store.
         size: B, a multiple of ``world_size``.
-        steps: batches per epoch.
+        counted: samples whose number decides how many batches an epoch has, see `count`.
         rank, world_size: of this process.
         start: number of batches the run has consumed, asked whenever a pass starts. A trainer knows it even where
             it makes its iterator before it says which epoch it resumed in, and batches that loader workers fetched
@@ -41,12 +41,13 @@ class Batches(Sampler[list[tuple[int, int]]]):
         rows: np.ndarray,
         *,
         size: int,
-        steps: int,
+        counted: int,
         rank: int,
         world_size: int,
         start: Callable[[], int] | None,
     ) -> None:
-        self.size, self.steps = size, steps
+        self.size = size
+        self.steps = self.count(counted)
         self.rank, self.world_size = rank, world_size
         self.epoch = self.batch = 0
         self._rows = np.asarray(rows)
@@ -55,6 +56,10 @@ class Batches(Sampler[list[tuple[int, int]]]):
         self._codes = {level: pd.factorize(table[level])[0] for level in ("patient", "trial")}
         self._start = start
         self._first = 0
+
+    @abstractmethod
+    def count(self, samples: int) -> int:
+        """Return how many batches an epoch of so many samples has."""
 
     @abstractmethod
     def _epoch(self, epoch: int) -> Iterator[np.ndarray]:
@@ -121,7 +126,9 @@ class HierarchicalBatches(Batches):
         within: column of the table, such as ``source``: every batch holds samples of one of its values only, so that
             the site or the device cannot tell positives from negatives. A patient is drawn under each of its values,
             with those samples alone; values are drawn in proportion to their patients. None: any samples together.
-        steps: batches per epoch; None: as many as hold every sample once on average.
+        steps: batches per epoch; None: as many as hold ``counted`` samples.
+        counted: None: the number of rows, so that an epoch holds every sample once on average. A larger one, such as
+            that of the samples before some were left out, goes round them more often.
         seed: with the epoch it decides everything.
         rank, world_size, start: see `Batches`.
 
@@ -144,6 +151,7 @@ class HierarchicalBatches(Batches):
         samples: int,
         within: str | None = None,
         steps: int | None = None,
+        counted: int | None = None,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -157,9 +165,9 @@ class HierarchicalBatches(Batches):
                 f"contrast needs at least 2 per process ({world_size} processes)"
             )
         self.trials, self.samples, self.seed = trials, samples, seed
-        size = self.patients * trials * samples
-        steps = steps or max(1, round(len(rows) / size))
-        super().__init__(table, rows, size=size, steps=steps, rank=rank, world_size=world_size, start=start)
+        self._given = steps
+        size, counted = self.patients * trials * samples, counted or len(rows)
+        super().__init__(table, rows, size=size, counted=counted, rank=rank, world_size=world_size, start=start)
 
         value, names = _values(table, within)
         # A unit is a patient under one value. Sorted by unit and trial, a trial is a run of rows, a unit a run of
@@ -181,6 +189,10 @@ class HierarchicalBatches(Batches):
                 f"on and a batch takes {self.patients} of one {within}; lower pretrain.batch.patients, join it with "
                 "another value or leave its samples out"
             )
+
+    def count(self, samples: int) -> int:
+        """Return how many batches hold so many samples, or the given ``steps`` whatever their number."""
+        return self._given or max(1, round(samples / self.size))
 
     def _epoch(self, epoch: int) -> Iterator[np.ndarray]:
         rng = np.random.default_rng([self.seed, epoch])
@@ -253,14 +265,17 @@ class FixedBatches(Batches):
                 f"pretrain.batch: {len(table)} samples to train on and batches of {asked} asked for; "
                 f"contrast needs at least 2 per process ({world_size} processes)"
             )
-        steps = len(table) // size
-        super().__init__(table, rows, size=size, steps=steps, rank=rank, world_size=world_size, start=start)
+        super().__init__(table, rows, size=size, counted=len(table), rank=rank, world_size=world_size, start=start)
         self.seed = seed
         rng = np.random.default_rng(frozen_seed)
         trial = self._codes["trial"]
         place_of_trial = rng.permutation(trial.max() + 1)
         order = np.lexsort((rng.random(len(trial)), place_of_trial[trial]))
-        self._blocks = order[: steps * size].reshape(steps, size)
+        self._blocks = order[: self.steps * size].reshape(self.steps, size)
+
+    def count(self, samples: int) -> int:
+        """Return how many whole batches so many samples fill."""
+        return samples // self.size
 
     def _epoch(self, epoch: int) -> Iterator[np.ndarray]:
         yield from np.random.default_rng([self.seed, epoch]).permuted(self._blocks, axis=1)

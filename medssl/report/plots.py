@@ -127,7 +127,7 @@ def _draw(axis: Any, sample: np.ndarray) -> None:
     axis.set(xticks=[], yticks=[])
 
 
-def duplicates(store: Store, receipts: pd.DataFrame, *, most: int = 6) -> Figure:
+def duplicates(store: Store, receipts: pd.DataFrame, *, unit: str = "bits", most: int = 6) -> Figure:
     """Draw removed samples under the ones that stand for them: the exact ones first, then the most distant."""
     removed = receipts[receipts["duplicate_of"].notna()]
     near = removed[removed["method"] != "exact"].sort_values("distance", ascending=False, kind="stable")
@@ -145,7 +145,7 @@ def duplicates(store: Store, receipts: pd.DataFrame, *, most: int = 6) -> Figure
         _draw(axes[0, column], store[position[row["duplicate_of"]]])
         _draw(axes[1, column], store[position[row["sample_id"]]])
         axes[0, column].set_title("kept", fontsize=8)
-        axes[1, column].set_title(f"removed: {row['method']}, {row['distance']} bits", fontsize=8)
+        axes[1, column].set_title(f"removed: {row['method']}, {row['distance']:g} {unit}", fontsize=8)
     if not len(shown):
         figure.text(0.5, 0.5, "no duplicates found", ha="center")
     return figure

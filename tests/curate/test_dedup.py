@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medssl.curate.dedup import greedy, receipts
+from medssl.curate.dedup import Choice, arrange, greedy, of_pairs, receipts, select
 
 
 def hashes(values: list[int]) -> np.ndarray:
@@ -141,6 +141,10 @@ def test_long_hashes_and_nothing() -> None:
     assert len(greedy(np.zeros((0, 8), np.uint8), radius=3).kept) == 0
 
 
+def near(values: np.ndarray, radius: int) -> Choice:
+    return lambda rows, groups, order: greedy(values[rows], radius=radius, groups=groups, order=order)
+
+
 def table(rows: list[tuple[int, int, int, str]]) -> pd.DataFrame:
     """Return a table of (patient, trial, index, content)."""
     out = pd.DataFrame(rows, columns=["patient", "trial", "index_in_trial", "content"])
@@ -149,7 +153,7 @@ def table(rows: list[tuple[int, int, int, str]]) -> pd.DataFrame:
 
 
 def test_exact_copies_go_across_patients() -> None:
-    made = receipts(table([(1, 10, 0, "x"), (1, 10, 1, "y"), (2, 20, 0, "x"), (3, 5, 0, "x")]), None, radius=None)
+    made = receipts(table([(1, 10, 0, "x"), (1, 10, 1, "y"), (2, 20, 0, "x"), (3, 5, 0, "x")]))
     # The first row stands for the others, whatever the codes are.
     assert made["kept"].tolist() == [True, True, False, False]
     assert made["duplicate_of"].tolist() == [None, None, "s0", "s0"]
@@ -161,7 +165,7 @@ def test_exact_copies_go_across_patients() -> None:
 def test_exact_receipts_do_not_depend_on_the_hash_key() -> None:
     rows = table([(1, 10, 0, "x"), (1, 10, 1, "y"), (2, 20, 0, "x"), (3, 30, 0, "y")])
     other = rows.assign(trial=[9, 9, 5, 1], patient=[8, 8, 4, 2])
-    pd.testing.assert_frame_equal(receipts(other, None, radius=None), receipts(rows, None, radius=None))
+    pd.testing.assert_frame_equal(receipts(other), receipts(rows))
 
 
 NEAR = table([(1, 10, 0, "a"), (1, 10, 1, "b"), (1, 11, 0, "c"), (2, 20, 0, "d")])
@@ -176,7 +180,7 @@ NEAR = table([(1, 10, 0, "a"), (1, 10, 1, "b"), (1, 11, 0, "c"), (2, 20, 0, "d")
     ],
 )
 def test_scope(scope: str, expected: list[bool]) -> None:
-    made = receipts(NEAR, hashes([0, 1, 3, 7]), radius=3, scope=scope)
+    made = receipts(NEAR, near(hashes([0, 1, 3, 7]), 3), method="dhash", scope=scope)
     assert made["kept"].tolist() == expected
     gone = made[~made["kept"]]
     assert (gone["duplicate_of"] == "s0").all()
@@ -186,24 +190,72 @@ def test_scope(scope: str, expected: list[bool]) -> None:
 
 def test_min_per_patient_takes_back_the_least_alike() -> None:
     rows = table([(1, 10, k, f"c{k}") for k in range(4)] + [(2, 20, 0, "d")])
-    made = receipts(rows, hashes([0, 1, 7, 3, 0]), radius=3, scope="patient", min_per_patient=2)
+    made = receipts(rows, near(hashes([0, 1, 7, 3, 0]), 3), method="dhash", scope="patient", min_per_patient=2)
     assert made["kept"].tolist() == [True, False, True, False, True]
     assert made["duplicate_of"].tolist() == [None, "s0", None, "s0", None]
     assert made["method"].tolist() == ["", "dhash", "", "dhash", ""]
     assert made["distance"].tolist() == [0, 1, 0, 2, 0]
-    every = receipts(rows, hashes([0, 1, 7, 3, 0]), radius=3, scope="patient", min_per_patient=9)
+    every = receipts(rows, near(hashes([0, 1, 7, 3, 0]), 3), method="dhash", scope="patient", min_per_patient=9)
     assert every["kept"].all()
 
 
 def test_exact_copies_never_come_back() -> None:
     rows = table([(1, 10, 0, "a"), (1, 10, 1, "a"), (1, 10, 2, "b")])
-    made = receipts(rows, hashes([0, 0, 1]), radius=3, min_per_patient=3)
+    made = receipts(rows, near(hashes([0, 0, 1]), 3), method="dhash", min_per_patient=3)
     assert made["kept"].tolist() == [True, False, True]
     assert made["method"].tolist() == ["", "exact", ""]
 
 
 def test_volumes_are_walked_in_slice_order() -> None:
     rows = table([(1, 10, 2, "a"), (1, 10, 1, "b"), (1, 10, 0, "c")])
-    made = receipts(rows, hashes([0, 1, 3]), radius=1)
+    made = receipts(rows, near(hashes([0, 1, 3]), 1), method="dhash")
     assert made["kept"].tolist() == [True, False, True]
     assert made["duplicate_of"].tolist() == [None, "s2", None]
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), n=st.integers(0, 50), radius=st.integers(0, 12), ordered=st.booleans())
+def test_any_distance_and_known_pairs_choose_as_hashes_do(seed: int, n: int, radius: int, ordered: bool) -> None:
+    rng = np.random.default_rng(seed)
+    packed = clustered(rng, n) if n else np.zeros((0, 8), np.uint8)
+    groups, order = rng.integers(0, 3, n), rng.permutation(n) if ordered else None
+    bits = np.bitwise_count(packed[:, None] ^ packed[None]).sum(-1, dtype=int)
+    expected = greedy(packed, radius=radius, groups=groups, order=order)
+    a, b = np.nonzero(bits <= radius)
+    pairs = pd.DataFrame({"row_a": a, "row_b": b, "distance": bits[a, b]})
+    for result in (
+        select(n, lambda i, rows: bits[i, rows], threshold=radius, groups=groups, order=order),
+        of_pairs(n, pairs, groups=groups, order=order),
+    ):
+        np.testing.assert_array_equal(result.kept, expected.kept)
+        np.testing.assert_array_equal(result.representative, expected.representative)
+        np.testing.assert_array_equal(result.distance, expected.distance)
+
+
+def test_published_order_keeps_nine_of_the_ramp() -> None:
+    ramp = hashes([2**k - 1 for k in range(64)])
+    rows = table([(1, 10, k, str(k)) for k in range(64)])
+    made = receipts(rows, near(ramp, 6), method="dhash", published=True)
+    assert np.flatnonzero(made["kept"]).tolist() == [0, 10, 17, 24, 31, 38, 45, 52, 59]
+    assert receipts(rows, near(ramp, 6), method="dhash")["kept"].sum() == 10
+
+
+def test_every_n_counts_within_the_group_and_nothing_stands_for_the_rest() -> None:
+    rows = table([(1, 10 + k // 7, k % 7, str(k)) for k in range(14)])
+    made = receipts(rows, method="every_n", every=3)
+    assert np.flatnonzero(made["kept"]).tolist() == [0, 3, 6, 7, 10, 13]
+    assert made["duplicate_of"].isna().all()
+    assert set(made.loc[~made["kept"], "method"]) == {"every_n"}
+
+
+def test_the_keeper_may_be_the_best_one() -> None:
+    rows = table([(1, 10, k, c) for k, c in enumerate("dcba")]).assign(quality=[0.5, 0.9, 0.9, 1.0])
+    groups, order = arrange(rows, keeper="quality")
+    assert groups is not None
+    assert np.argsort(order).tolist() == [3, 2, 1, 0]  # b before c: equal quality, by content
+    made = receipts(rows, near(hashes([0, 1, 3, 1 << 60]), 2), method="dhash", keeper="quality")
+    assert made["kept"].tolist() == [False, False, True, True]
+    # Whatever the order of the rows, the same ones stay.
+    turned = rows.iloc[::-1].reset_index(drop=True)
+    again = receipts(turned, near(hashes([1 << 60, 3, 1, 0]), 2), method="dhash", keeper="quality")
+    assert set(again.loc[again["kept"], "sample_id"]) == set(made.loc[made["kept"], "sample_id"])

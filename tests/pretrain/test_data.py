@@ -10,7 +10,7 @@ import pytest
 import torch
 from monai.data import DataLoader
 
-from medssl.pretrain.data import Batch, Loader, Samples, Standard, collate
+from medssl.pretrain.data import Batch, Loader, Samples, Standard, collate, duplicate_classes, training_rows
 from medssl.pretrain.sampler import HierarchicalBatches
 from medssl.store import Store
 from medssl.views import signals
@@ -102,3 +102,38 @@ def test_standard_without_measures_and_with_an_unknown_one() -> None:
 def test_to_moves_everything(image_store: Store) -> None:
     batch = load(image_store, 0)[0].to("meta")
     assert {value.device.type for value in batch.__dict__.values()} == {"meta"}
+
+
+RECEIPTS = pd.DataFrame(
+    [
+        ("a", True, None, "", "train"),
+        ("b", False, "a", "dhash", "train"),
+        ("c", False, "a", "dhash", "train"),
+        ("d", False, "b", "exact", "train"),  # a copy of what is a near-duplicate of a
+        ("e", False, None, "every_n", "train"),
+        ("f", True, None, "", "test"),
+        ("g", False, "f", "dhash", "train"),  # like a test sample: to train on it would leak
+        ("h", False, "a", "dhash", "test"),
+        ("i", True, None, "", "train"),
+    ],
+    columns=["sample_id", "kept", "duplicate_of", "method", "split"],
+)
+
+
+def test_which_samples_a_cure_trains_on() -> None:
+    assert duplicate_classes(RECEIPTS).tolist() == [0, 0, 0, 0, 4, 5, 5, 0, 8]
+    assert training_rows(RECEIPTS, "remove").tolist() == [0, 8]
+    assert training_rows(RECEIPTS, "mask").tolist() == training_rows(RECEIPTS, "weight").tolist() == [0, 1, 2, 8]
+    turned = RECEIPTS[::-1].reset_index(drop=True)
+    assert duplicate_classes(turned).tolist() == [0, 8, 3, 3, 4, 8, 8, 8, 8]
+    assert duplicate_classes(RECEIPTS[["sample_id"]]).tolist() == list(range(9))
+    assert duplicate_classes(RECEIPTS.assign(duplicate_of=None)).tolist() == list(range(9))
+
+
+def test_a_batch_carries_the_classes(signal_store: Store) -> None:
+    samples = Samples(signal_store, Standard.fit(signal_store.table, ()), seed=0)
+    samples.duplicate = np.arange(len(samples)) + 10
+    batch = collate([samples[row, draw] for row, draw in ((3, 70), (1, 71))])
+    assert batch.duplicate.tolist() == [13, 11]
+    assert batch.duplicate.dtype == torch.int64
+    assert batch.draw.tolist() == [70, 71]

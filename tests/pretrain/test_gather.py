@@ -77,7 +77,9 @@ def batch_of(rows: slice) -> Batch:
     patient, trial = torch.arange(ROWS) // 4, torch.arange(ROWS) // 2
     anatomy = torch.randn(ROWS, 2, generator=generator)
     anatomy[3, 0] = torch.nan
-    parts = [x, x, x, x[:, None, :0], patient, trial, anatomy, torch.arange(ROWS) + 100]
+    # Within and across patients, and across the two processes.
+    duplicate = torch.tensor([50, 9, 2, 9, 4, 4, 6, 2, 8, 2, 50, 9])
+    parts = [x, x, x, x[:, None, :0], patient, trial, anatomy, torch.arange(ROWS) + 100, duplicate]
     return Batch(*(part[rows] for part in parts))
 
 
@@ -115,6 +117,17 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("anatomy", {"anatomy": ANATOMY | {"combine": "losses"}}),
     ("anatomy", {"anatomy": ANATOMY | {"combine": "product", "loss": "exp_weighted"}}),
     ("swav", {}),
+    *(
+        (recipe, {"duplicates": cure} | options)
+        for cure in ("mask", "weight")
+        for recipe, options in (
+            ("simclr", {}),
+            ("simclr", {"decoupled": True}),
+            ("wearable", {"participant_pairs": 0.5}),
+            ("wearable", {"momentum": None}),
+            ("anatomy", {"anatomy": ANATOMY | {"loss": "threshold"}}),
+        )
+    ),
 ]
 
 
@@ -127,11 +140,16 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Tensor]
     return on_two(all_cases, tmp_path_factory.mktemp("two"), CASES)
 
 
-@pytest.mark.parametrize("case", range(len(CASES)), ids=[f"{name}-{'-'.join(o)}" for name, o in CASES])
+@pytest.mark.parametrize(
+    "case", range(len(CASES)), ids=[f"{name}-{'-'.join([*o, o.get('duplicates', '')])}" for name, o in CASES]
+)
 def test_two_processes_equal_one(case: int, two: list[list[dict[str, Tensor]]]) -> None:
     one = loss_and_gradients(*CASES[case], rows=slice(0, ROWS))
     assert float(one["loss"]) > 0 or CASES[case][1].get("decoupled")
     assert any(g.abs().max() > 1e-4 for n, g in one.items() if n != "loss")
+    if "duplicates" in CASES[case][1]:
+        plain = loss_and_gradients(CASES[case][0], CASES[case][1] | {"duplicates": "remove"}, rows=slice(0, ROWS))
+        assert (one["loss"] - plain["loss"]).abs() > 1e-3
     for rank in range(WORLD):
         got = two[rank][case]
         assert got.keys() == one.keys()

@@ -77,7 +77,7 @@ def test_n5_anatomy_and_age_as_a_sum_of_losses() -> None:
         columns = [["size", "age"].index(m) for m in measures(run.anatomy)]
         x = 5 * torch.randn(4, 1, 20, generator=torch.Generator().manual_seed(1))
         ids = torch.arange(4)
-        batch = Batch(x, x, x + 0.1, x[:, None, :0], ids, ids, ROWS[:, columns], ids)
+        batch = Batch(x, x, x + 0.1, x[:, None, :0], ids, ids, ROWS[:, columns], ids, ids)
         return float(net.eval().recipe.step(net, batch)["loss"].detach())
 
     one, two = loss(measures=["size"], sigma=1.0), loss(measures=["age"], sigma=0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ def net_of(recipe: str, **options: Any) -> Contrast:
 def batch_of(n: int = 8) -> Batch:
     x = torch.randn(n, 2, 32, generator=torch.Generator().manual_seed(0))
     ids = torch.arange(n) // 2
-    return Batch(x, x, x, x[:, None, :0], ids, ids, torch.randn(n, 1), torch.arange(n))
+    return Batch(x, x, x, x[:, None, :0], ids, ids, torch.randn(n, 1), torch.arange(n), torch.arange(n))
 
 
 def test_w5_momentum_branch() -> None:
@@ -100,6 +101,40 @@ def test_segment_pairs_are_two_views_of_one_segment() -> None:
     net.recipe.step(net, batch)
     assert torch.equal(seen[0], batch.v1[0::2])
     assert torch.equal(seen[1], batch.v2[0::2])
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_a_masked_step_is_one_with_the_columns_taken_out_by_hand(decoupled: bool) -> None:
+    net = net_of("simclr", duplicates="mask", decoupled=decoupled, projection_norm="layer", temperature=0.5).eval()
+    ids = torch.tensor([3, 1, 3, 5, 1, 6, 3, 8])
+    batch = net.on_after_batch_transfer(replace(batch_of(), duplicate=ids), 0)
+    z = torch.cat([net.project(batch.v1), net.project(batch.v2)])
+    terms = []
+    for i in range(16):
+        partner = (i + 8) % 16
+        apart = (batch.patient != batch.patient[i % 8]) & (ids != ids[i % 8])
+        push = z[apart.repeat(2)] if decoupled else torch.cat([z[apart.repeat(2)], z[partner][None]])
+        terms.append((push @ z[i] / 0.5).logsumexp(0) - z[i] @ z[partner] / 0.5)
+    expected = torch.stack(terms).mean()
+    assert net.recipe.step(net, batch)["loss"].item() == pytest.approx(expected.item(), abs=1e-5)
+    plain = net.recipe.step(net, replace(batch, duplicate=torch.arange(8)))["loss"].item()
+    assert plain != pytest.approx(expected.item(), abs=1e-3)
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": None}])
+@pytest.mark.parametrize("cure", ["mask", "weight"])
+def test_a_second_view_of_a_segment_has_its_class(options: dict[str, Any], cure: str) -> None:
+    def loss(ids: list[int], share: float) -> float:
+        net = net_of("wearable", duplicates=cure, participant_pairs=share, temperature=0.5, **options).eval()
+        batch = net.on_after_batch_transfer(replace(batch_of(), duplicate=torch.tensor(ids)), 0)
+        return net.recipe.step(net, batch)["contrast"].item()
+
+    # First segments all different, second ones of a class with the first segment of another participant.
+    ids = [0, 1, 2, 0, 4, 0, 6, 2]
+    assert loss(ids, 0.0) == pytest.approx(loss(list(range(8)), 0.0), abs=1e-6)
+    assert loss(ids, 1.0) != pytest.approx(loss(list(range(8)), 1.0), abs=1e-4)
+    # Two segments of a participant stay a positive pair.
+    assert loss([0, 0, 2, 2, 4, 4, 6, 6], 1.0) == pytest.approx(loss(list(range(8)), 1.0), abs=1e-6)
 
 
 def test_prototypes_are_held_for_the_first_steps() -> None:

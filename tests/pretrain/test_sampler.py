@@ -74,6 +74,21 @@ def test_composition() -> None:
         assert rows["trial"].to_numpy().reshape(10, 3).std(1).max() == 0
 
 
+def test_an_epoch_counted_on_more_samples_goes_round_again() -> None:
+    options: dict[str, Any] = {"patients": 4, "trials": 2, "samples": 2}
+    whole = batches(EVEN, **options)
+    part = EVEN[np.arange(len(EVEN)) % 4 == 0].reset_index(drop=True)  # one of each trial of four
+    few, many = batches(part, **options), batches(part, counted=len(EVEN), **options)
+    assert (len(whole), len(few), len(many)) == (9, 2, 9)
+    assert few.count(len(EVEN)) == many.count(len(EVEN)) == whole.count(len(EVEN)) == 9
+    counts = Counter(row for batch in many for row, _ in batch)
+    assert sum(counts.values()) == 4 * len(part)
+    assert len(counts) > 0.9 * len(part)
+    given = batches(part, steps=5, **options)
+    assert len(given) == given.count(len(EVEN)) == 5
+    assert fixed().count(len(EVEN) * 9) == 9 * len(fixed())
+
+
 def test_positions_in_the_store_are_returned() -> None:
     part = EVEN.iloc[48:]
     sampler = HierarchicalBatches(part, np.arange(48, len(EVEN)), patients=4, trials=1, samples=2)

@@ -9,7 +9,7 @@ summed by their shares (``combine: losses``, the form of AnatCL).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -27,10 +27,11 @@ def step(net: Contrast, batch: Batch) -> Losses:
     params = net.params.anatomy
     z = torch.cat([net.gather(net.project(batch.v1)), net.gather(net.project(batch.v2))])
     measures = net.gather(batch.anatomy).repeat(2, 1)
+    shared: Any = {"temperature": net.params.temperature, "duplicates": net.duplicates(batch.duplicate)}
 
     def loss(weights: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         objective = getattr(O.anatomy, params.loss)
-        out: Tensor = objective(z, lambda rows: weights(measures[rows], measures), temperature=net.params.temperature)
+        out: Tensor = objective(z, lambda rows: weights(measures[rows], measures), **shared)
         return out
 
     if params.combine != "losses":

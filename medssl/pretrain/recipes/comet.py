@@ -79,4 +79,7 @@ def step(net: Contrast, batch: Batch) -> Losses:
     return {"loss": O.comet.total(levels, weights), **levels}
 
 
-COMET = Recipe(step, averaged=True, head=False, dense=True)
+# Of both recipes.
+DUPLICATES = "neighbouring, similar samples of a trial are its positives"
+
+COMET = Recipe(step, averaged=True, head=False, dense=True, duplicates=DUPLICATES)

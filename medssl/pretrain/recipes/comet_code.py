@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from medssl.pretrain.data import Batch
-from medssl.pretrain.recipes.comet import dense_levels, identity_levels, masked
+from medssl.pretrain.recipes.comet import DUPLICATES, dense_levels, identity_levels, masked
 from medssl.pretrain.recipes.recipe import Losses, Recipe
 
 if TYPE_CHECKING:
@@ -37,4 +37,4 @@ def step(net: Contrast, batch: Batch) -> Losses:
     return {"loss": torch.stack(terms).sum(), **levels}
 
 
-COMET_CODE = Recipe(step, averaged=True, head=False, dense=True, drawn=False)
+COMET_CODE = Recipe(step, averaged=True, head=False, dense=True, drawn=False, duplicates=DUPLICATES)

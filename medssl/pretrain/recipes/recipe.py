@@ -31,6 +31,7 @@ class Recipe:
         measures: needs ``pretrain.anatomy.measures``.
         prototypes: needs ``pretrain.swav``: prototypes and small crops.
         drawn: whether the step reads random views of signals, ``v1`` and ``v2``.
+        duplicates: why near-duplicates can only be removed beforehand (``pretrain.duplicates``); empty: they need not.
         views: plan of random views of signals where ``pretrain.views`` is null; ``wearable`` follows the modality.
     """
 
@@ -43,6 +44,7 @@ class Recipe:
     measures: bool = False
     prototypes: bool = False
     drawn: bool = True
+    duplicates: str = ""
     views: str = "default"
 
     def batch(self, batch: BatchParams) -> BatchParams:

@@ -31,4 +31,4 @@ def step(net: Contrast, batch: Batch) -> Losses:
     return {"loss": loss}
 
 
-SWAV = Recipe(step, prototypes=True)
+SWAV = Recipe(step, prototypes=True, duplicates="it predicts codes and has no negatives to take them out of")

@@ -1,0 +1,206 @@
+"""Signal hashes: bits of the shape of one beat, then bits of the rhythm.
+
+The hash of an ECG or PPG window is dHash on time: per lead the median beat on 17 points, 16 bits that say where it
+rises, then 16 bits of the rhythm (two bytes, always the last). Two windows are copies when both parts agree: equal
+beats in another rhythm (sinus, atrial fibrillation) are no copies. EEG has no beats: its bits say where the power of a
+band rises (`medssl.curate.bands`), and its rhythm bytes are 0, so that one `distance` serves all.
+
+The bits do not change with gain, offset or the lead's sign of R, and hardly with the sampling rate, mild noise or
+where the window begins. Letters: C leads, T time steps, B beats.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+from scipy import signal as dsp
+
+from medssl.curate import bands
+from medssl.ingest.signals import resample
+
+RATE_HZ = 100.0  # all beats are found and cut at this rate, so that the input's own does not show
+POINTS = 17  # on a beat; 16 differences
+MORPHOLOGY, RHYTHM = (6, 192), 1  # bits of a copy: 6 of 192 of the shape, and 1 of the 16 of the rhythm
+# Thermometers: a bit for each value that is reached. Mean RR: steps of 22 %, 150 to 37 beats a minute. RMSSD: steps
+# of 1.5, from what a rate of 100 Hz can tell to the irregularity of atrial fibrillation.
+RR_S = np.geomspace(0.4, 1.6, 8)
+RMSSD_S = 0.02 * 1.5 ** np.arange(8)
+
+
+class Shape(NamedTuple):
+    """What a beat looks like, in steps of `RATE_HZ` but for the window.
+
+    Attributes:
+        window_s: from the fiducial point.
+        slope: deviation of the Gaussian whose derivative finds the steep part.
+        smooth: deviation of the Gaussian that joins the two flanks of a steep part into one peak.
+        rising: only the direction of the steepest slopes counts.
+    """
+
+    window_s: tuple[float, float]
+    slope: float
+    smooth: float
+    rising: bool
+
+
+SHAPES = {
+    # The fiducial point is the centre of the QRS complex in all leads together: no lead's sign or axis moves it.
+    "ecg": Shape((-0.25, 0.45), 1.0, 3.0, False),
+    # A pulse is wider and has one steep part, the upstroke: the foot lies before, peak and notch behind.
+    "ppg": Shape((-0.2, 0.6), 4.0, 3.0, True),
+}
+
+
+class Beat(NamedTuple):
+    """Median beat float64 (C, 17), each lead less its mean, and RR intervals in seconds (B - 1,)."""
+
+    leads: np.ndarray
+    rr_s: np.ndarray
+
+
+def median_beat(x: np.ndarray, rate_hz: float, modality: str = "ecg") -> Beat:
+    """Return the median beat of a window on 17 points, and its RR intervals.
+
+    The points are evenly spaced over -250..+450 ms around the QRS complex (ECG) or -200..+600 ms around the steepest
+    part of the upstroke (PPG), after a Gaussian of half their spacing. Beats that the window cuts are left out of the
+    median unless there are no others; what lacks then is held at the edge's value. Without beats both parts are
+    0 and empty.
+
+    Args:
+        x: (C, T) or (T,), finite, any unit.
+        rate_hz: sampling rate of ``x``.
+        modality: ``ecg`` or ``ppg``.
+
+    Raises:
+        ValueError: another shape, another modality, or values that are not finite.
+        BadRecord: ``no_rate``.
+    """
+    if modality not in SHAPES:
+        raise ValueError(f"modality is '{modality}'; expected one of {', '.join(SHAPES)}")
+    shape, x = SHAPES[modality], _leads(x)
+    flat = np.ptp(x, axis=1) <= 1e-6 * np.abs(x).max(axis=1)
+    x = np.where(flat[:, None], 0, x - x.mean(axis=1, keepdims=True))
+    peaks = find_beats(x := resample(x, rate_hz, RATE_HZ).astype(np.float64), shape)
+    if not len(peaks):
+        return Beat(np.zeros((len(x), POINTS)), np.empty(0))
+    offsets = np.linspace(*shape.window_s, POINTS) * RATE_HZ
+    smooth = ndimage.gaussian_filter1d(x, (offsets[1] - offsets[0]) / 2, axis=1, mode="nearest")
+    whole = (peaks + offsets[0] >= 0) & (peaks + offsets[-1] <= x.shape[1] - 1)
+    place = np.clip((peaks[whole] if whole.any() else peaks)[:, None] + offsets, 0, x.shape[1] - 1)
+    left = np.minimum(place.astype(int), x.shape[1] - 2)
+    part = place - left
+    beats = smooth[:, left] * (1 - part) + smooth[:, left + 1] * part
+    leads = np.median(beats, axis=1)
+    return Beat(leads - leads.mean(axis=1, keepdims=True), np.diff(peaks) / RATE_HZ)
+
+
+def find_beats(x: np.ndarray, shape: Shape) -> np.ndarray:
+    """Return where the beats are, in steps of `RATE_HZ` and fractions of them, ascending.
+
+    A beat is where the leads are steep together, at most 200 in a minute. It is at least a quarter as energetic as
+    the median of the largest ones, of which there is one in 1.5 s: neither T waves nor a lone artefact pass for beats
+    or hide them.
+
+    Args:
+        x: (C, T) at `RATE_HZ`.
+        shape: of a beat.
+    """
+    if x.shape[1] < 3:
+        return np.empty(0)
+    slope = ndimage.gaussian_filter1d(x, shape.slope, axis=1, order=1, mode="nearest")
+    # Each lead has the same say: a dead one is 0, a noisy one raises all times alike.
+    spread = slope.std(axis=1, keepdims=True)
+    slope = slope / np.where(spread > 0, spread, 1)
+    if shape.rising:
+        slope = np.maximum(slope * np.sign((slope**3).mean(axis=1, keepdims=True)), 0)
+    energy = ndimage.gaussian_filter1d(np.square(slope).sum(axis=0), shape.smooth, mode="nearest")
+    found = dsp.find_peaks(energy, distance=0.3 * RATE_HZ)[0]
+    # Within the smoothing of the edge, a cut beat would be found in a wrong place.
+    margin = 2 * shape.smooth
+    found = found[(found >= margin) & (found <= x.shape[1] - 1 - margin)]
+    if not len(found):
+        return np.empty(0)
+    heights = np.sort(energy[found])[::-1]
+    usual = np.median(heights[: max(1, round(x.shape[1] / RATE_HZ / 1.5))])
+    found = found[energy[found] >= 0.25 * usual]
+    before, at, after = energy[found - 1], energy[found], energy[found + 1]
+    bend = np.maximum(2 * at - before - after, 1e-12)
+    return found + np.clip((after - before) / (2 * bend), -0.5, 0.5)
+
+
+def signal_hash(x: np.ndarray, *, rate_hz: float, modality: str = "ecg", dead_zone: float = 0.03) -> np.ndarray:
+    """Return the hash of a window, uint8: 2 bytes a lead (EEG: 20 a channel) of shape, then 2 bytes of rhythm.
+
+    Rhythm: 8 thermometer bits of the mean RR interval, 8 of RMSSD. Two beats have no RMSSD and one has no RR: their
+    bits are 0. A flat lead's bits are 0, and so are all of a flat window.
+
+    Args:
+        x: (C, T) or (T,), finite, any unit.
+        rate_hz: sampling rate of ``x``.
+        modality: ``ecg``, ``ppg`` or ``eeg``.
+        dead_zone: a bit is set where the beat rises by more than this share of its range in the lead. 0 gives the
+            plain signs. Deliberate difference from dHash: between waves an ECG is flat, and there the plain sign is
+            that of the noise.
+
+    Raises:
+        ValueError, BadRecord: as in `median_beat`.
+
+    Source: difference hash as in Wolf et al. 2024 (Less is More), on beats.
+    """
+    if modality == "eeg":
+        return np.append(bands.band_bits(_leads(x), rate_hz), np.zeros(2, np.uint8))
+    leads, rr_s = median_beat(x, rate_hz, modality)
+    rise = np.diff(leads, axis=1) > dead_zone * np.ptp(leads, axis=1, keepdims=True)
+    return np.append(np.packbits(rise, axis=1).ravel(), np.packbits(rhythm(rr_s)))
+
+
+def rhythm(rr_s: np.ndarray) -> np.ndarray:
+    """Return the 16 rhythm bits, bool (16,), of RR intervals in seconds."""
+    mean = rr_s.mean() if len(rr_s) else 0.0
+    rmssd = np.sqrt(np.square(np.diff(rr_s)).mean()) if len(rr_s) > 1 else 0.0
+    return np.append(mean >= RR_S, rmssd >= RMSSD_S)
+
+
+def radius(hash_bytes: int) -> int:
+    """Return the largest `distance` of a copy for hashes of so many bytes: 6 of 192 bits of shape, at least 1."""
+    return max(1, round(8 * (hash_bytes - 2) * MORPHOLOGY[0] / MORPHOLOGY[1]))
+
+
+def distance(one: np.ndarray, many: np.ndarray) -> np.ndarray:
+    """Return the distance of one hash to others, int64 (N,), in bits of shape.
+
+    It is the larger of the bits of shape that differ and ``radius`` times the bits of rhythm that differ: at most
+    `radius` means that both parts agree. Two rhythm bits need twice the radius, whatever the shape.
+
+    Args:
+        one: uint8 (bytes,), of `signal_hash`.
+        many: uint8 (N, bytes).
+    """
+    apart = np.bitwise_count(one ^ many).astype(np.int64)
+    return np.maximum(apart[:, :-2].sum(axis=1), radius(len(one)) // RHYTHM * apart[:, -2:].sum(axis=1))
+
+
+def same_morphology(a: Beat, b: Beat, *, cosine: float = 0.99, rr: float = 0.05) -> bool:
+    """Say whether two beats have the same shape in all leads and the same rhythm.
+
+    Shape: cosine above ``cosine``. Rhythm: mean RR within the share ``rr``, RMSSD at most one step of its thermometer
+    apart, since a value at a step falls on either side. Beats without an RR interval agree only with one another.
+    """
+    one, other = a.leads.ravel(), b.leads.ravel()
+    alike = float(one @ other) > cosine * float(np.linalg.norm(one) * np.linalg.norm(other))
+    if not len(a.rr_s) or not len(b.rr_s):
+        return alike and len(a.rr_s) == len(b.rr_s)
+    near = abs(a.rr_s.mean() - b.rr_s.mean()) < rr * min(a.rr_s.mean(), b.rr_s.mean())
+    return alike and bool(near) and int((rhythm(a.rr_s)[8:] ^ rhythm(b.rr_s)[8:]).sum()) <= 1
+
+
+def _leads(x: np.ndarray) -> np.ndarray:
+    """Return ``x`` as float64 (C, T), or refuse it."""
+    x = np.atleast_2d(np.asarray(x, dtype=np.float64))
+    if x.ndim != 2 or x.shape[1] < 2:
+        raise ValueError(f"signal of shape {x.shape}; expected (C, T) or (T,) with at least 2 time steps")
+    if not np.isfinite(x).all():
+        raise ValueError("signal has values that are not finite; fill them first (medssl.ingest.signals.fill_missing)")
+    return x

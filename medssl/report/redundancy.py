@@ -1,0 +1,369 @@
+"""One self-contained page about what deduplication removed: shares kept by stratum, distances, pairs to look at.
+
+Codes of patients and trials never reach the page; a shown pair is named by its sample ids.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy.signal import correlate, correlation_lags
+
+from medssl import table as tables
+from medssl.store import Store
+
+KEPT, REMOVED, MARK = "#0b6e99", "#d1495b", "#1d2733"
+UNKNOWN, NONE = "unknown", "none"
+THIRDS = ("first third", "middle third", "last third")
+PAIRS = 30  # shown at most
+VALUES = 40  # of one stratum, shown at most
+LEADS = 3  # of a signal, drawn at most
+SIDE = 256  # pixels of a drawn plane, at most
+FEW = 3  # kept samples: patients with fewer are counted
+DIFFERENCE = 0.25  # share of the grey range at which a difference is drawn white
+
+
+def strata(table: pd.DataFrame, kept: np.ndarray | pd.Series) -> pd.DataFrame:
+    """Return how much of each stratum is kept: ``stratum, value, samples, kept, keep_ratio``.
+
+    Strata are ``label_*``, ``source``, ``anat_*`` and, where a trial has more than three samples,
+    ``index_in_trial`` (thirds of each trial). Numbers with more than three values are cut at their terciles. A sample
+    with several labels counts under each, one with an empty list under ``none``, a missing value under ``unknown``.
+
+    Args:
+        table: sample table.
+        kept: bool (N,), in the table's order.
+    """
+    mask = np.asarray(kept, dtype=bool)
+    if mask.shape != (len(table),):
+        raise ValueError(f"kept has shape {mask.shape}; expected one value for each of the {len(table)} samples")
+    columns = [f"label_{task}" for task in tables.tasks(table)]
+    columns += ["source"] + [f"anat_{measure}" for measure in tables.measures(table)]
+    parts = [_count(column, *_values(table[column].reset_index(drop=True)), mask) for column in columns]
+    size = table.groupby("trial")["index_in_trial"].transform("size").to_numpy()
+    if (size > 3).any():
+        rank = table.groupby("trial")["index_in_trial"].rank(method="first").to_numpy()
+        third = (3 * (rank - 0.5) / size).astype(int)  # where the middle of a sample's share of the trial lies
+        parts.append(_count("index_in_trial", np.arange(len(table)), third, list(THIRDS), mask))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _count(stratum: str, rows: np.ndarray, codes: np.ndarray, names: list[str], kept: np.ndarray) -> pd.DataFrame:
+    """Count samples and kept ones by code; values without samples are left out."""
+    samples = np.bincount(codes, minlength=len(names))
+    left = np.bincount(codes[kept[rows]], minlength=len(names))
+    have = samples > 0
+    return pd.DataFrame(
+        {
+            "stratum": stratum,
+            "value": np.array(names, dtype=object)[have],
+            "samples": samples[have],
+            "kept": left[have],
+            "keep_ratio": left[have] / samples[have],
+        }
+    )
+
+
+def _values(column: pd.Series) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return rows, the code of a value in each, and the names of codes in the order to show; unknown is the last."""
+    if pd.api.types.infer_dtype(column, skipna=True) in ("floating", "integer", "mixed-integer-float"):
+        codes, names = _terciles(column.to_numpy(dtype=float, na_value=np.nan))
+        return np.arange(len(column)), codes, names
+    known = column[column.notna().to_numpy()].explode()
+    text = known.astype(object).where(known.notna(), NONE).astype(str)
+    pairs = pd.DataFrame({"row": text.index, "value": text.to_numpy()}).drop_duplicates()
+    names = sorted(pairs["value"].unique())
+    counts = pairs["value"].value_counts()
+    names = sorted(names, key=lambda value: -int(counts[value]))
+    missing = np.flatnonzero(column.isna())
+    rows = np.concatenate([pairs["row"].to_numpy(dtype=np.int64), missing])
+    codes = np.concatenate([pd.Index(names).get_indexer(pd.Index(pairs["value"])), np.full(len(missing), len(names))])
+    return rows, codes.astype(np.int64), [*names, UNKNOWN]
+
+
+def _terciles(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Cut numbers at their terciles, or not at all where there are no more than three; the last code is unknown."""
+    finite = np.isfinite(values)
+    known = values[finite]
+    distinct = np.unique(known)
+    codes = np.empty(len(values), np.int64)
+    if len(distinct) <= 3:
+        names = _texts(distinct)
+        codes[finite] = np.searchsorted(distinct, known)
+    else:
+        # Edges are values of the cohort, and the outer strata are open: its extremes can tell who is in it.
+        edges = np.unique(np.quantile(known, [1 / 3, 2 / 3], method="inverted_cdf"))
+        edges = edges[edges < distinct[-1]]
+        if not len(edges):  # more than two thirds share the largest value
+            edges = distinct[-2:-1]
+        text = _texts(edges)
+        names = [f"≤ {text[0]}", *(f"> {a}, ≤ {b}" for a, b in itertools.pairwise(text)), f"> {text[-1]}"]
+        codes[finite] = np.searchsorted(edges, known)
+    codes[~finite] = len(names)
+    return codes, [*names, UNKNOWN]
+
+
+def _texts(numbers: np.ndarray) -> list[str]:
+    """Write numbers with as few digits as tell them apart, at least four."""
+    for digits in range(4, 17):
+        text = [f"{v:.{digits}g}" for v in numbers]
+        if len(set(text)) == len(text):
+            return text
+    return [repr(float(v)) for v in numbers]
+
+
+def render(
+    name: str,
+    store: Store,
+    receipts: pd.DataFrame,
+    *,
+    sweep: pd.DataFrame,
+    method: str,
+    threshold: float | None,
+    unit: str,
+) -> str:
+    """Return the page.
+
+    Args:
+        name: cohort.
+        store: samples before deduplication.
+        receipts: ``sample_id, kept, duplicate_of, distance, method`` in the store's order.
+        sweep: ``threshold, keep_ratio``; may be empty.
+        method: what compares samples.
+        threshold: largest distance of a duplicate, in ``unit``; None where the method has none.
+        unit: of distances.
+
+    Raises:
+        ValueError: receipts of other samples or in another order, or a keeper the store does not hold.
+    """
+    table = store.table
+    if not np.array_equal(receipts["sample_id"].to_numpy(), table["sample_id"].to_numpy()):
+        raise ValueError(f"{name}: receipts are not in the order of the store's samples; run deduplication again")
+    kept = receipts["kept"].to_numpy(dtype=bool)
+    removed = receipts[~kept]
+    per_patient = pd.Series(kept).groupby(table["patient"].to_numpy()).sum().to_numpy()
+    near = removed.loc[removed["duplicate_of"].notna() & (removed["method"] != "exact"), "distance"].to_numpy(float)
+    ratio = kept.mean() if len(kept) else float("nan")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("medssl.report"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("dedup.html.j2").render(
+        name=name,
+        modality=store.facts.get("modality", ""),
+        method=method,
+        threshold=threshold,
+        unit=unit,
+        samples=len(kept),
+        kept=int(kept.sum()),
+        ratio=float(ratio),
+        removed=list(removed["method"].value_counts().sort_index().items()),
+        strata=_sections(strata(table, kept), store.facts.get("anatomy_units", {})),
+        most=VALUES,
+        patients=_patients(per_patient),
+        few=FEW,
+        patient_picture=_png(_patient_histogram(per_patient)),
+        n_near=len(near),
+        n_exact=int((removed["method"] == "exact").sum()),
+        distance_picture=_png(_distances(near, threshold, unit)) if len(near) else None,
+        sweep_picture=_png(_sweep(sweep, threshold, float(ratio), unit)) if len(sweep) else None,
+        kind={2: "signal", 3: "image"}.get(len(store.facts["shape"]), "volume"),
+        leads=LEADS,
+        white=DIFFERENCE,
+        colours={"kept": KEPT, "removed": REMOVED},
+        pairs=_gallery(store, receipts),
+    )
+
+
+def _sections(counts: pd.DataFrame, units: dict[str, str]) -> list[dict[str, Any]]:
+    """Group strata for the page: a title and rows each."""
+    out = []
+    for stratum, group in counts.groupby("stratum", sort=False):
+        column = str(stratum)
+        title = {"source": "Source", "index_in_trial": "Place in the trial"}.get(column, "")
+        if column.startswith("label_"):
+            title = f"Label: {column.removeprefix('label_')}"
+        elif column.startswith("anat_"):
+            measure = column.removeprefix("anat_")
+            title = f"Anatomy: {measure}" + (f" ({units[measure]})" if units.get(measure) else "")
+        rows = group[["value", "samples", "kept", "keep_ratio"]].to_dict("records")
+        out.append({"title": title, "rows": rows[:VALUES], "more": max(0, len(rows) - VALUES)})
+    return out
+
+
+def _patients(kept: np.ndarray) -> dict[str, Any]:
+    """Return the spread of samples kept per patient."""
+    points = np.quantile(kept, [0, 0.25, 0.5, 0.75, 1]) if len(kept) else np.full(5, np.nan)
+    return {
+        "n": len(kept),
+        "points": list(zip(("min", "lower quartile", "median", "upper quartile", "max"), points.tolist(), strict=True)),
+        "few": int((kept < FEW).sum()),
+        "without": int((kept == 0).sum()),
+    }
+
+
+def _bins(values: np.ndarray, most: int = 40) -> list[float]:
+    """Return edges of bins, centred on whole numbers where all values are whole."""
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    if (values == np.round(values)).all():
+        step = max(1, int(np.ceil((high - low + 1) / most)))
+        return list(np.arange(low - 0.5, high + 0.5 + step, step))
+    return list(np.linspace(low, high, most + 1))
+
+
+def _patient_histogram(kept: np.ndarray) -> Figure:
+    figure = Figure(figsize=(6, 2.8), layout="constrained")
+    axis = figure.subplots()
+    axis.hist(kept, bins=_bins(kept), color=KEPT, edgecolor="white", lw=0.4)
+    axis.set(xlabel="samples kept of a patient", ylabel="patients")
+    return figure
+
+
+def _distances(near: np.ndarray, threshold: float | None, unit: str) -> Figure:
+    figure = Figure(figsize=(6, 2.8), layout="constrained")
+    axis = figure.subplots()
+    axis.hist(near, bins=_bins(near), color=REMOVED, edgecolor="white", lw=0.4)
+    if threshold is not None:
+        axis.axvline(threshold, color=MARK, ls="--", label=f"threshold {threshold:g}")
+        axis.legend(fontsize=8)
+    axis.set(xlabel=f"distance to the kept sample ({unit})", ylabel="removed samples")
+    return figure
+
+
+def _sweep(sweep: pd.DataFrame, threshold: float | None, ratio: float, unit: str) -> Figure:
+    figure = Figure(figsize=(6, 2.8), layout="constrained")
+    axis = figure.subplots()
+    points = sweep.sort_values("threshold")
+    axis.plot(points["threshold"], points["keep_ratio"], "o-", ms=3, color=KEPT)
+    if threshold is not None:
+        axis.axvline(threshold, color=MARK, ls="--", lw=1)
+        axis.plot([threshold], [ratio], "D", color=REMOVED, label=f"in use: {threshold:g}, {ratio:.1%} kept")
+        axis.legend(fontsize=8)
+    axis.set(xlabel=f"threshold ({unit})", ylabel="share kept", ylim=(0, 1.03))
+    return figure
+
+
+def _shown(table: pd.DataFrame, receipts: pd.DataFrame) -> pd.DataFrame:
+    """Choose pairs: the most distant first, equal distances spread over patients, exact copies last."""
+    removed = receipts[receipts["duplicate_of"].notna()]
+    keys = pd.DataFrame(
+        {
+            "exact": (removed["method"] == "exact").to_numpy(),
+            "closeness": -removed["distance"].to_numpy(float),
+            "patient": table.loc[receipts["duplicate_of"].notna().to_numpy(), "patient"].to_numpy(),
+        }
+    )
+    turn = keys.groupby(["exact", "closeness", "patient"], dropna=False).cumcount().to_numpy()
+    return removed.iloc[np.lexsort((turn, keys["closeness"], keys["exact"]))[:PAIRS]]
+
+
+def _gallery(store: Store, receipts: pd.DataFrame) -> list[dict[str, Any]]:
+    """Draw the shown pairs."""
+    shown = _shown(store.table, receipts)
+    ids = pd.Index(store.table["sample_id"])
+    out = []
+    for row in shown.to_dict("records"):
+        one, other = ids.get_indexer([row["duplicate_of"], row["sample_id"]])
+        if one < 0:
+            raise ValueError(f"{row['duplicate_of']} stands for {row['sample_id']}, but the store does not hold it")
+        keeper, copy = store[int(one)], store[int(other)]
+        shift = ""
+        if keeper.ndim == 2:
+            facts = store.table.iloc[int(one)]
+            names = facts.get("channels")
+            rate_hz = facts.get("rate_hz")
+            rate_hz = float(rate_hz) if rate_hz is not None and np.isfinite(rate_hz) and rate_hz > 0 else None
+            steps = lag(keeper, copy)
+            shift = f"{steps / rate_hz:+.3g} s" if rate_hz else f"{steps:+d} steps"
+            labels = [str(n) for n in names] if isinstance(names, list | np.ndarray) else []
+            picture = _png(_traces(keeper, copy, steps, rate_hz, labels))
+        else:
+            picture = _planes(keeper, copy)
+        out.append(
+            {
+                "kept": row["duplicate_of"],
+                "removed": row["sample_id"],
+                "distance": float(row["distance"]),
+                "method": row["method"],
+                "shift": shift,
+                "picture": picture,
+            }
+        )
+    return out
+
+
+def lag(kept: np.ndarray, removed: np.ndarray) -> int:
+    """Return by how many steps to delay ``removed`` (C, T) for the highest cross-correlation, summed over channels."""
+    pair = [np.nan_to_num(x - np.nanmean(x, axis=1, keepdims=True)) for x in (kept, removed)]
+    total = sum(correlate(a, b, mode="full", method="fft") for a, b in zip(*pair, strict=True))
+    return int(correlation_lags(kept.shape[1], removed.shape[1])[np.argmax(total)])
+
+
+def _traces(kept: np.ndarray, removed: np.ndarray, shift: int, rate_hz: float | None, names: list[str]) -> Figure:
+    """Overlay up to three leads of two signals (C, T)."""
+    n = min(LEADS, len(kept))
+    figure = Figure(figsize=(6, 0.5 + 0.8 * n))
+    scale = 1 / rate_hz if rate_hz else 1.0
+    bottom = 0.42 / (0.5 + 0.8 * n)
+    axis = figure.add_axes((0.08, bottom, 0.9, 0.97 - bottom))
+    both = np.stack([kept[:n], removed[:n]])
+    step = 1.1 * float(np.nanmax(np.nanmax(both, axis=(0, 2)) - np.nanmin(both, axis=(0, 2)))) or 1.0
+    offsets = -step * np.arange(n)
+    centre = np.nan_to_num(np.nanmean(kept[:n], axis=1))
+    time = np.arange(kept.shape[1])
+    for lead in range(n):
+        axis.plot(time * scale, kept[lead] - centre[lead] + offsets[lead], color=KEPT, lw=1.1)
+        axis.plot((time + shift) * scale, removed[lead] - centre[lead] + offsets[lead], color=REMOVED, lw=0.7)
+    axis.set_yticks(offsets, names[:n] if len(names) >= n else [str(i + 1) for i in range(n)], fontsize=7)
+    axis.tick_params(axis="x", labelsize=7)
+    axis.set_xlabel("s" if rate_hz else "steps", fontsize=7, labelpad=1)
+    return figure
+
+
+def _planes(kept: np.ndarray, removed: np.ndarray) -> str:
+    """Draw kept, removed and their absolute difference side by side: the image, or three central planes of a volume."""
+    pair = np.stack([kept[0], removed[0]]).astype(np.float64)
+    low, high = float(np.nanmin(pair)), float(np.nanmax(pair))
+    if low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    pair = np.nan_to_num((pair - low) / (high - low or 1.0))
+    panes = [*pair, np.minimum(np.abs(pair[0] - pair[1]) / DIFFERENCE, 1)]
+    if kept.ndim == 3:
+        lines = [panes]
+    else:
+        lines = [[pane.take(pane.shape[axis] // 2, axis=axis) for pane in panes] for axis in range(3)]
+    lines = [[_shrink(pane) for pane in line] for line in lines]
+    width = max(pane.shape[1] for line in lines for pane in line)
+    strips = [np.hstack([np.pad(p, ((1, 1), (1, 1 + width - p.shape[1]))) for p in line]) for line in lines]
+    buffer = io.BytesIO()
+    Image.fromarray(np.rint(255 * np.vstack(strips)).astype(np.uint8)).save(buffer, format="png")
+    return _uri(buffer)
+
+
+def _shrink(image: np.ndarray) -> np.ndarray:
+    """Average blocks of pixels until no side is longer than ``SIDE``."""
+    step = -(-max(image.shape) // SIDE)
+    if step == 1:
+        return image
+    height, width = (max(1, n // step) for n in image.shape)
+    padded = np.pad(
+        image, [(0, max(0, step * n - m)) for n, m in zip((height, width), image.shape, strict=True)], "edge"
+    )
+    return padded[: height * step, : width * step].reshape(height, step, width, step).mean(axis=(1, 3))
+
+
+def _png(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+    return _uri(buffer)
+
+
+def _uri(buffer: io.BytesIO) -> str:
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
