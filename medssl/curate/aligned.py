@@ -170,7 +170,7 @@ def correlate(one: Spectra, many: Spectra) -> tuple[np.ndarray, np.ndarray]:
     for axis, (lag, length) in enumerate(zip(own.lags, own.padded, strict=True), 1):
         cross = cross.take(lag % length, axis=axis)
     # The second sample's own shifts run the other way.
-    back = (..., *(slice(None, None, -1) for _ in axes))
+    back: Any = (..., *(slice(None, None, -1) for _ in axes))
     steps = own.overlap().astype(np.float32)
     cross -= (
         np.einsum("nc...,nc...->n...", one.sums, many.sums[back]) / steps

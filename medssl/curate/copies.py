@@ -252,8 +252,9 @@ def _every(first: np.ndarray, second: np.ndarray, other: Samples, plan: Plan, *,
                     value, lag = aligned.correlate(queries.take(slice(i, i + 1)), many)
                     better = value > top[i]
                     top[i, better], lags[i, better], zooms[i, better] = value[better], -lag[better], zoom
-            i, j = np.nonzero(top >= COARSE[axes])
-            found.append(_table(left[j], right[i], top[i, j], lags[i, j], zooms[i, j]))
+            late, early = np.nonzero(top >= COARSE[axes])
+            at = late, early
+            found.append(_table(left[early], right[late], top[at], lags[at], zooms[at]))
     table = pd.concat(found, ignore_index=True)
     return table[table["row_a"] < table["row_b"]] if same else table
 

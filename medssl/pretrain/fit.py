@@ -164,7 +164,7 @@ def fit(
     on_epoch: Callable[[dict[str, float], int], None] = lambda row, epoch: None,
     on_step: Callable[[int], None] = lambda batches: None,
 ) -> Fitted:
-    """Pretrain one encoder on the training samples of ``store``, of near-duplicates what ``pretrain.duplicates`` says.
+    """Pretrain one encoder on the training samples of ``store`` that ``pretrain.duplicates`` leaves.
 
     Args:
         store: opened with dedup receipts and split.

@@ -274,7 +274,7 @@ def test_three_cures_of_near_duplicates(recipe: str, cure: str, redundant: Store
 @pytest.mark.parametrize("recipe", ["comet", "comet_code", "swav"])
 @pytest.mark.parametrize("cure", ["mask", "weight"])
 def test_cures_that_a_recipe_cannot_take(recipe: str, cure: str, stores: dict[str, Store], tmp_path: Path) -> None:
-    why = "it predicts codes and has no negatives" if recipe == "swav" else "similar samples of a trial are its positiv"
+    why = "it predicts codes and has no negatives" if recipe == "swav" else "similar samples of a trial are its"
     with pytest.raises(
         ValueError, match=rf"pretrain\.duplicates: {cure} is not for recipe {recipe}: .*{why}"
     ) as caught:
