@@ -125,7 +125,7 @@ def comet_batch(size: int, length: int = LENGTH) -> Batch:
     """A batch of noise: ten samples a trial, four trials a patient."""
     x = torch.randn(size, CHANNELS, length, generator=torch.Generator().manual_seed(0))
     number = torch.arange(size)
-    return Batch(x, x, x, x[:, None, :0], number // 40, number // 10, x.new_zeros(size, 0), number)
+    return Batch(x, x, x, x[:, None, :0], number // 40, number // 10, x.new_zeros(size, 0), number, number)
 
 
 def contrast_net(**options: Any) -> Contrast:

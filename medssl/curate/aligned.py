@@ -198,11 +198,11 @@ def _between(value: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     for axis in range(1, value.ndim):
         move = np.zeros_like(value)
         if value.shape[axis] > 2:
-            before: tuple[Any, ...] = (slice(None),) * axis
+            before: Any = (slice(None),) * axis
             low, mid, high = (value[(*before, part)] for part in (slice(-2), slice(1, -1), slice(2, None)))
             bend = 2 * mid - low - high
             peak = (mid >= low) & (mid >= high) & (bend > 0) & (low > -1) & (high > -1)
-            inner = (*before, slice(1, -1))
+            inner: Any = (*before, slice(1, -1))
             move[inner] = np.where(peak, (high - low) / (2 * np.where(peak, bend, 1)), 0)
             rise[inner] += np.where(peak, np.square(high - low) / (8 * np.where(peak, bend, 1)), 0)
             whole = np.zeros_like(top)
@@ -287,7 +287,7 @@ def register(
     Args:
         one, other: (C, H, W) or (C, D, H, W), smooth over a step.
         scale, offset: (axes,) where to start; good to a few steps.
-        rounds: Gauss-Newton steps; the best place seen is returned.
+        rounds: Gauss-Newton steps at most; they end where the correlation no longer rises.
         margin: steps along each border that do not count; what lies beyond an image's edge is not part of it.
         trim: share of the overlap that may differ, where it fits worst: padding, a letter, greys cut by a window.
 
@@ -311,8 +311,11 @@ def register(
         inside, y, b = inside[fits], _centred(a[:, inside[fits]]), _centred(b[:, fits])
         power = np.square(y).sum() * np.square(b).sum()
         value = float((y * b).sum() / np.sqrt(power)) if power > 0 else -1.0
-        if value > best.correlation:
+        gained = value - best.correlation
+        if gained > 0:
             best = Fit(value, scale, offset)
+        if gained < 1e-4:
+            break
         slope = np.stack([[ndimage.map_coordinates(c, place[:, inside], order=1) for c in s] for s in slopes])
         j = _centred(np.concatenate([slope * x[:, None, inside], slope]))
         system = np.concatenate([b[None], j]).reshape(1 + 2 * len(axes), -1)

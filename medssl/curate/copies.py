@@ -32,9 +32,9 @@ THRESHOLD = {
     ("mri", 2): 0.09,
     ("mri", 3): 0.045,
 }
-COARSE = {1: 0.9, 2: 0.65, 3: 0.8}  # a pair below this aligned correlation is not looked at further
+COARSE = {1: 0.9, 2: 0.7, 3: 0.8}  # a pair below this aligned correlation is not looked at further
 LONGEST_S = 10.0
-PATIENCE = {1: 50, 2: 10, 3: 10}  # nor are a sample's others after so many failures, most alike first
+PATIENCE = {1: 50, 2: 5, 3: 5}  # nor are a sample's others after so many failures, most alike first
 SMOOTH_S = {"ecg": 0.025}  # else 0.03: curvature at that scale peaks at 7.5 Hz, above drift and below noise and mains
 GRID_HZ = 100.0
 EVERY = 2  # signals are searched at every other step and compared at all
@@ -193,7 +193,7 @@ def pairs(
     second = first if b is None else _all(other, two)
     few, many = (x[..., ::EVERY] if axes == 1 else x for x in (first, second))
     most = EXHAUSTIVE[axes] if exhaustive is None else exhaustive
-    attrs = {"compared": 0, "capped": 0, "radius": -1}
+    attrs: dict[str, Any] = {"compared": 0, "capped": 0, "radius": -1}
     if len(a) * len(other) <= most:
         table = _every(few, many, other, two, same=b is None)
         attrs["compared"] = len(a) * len(other)

@@ -61,7 +61,8 @@ def render(
         "## Training data",
         "",
         f"- source: {provenance['source']} ({provenance['cohort']}), {provenance['patients']} patients, "
-        f"{provenance['samples']} samples after removal of duplicates",
+        f"{provenance['samples']} samples without exact copies; near-duplicates: "
+        f"{provenance['pretrain'].get('duplicates', 'remove')}",
         f"- data hash: {provenance['data_hash']}",
         f"- steps: {provenance['steps']}, seed: {provenance['seed']}, code: {provenance['git_commit']}",
         "",
