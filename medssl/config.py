@@ -148,6 +148,7 @@ class Dedup(Section):
         "mutual_information",
         "embedding",
         "beats",
+        "bands",
         "overlap",
         "copies",
     ] = "none"

@@ -5,8 +5,10 @@ rises, then 16 bits of the rhythm (two bytes, always the last). Two windows are 
 beats in another rhythm (sinus, atrial fibrillation) are no copies. EEG has no beats: its bits say where the power of a
 band rises (`medssl.curate.bands`), and its rhythm bytes are 0, so that one `distance` serves all.
 
-The bits do not change with gain, offset or the lead's sign of R, and hardly with the sampling rate, mild noise or
-where the window begins. Letters: C leads, T time steps, B beats.
+The bits do not change with gain or offset, and hardly with the sampling rate, mild noise or (beats only) where the
+window begins. With many leads they tell patients apart; one lead, and above all one finger's pulse, has too few bits
+for that: look for copies within a patient, or confirm them with `same_morphology`. Letters: C leads, T time steps, B
+beats.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ from medssl.ingest.signals import resample
 
 RATE_HZ = 100.0  # all beats are found and cut at this rate, so that the input's own does not show
 POINTS = 17  # on a beat; 16 differences
-MORPHOLOGY, RHYTHM = (6, 192), 1  # bits of a copy: 6 of 192 of the shape, and 1 of the 16 of the rhythm
+DEAD_ZONE = 0.1  # share of a beat's range that a rise must exceed
+# Share of the bits of shape in which copies may differ, beside 1 of the 16 bits of rhythm. Noise at 20 dB turns up to
+# a tenth of an EEG's bits; those of other windows differ in a third and more.
+COPY = {"ecg": 6 / 192, "ppg": 6 / 192, "eeg": 32 / 192}
 # Thermometers: a bit for each value that is reached. Mean RR: steps of 22 %, 150 to 37 beats a minute. RMSSD: steps
 # of 1.5, from what a rate of 100 Hz can tell to the irregularity of atrial fibrillation.
 RR_S = np.geomspace(0.4, 1.6, 8)
@@ -49,7 +54,7 @@ SHAPES = {
     # The fiducial point is the centre of the QRS complex in all leads together: no lead's sign or axis moves it.
     "ecg": Shape((-0.25, 0.45), 1.0, 3.0, False),
     # A pulse is wider and has one steep part, the upstroke: the foot lies before, peak and notch behind.
-    "ppg": Shape((-0.2, 0.6), 4.0, 3.0, True),
+    "ppg": Shape((-0.25, 0.75), 4.0, 3.0, True),
 }
 
 
@@ -63,9 +68,10 @@ class Beat(NamedTuple):
 def median_beat(x: np.ndarray, rate_hz: float, modality: str = "ecg") -> Beat:
     """Return the median beat of a window on 17 points, and its RR intervals.
 
-    The points are evenly spaced over -250..+450 ms around the QRS complex (ECG) or -200..+600 ms around the steepest
-    part of the upstroke (PPG), after a Gaussian of half their spacing. Beats that the window cuts are left out of the
-    median unless there are no others; what lacks then is held at the edge's value. Without beats both parts are
+    The points are evenly spaced over -250..+450 ms around the QRS complex (ECG) or -250..+750 ms around the steepest
+    part of the upstroke (PPG), after a Gaussian with 3/4 of their spacing as deviation. From each beat the line through
+    its first and last point is taken away, and the baseline's drift with it. Beats that the window cuts are left out of
+    the median unless there are no others; what lacks then is held at the edge's value. Without beats both parts are
     0 and empty.
 
     Args:
@@ -80,18 +86,20 @@ def median_beat(x: np.ndarray, rate_hz: float, modality: str = "ecg") -> Beat:
     if modality not in SHAPES:
         raise ValueError(f"modality is '{modality}'; expected one of {', '.join(SHAPES)}")
     shape, x = SHAPES[modality], _leads(x)
-    flat = np.ptp(x, axis=1) <= 1e-6 * np.abs(x).max(axis=1)
-    x = np.where(flat[:, None], 0, x - x.mean(axis=1, keepdims=True))
-    peaks = find_beats(x := resample(x, rate_hz, RATE_HZ).astype(np.float64), shape)
+    x = resample(x, rate_hz, RATE_HZ).astype(np.float64)
+    peaks = find_beats(x, shape)
     if not len(peaks):
         return Beat(np.zeros((len(x), POINTS)), np.empty(0))
     offsets = np.linspace(*shape.window_s, POINTS) * RATE_HZ
-    smooth = ndimage.gaussian_filter1d(x, (offsets[1] - offsets[0]) / 2, axis=1, mode="nearest")
+    # Where a beat is narrower than the points are apart, its bits would hang on where the grid falls.
+    smooth = ndimage.gaussian_filter1d(x, 0.75 * (offsets[1] - offsets[0]), axis=1, mode="nearest")
     whole = (peaks + offsets[0] >= 0) & (peaks + offsets[-1] <= x.shape[1] - 1)
     place = np.clip((peaks[whole] if whole.any() else peaks)[:, None] + offsets, 0, x.shape[1] - 1)
     left = np.minimum(place.astype(int), x.shape[1] - 2)
     part = place - left
     beats = smooth[:, left] * (1 - part) + smooth[:, left + 1] * part
+    ramp = np.linspace(0, 1, POINTS)
+    beats = beats - beats[..., :1] * (1 - ramp) - beats[..., -1:] * ramp
     leads = np.median(beats, axis=1)
     return Beat(leads - leads.mean(axis=1, keepdims=True), np.diff(peaks) / RATE_HZ)
 
@@ -130,7 +138,7 @@ def find_beats(x: np.ndarray, shape: Shape) -> np.ndarray:
     return found + np.clip((after - before) / (2 * bend), -0.5, 0.5)
 
 
-def signal_hash(x: np.ndarray, *, rate_hz: float, modality: str = "ecg", dead_zone: float = 0.03) -> np.ndarray:
+def signal_hash(x: np.ndarray, *, rate_hz: float, modality: str = "ecg", dead_zone: float = DEAD_ZONE) -> np.ndarray:
     """Return the hash of a window, uint8: 2 bytes a lead (EEG: 20 a channel) of shape, then 2 bytes of rhythm.
 
     Rhythm: 8 thermometer bits of the mean RR interval, 8 of RMSSD. Two beats have no RMSSD and one has no RR: their
@@ -140,9 +148,9 @@ def signal_hash(x: np.ndarray, *, rate_hz: float, modality: str = "ecg", dead_zo
         x: (C, T) or (T,), finite, any unit.
         rate_hz: sampling rate of ``x``.
         modality: ``ecg``, ``ppg`` or ``eeg``.
-        dead_zone: a bit is set where the beat rises by more than this share of its range in the lead. 0 gives the
-            plain signs. Deliberate difference from dHash: between waves an ECG is flat, and there the plain sign is
-            that of the noise.
+        dead_zone: beats only; a bit is set where the beat rises, from one point to the next, by more than this share
+            of its range in the lead. 0 gives the plain signs. Deliberate difference from dHash: between waves an ECG
+            is flat, and there the plain sign is that of the noise.
 
     Raises:
         ValueError, BadRecord: as in `median_beat`.
@@ -150,7 +158,7 @@ def signal_hash(x: np.ndarray, *, rate_hz: float, modality: str = "ecg", dead_zo
     Source: difference hash as in Wolf et al. 2024 (Less is More), on beats.
     """
     if modality == "eeg":
-        return np.append(bands.band_bits(_leads(x), rate_hz), np.zeros(2, np.uint8))
+        return np.append(bands.bits(_leads(x), rate_hz), np.zeros(2, np.uint8))
     leads, rr_s = median_beat(x, rate_hz, modality)
     rise = np.diff(leads, axis=1) > dead_zone * np.ptp(leads, axis=1, keepdims=True)
     return np.append(np.packbits(rise, axis=1).ravel(), np.packbits(rhythm(rr_s)))
@@ -163,23 +171,23 @@ def rhythm(rr_s: np.ndarray) -> np.ndarray:
     return np.append(mean >= RR_S, rmssd >= RMSSD_S)
 
 
-def radius(hash_bytes: int) -> int:
-    """Return the largest `distance` of a copy for hashes of so many bytes: 6 of 192 bits of shape, at least 1."""
-    return max(1, round(8 * (hash_bytes - 2) * MORPHOLOGY[0] / MORPHOLOGY[1]))
+def radius(hash_bytes: int, modality: str = "ecg") -> int:
+    """Return the largest `distance` of a copy for hashes of so many bytes, at least 1; see `COPY`."""
+    return max(1, round(8 * (hash_bytes - 2) * COPY[modality]))
 
 
 def distance(one: np.ndarray, many: np.ndarray) -> np.ndarray:
     """Return the distance of one hash to others, int64 (N,), in bits of shape.
 
-    It is the larger of the bits of shape that differ and ``radius`` times the bits of rhythm that differ: at most
-    `radius` means that both parts agree. Two rhythm bits need twice the radius, whatever the shape.
+    It is the larger of the bits of shape that differ and `radius` times the bits of rhythm that differ: at most
+    `radius` means that both parts agree. Two bits of rhythm are twice the radius, whatever the shape.
 
     Args:
         one: uint8 (bytes,), of `signal_hash`.
         many: uint8 (N, bytes).
     """
     apart = np.bitwise_count(one ^ many).astype(np.int64)
-    return np.maximum(apart[:, :-2].sum(axis=1), radius(len(one)) // RHYTHM * apart[:, -2:].sum(axis=1))
+    return np.maximum(apart[:, :-2].sum(axis=1), radius(len(one)) * apart[:, -2:].sum(axis=1))
 
 
 def same_morphology(a: Beat, b: Beat, *, cosine: float = 0.99, rr: float = 0.05) -> bool:
@@ -197,10 +205,12 @@ def same_morphology(a: Beat, b: Beat, *, cosine: float = 0.99, rr: float = 0.05)
 
 
 def _leads(x: np.ndarray) -> np.ndarray:
-    """Return ``x`` as float64 (C, T), or refuse it."""
+    """Return ``x`` as float64 (C, T), each lead less its mean and 0 if it is flat; or refuse it."""
     x = np.atleast_2d(np.asarray(x, dtype=np.float64))
     if x.ndim != 2 or x.shape[1] < 2:
         raise ValueError(f"signal of shape {x.shape}; expected (C, T) or (T,) with at least 2 time steps")
     if not np.isfinite(x).all():
         raise ValueError("signal has values that are not finite; fill them first (medssl.ingest.signals.fill_missing)")
-    return x
+    # What is left of a constant after rounding (here, or in a filter before) is no shape.
+    flat = np.ptp(x, axis=1, keepdims=True) <= 1e-6 * np.abs(x).max(axis=1, keepdims=True)
+    return np.where(flat, 0, x - x.mean(axis=1, keepdims=True))

@@ -59,6 +59,10 @@ def _beat_distances(one: np.ndarray, many: np.ndarray) -> np.ndarray:
     return beats.distance(one, many) / beats.radius(len(one))
 
 
+def _band_distances(one: np.ndarray, many: np.ndarray) -> np.ndarray:
+    return beats.distance(one, many) / beats.radius(len(one), "eeg")
+
+
 def _levels(image: np.ndarray) -> np.ndarray:
     return similarity.grey_bins(image, BINS, limits=(0.0, 1.0))
 
@@ -93,6 +97,7 @@ METHODS = {
     ),
     "embedding": Method("1 - cosine", 0.01, 0.2, (1, 2, 3), None, _angle),
     "beats": Method("radii of the hash", 1, 4, (1,), _beat, _beat_distances),
+    "bands": Method("radii of the hash", 1, 2, (1,), _beat, _band_distances),
     "overlap": Method("1 - share of the shorter", 0.5, 0.99, (1,), None, _apart),
 }
 
@@ -114,6 +119,8 @@ def signatures(name: str, store: Store, *, published: bool = False, progress: bo
         fitting = ", ".join(k for k, m in METHODS.items() if axes in m.axes)
         kind = {1: "signals", 2: "slices", 3: "volumes"}[axes]
         raise ValueError(f"dedup.method = {name} is not for {kind}; for those: {fitting}, every_n, none")
+    if name in ("beats", "bands") and (store.facts["modality"] == "eeg") != (name == "bands"):
+        raise ValueError(f"dedup.method = {name}: beats is for ECG and PPG, bands for EEG")
     if name == "overlap":
         start = store.table["start_s"].to_numpy(float)
         return np.column_stack([start, start + store.table["duration_s"].to_numpy(float)])
