@@ -412,7 +412,7 @@ def judge(data: Path, name: str, half: str, exhaustive: int | None) -> list[dict
     if twice:
         shown = [sorted(base.origin.loc[base.origin["record"].isin(pair), "patient"].unique()) for pair in twice]
         print(
-            f"{name}: {len(twice) // 2} recordings published twice, left out: patients {sorted(map(tuple, shown))[::2]}"
+            f"{name}: {len(twice) // 2} recordings published twice, left out; patients {sorted(map(tuple, shown))[::2]}"
         )
     rows = []
     for kind, planted in plants.items():

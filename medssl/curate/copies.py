@@ -42,11 +42,13 @@ TAPS = 4  # steps to either side of the filter that explains a copy
 LEAST_S = 1.0  # overlap of signals: about a beat
 STEPS = {2: 48, 3: 24}  # grid of images and volumes, along the longest axis
 ZOOMS = (0.9, 0.95, 1.0, 1.05, 1.1)  # a cropped image that was resized to the same size is zoomed
-EXHAUSTIVE = {1: 4_000_000, 2: 250_000, 3: 20_000}  # so many pairs are all compared
-RADIUS = {1: 11, 2: 12, 3: 14}  # bits; hashes of windows that correlate 0.97 differ in 5
+EXHAUSTIVE = {1: 4_000_000, 2: 50_000, 3: 20_000}  # so many pairs are all compared: half a minute at most
+BITS = 192  # of a hash; the first 64 are looked up, all of them rank what was found
+RADIUS = {1: 11, 2: 13, 3: 14}  # bits; hashes of windows that correlate 0.97 differ in 5
 COARSER = {1: 1.0, 2: 2.0, 3: 1.5}  # hashes are of a grid so much wider
 PART = {1: 0.5, 2: 0.7, 3: 0.7}  # of each axis of the smaller sample is hashed
-CAP = 100  # candidates of a sample; the nearest hashes stay
+EVENNESS, COMPONENTS, SOME = 0.5, 64, 1000  # of the directions that hash images: see `_even`
+CAP = {1: 100, 2: 40, 3: 20}  # candidates of a sample; the nearest hashes stay
 BLOCK = 256  # samples in memory at once
 
 
@@ -339,14 +341,27 @@ def _windows(values: np.ndarray, part: tuple[int, ...], starts: list[np.ndarray]
 
 
 def _projections(channels: int, part: tuple[int, ...]) -> np.ndarray:
-    """Return 64 fixed random directions (C * part, 64), each without a mean along any channel."""
-    directions = np.random.default_rng(0).standard_normal((64, channels, int(np.prod(part))))
+    """Return fixed random directions (C * part, BITS), each without a mean along any channel."""
+    directions = np.random.default_rng(0).standard_normal((BITS, channels, int(np.prod(part))))
     directions -= directions.mean(axis=2, keepdims=True)
-    return directions.reshape(64, -1).T.astype(np.float32)
+    return directions.reshape(BITS, -1).T.astype(np.float32)
+
+
+def _even(windows: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Return directions (K, BITS) that give what samples differ in its say, from some windows (n, K).
+
+    All chests share most of their outline: along random directions the few large components of a cohort would decide
+    every bit, and half a cohort would share a hash. Each principal component counts by ``spread ** (1 - EVENNESS)``.
+    """
+    unit = windows / np.maximum(np.linalg.norm(windows, axis=1, keepdims=True), 1e-9)
+    _, spread, components = np.linalg.svd(unit - unit.mean(axis=0), full_matrices=False)
+    kept = min(COMPONENTS, int((spread > 1e-3 * spread[0]).sum()))
+    weights = (components[:kept] @ directions) * spread[:kept, None] ** -EVENNESS
+    return (components[:kept].T @ weights).astype(np.float32)
 
 
 def _project(windows: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Return projections (N, windows, 64) of windows scaled to unit length."""
+    """Return projections (N, windows, BITS) of windows scaled to unit length."""
     length = np.sqrt(np.einsum("nwk,nwk->nw", windows, windows))[..., None]
     return (windows @ directions) / np.maximum(length, 1e-9)
 
@@ -373,6 +388,9 @@ def _retrieved(a: Samples, b: Samples, one: Plan, two: Plan, *, same: bool) -> t
         for n, p in zip(size, part, strict=True)
     ]
     directions = _projections(shapes[0][1], part)
+    if axes > 1:
+        some = np.sort(np.random.default_rng(1).permutation(len(few))[:SOME])
+        directions = _even(_windows(features(few.read(some), few_plan, coarser=wide), part, starts)[:, 0], directions)
     projected = []
     for rows in _blocks(len(few)):
         values = features(few.read(rows), few_plan, coarser=wide)[thin]
@@ -381,10 +399,10 @@ def _retrieved(a: Samples, b: Samples, one: Plan, two: Plan, *, same: bool) -> t
             both += [(x + np.roll(x, -1, axis=axis)) / 2 for x in both]
         projected.append(np.concatenate([_project(_windows(x, part, starts), directions) for x in both], axis=1))
     held = np.concatenate(projected)
-    level = np.median(held, axis=(0, 1)) if axes > 1 else np.zeros(64, np.float32)
+    level = np.median(held, axis=(0, 1)) if axes > 1 else np.zeros(BITS, np.float32)
     queries = np.packbits(held > level, axis=2)
     owner = np.repeat(np.arange(len(few)), queries.shape[1])
-    queries = queries.reshape(-1, 8)
+    queries = queries.reshape(-1, BITS // 8)
 
     radius, found = RADIUS[axes], []
     for rows in _blocks(len(dense)):
@@ -393,16 +411,18 @@ def _retrieved(a: Samples, b: Samples, one: Plan, two: Plan, *, same: bool) -> t
             every = [np.arange(n - p + 1) for n, p in zip(values.shape[2:], part, strict=True)]
             hashes = np.packbits(_project(_windows(values, part, every), directions) > level, axis=2)
             item = np.repeat(rows, hashes.shape[1])
-            hashes = hashes.reshape(-1, 8)
-            radius = _affordable(hashes, queries, radius)
-            near = neighbours.within(hashes, queries, radius=radius)
+            hashes = hashes.reshape(-1, BITS // 8)
+            keys, asked = np.ascontiguousarray(hashes[:, :8]), np.ascontiguousarray(queries[:, :8])
+            radius = _affordable(keys, asked, radius)
+            near = neighbours.within(keys, asked, radius=radius)
+            bits = np.bitwise_count(hashes[near.item].view(np.uint64) ^ queries[near.query].view(np.uint64)).sum(1)
             code = owner[near.query] * np.int64(len(dense)) + item[near.item]
-            order = np.lexsort((near.distance, code))
+            order = np.lexsort((bits, code))
             code, least = np.unique(code[order], return_index=True)
             found.append(
                 pd.DataFrame(
                     {"few": code // len(dense), "dense": code % len(dense), "zoom": zoom,
-                     "bits": near.distance[order][least]}
+                     "bits": bits[order][least]}
                 )
             )  # fmt: skip
     table = pd.concat(found, ignore_index=True).sort_values("bits", kind="stable")
@@ -419,16 +439,16 @@ def _retrieved(a: Samples, b: Samples, one: Plan, two: Plan, *, same: bool) -> t
         ]
         table = table.drop_duplicates(["row_a", "row_b"])
     rank = table.groupby("row_b").cumcount()
-    crowded = int(table.loc[rank >= CAP, "row_b"].nunique())
-    return table[rank < CAP].sort_values(["row_b", "row_a"], ignore_index=True), crowded, radius
+    crowded = int(table.loc[rank >= CAP[axes], "row_b"].nunique())
+    return table[rank < CAP[axes]].sort_values(["row_b", "row_a"], ignore_index=True), crowded, radius
 
 
 def _affordable(hashes: np.ndarray, queries: np.ndarray, radius: int) -> int:
-    """Return the largest radius, up to ``radius``, at which few enough pairs are expected: ten million in a block."""
+    """Return the largest radius, up to ``radius``, at which few enough pairs are expected: three million in a block."""
     rng = np.random.default_rng(0)
     some = queries[rng.integers(0, len(queries), 64)].view(np.uint64)
     items = hashes[rng.integers(0, len(hashes), 4096)].view(np.uint64)
     bits = np.bitwise_count(some ^ items.T)
-    while radius > 2 and (bits <= radius).mean() * len(hashes) * len(queries) > 1e7:
+    while radius > 2 and (bits <= radius).mean() * len(hashes) * len(queries) > 3e6:
         radius -= 1
     return radius
