@@ -410,10 +410,10 @@ def judge(data: Path, name: str, half: str, exhaustive: int | None) -> list[dict
     plants = plant_signals(raws, wanted, base, rng) if is_signal else plant_images(raws, wanted, rng)
     twice = published_twice(base, copies.pairs(base, exhaustive=exhaustive))
     if twice:
-        shown = [sorted(base.origin.loc[base.origin["record"].isin(pair), "patient"].unique()) for pair in twice]
-        print(
-            f"{name}: {len(twice) // 2} recordings published twice, left out; patients {sorted(map(tuple, shown))[::2]}"
+        who = sorted(
+            base.origin.loc[base.origin["record"].isin([r for pair in twice for r in pair]), "patient"].unique()
         )
+        print(f"{name}: {len(twice) // 2} pairs of recordings published twice, left out; patients {', '.join(who)}")
     rows = []
     for kind, planted in plants.items():
         begin = time.perf_counter()
