@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
-from scipy.signal import correlate, correlation_lags
 
 from medssl import table as tables
+from medssl.curate import aligned
 from medssl.store import Store
 
 KEPT, REMOVED, MARK = "#0b6e99", "#d1495b", "#1d2733"
@@ -301,9 +301,8 @@ def _gallery(store: Store, receipts: pd.DataFrame) -> list[dict[str, Any]]:
 
 def lag(kept: np.ndarray, removed: np.ndarray) -> int:
     """Return by how many steps to delay ``removed`` (C, T) for the highest cross-correlation, summed over channels."""
-    pair = [np.nan_to_num(x - np.nanmean(x, axis=1, keepdims=True)) for x in (kept, removed)]
-    total = sum(correlate(a, b, mode="full", method="fft") for a, b in zip(*pair, strict=True))
-    return int(correlation_lags(kept.shape[1], removed.shape[1])[np.argmax(total)])
+    one, other = (np.nan_to_num(x - np.nanmean(x, axis=1, keepdims=True)) for x in (kept, removed))
+    return -round(aligned.best(one, other)[1][0])
 
 
 def _traces(kept: np.ndarray, removed: np.ndarray, shift: int, rate_hz: float | None, names: list[str]) -> Figure:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -280,16 +279,6 @@ def test_refused(x: np.ndarray, modality: str, says: str) -> None:
 def test_no_rate(modality: str) -> None:
     with pytest.raises(BadRecord, match="positive"):
         beats.signal_hash(A, rate_hz=0, modality=modality)
-
-
-def test_fast_enough_for_a_cohort() -> None:
-    x = np.tile(leads(0.1 + 0.8 * np.arange(13), seconds=10), (2, 1))
-    took = []
-    for _ in range(20):
-        start = time.perf_counter()
-        beats.signal_hash(x, rate_hz=100)
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.01  # about 1 ms; ten times that where cores are shared
 
 
 def test_real_ecg() -> None:

@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 from scipy.signal import resample_poly
 
-from medssl.curate import copies, neighbours
+from medssl.curate import candidates, copies, features, neighbours
 from medssl.store import Store
 
 
@@ -76,7 +76,7 @@ def test_signals_in_another_form_are_found(exhaustive: int) -> None:
     assert rows(found) == {(i, 11 - i) for i in range(12)}
     assert np.allclose(found["lag"], -0.75, atol=0.01)
     assert (found["remainder"] < 0.004).all()
-    assert found.attrs["radius"] == (-1 if exhaustive else copies.RADIUS[1])
+    assert found.attrs["radius"] == (-1 if exhaustive else candidates.RADIUS[1])
     assert rows(copies.pairs(b, a, exhaustive=exhaustive)) == {(11 - i, i) for i in range(12)}
 
 
@@ -142,10 +142,10 @@ def test_hash_candidates_are_all_pairs_within_the_radius(monkeypatch: pytest.Mon
         return neighbours.Neighbours(query, item, bits[query, item])
 
     a, b = slices(pictures(5, 8)), slices(pictures(5, 8)[::-1] + 1)
-    plans = copies.plans(a, b)
-    indexed = copies._retrieved(a, b, *plans, same=False)[0]
+    plans = features.plans(a, b)
+    indexed = candidates.retrieve(a, b, *plans, same=False)[0]
     monkeypatch.setattr(neighbours, "within", brute)
-    slow = copies._retrieved(a, b, *plans, same=False)[0]
+    slow = candidates.retrieve(a, b, *plans, same=False)[0]
     assert np.array_equal(slow.to_numpy(float), indexed.to_numpy(float))
     assert len(slow) >= 8
 
@@ -155,7 +155,7 @@ def test_a_crowd_is_capped_and_counted() -> None:
     found = copies.pairs(signals(x[:1], 200), signals(x, 200), exhaustive=0)
     assert len(found) == 130
     again = copies.pairs(signals(x, 200), signals(x[:1], 200), exhaustive=0)
-    assert len(again) == copies.CAP[1]
+    assert len(again) == candidates.CAP[1]
     assert again.attrs["capped"] == 1
 
 
