@@ -51,7 +51,7 @@ def _hash(name: Literal["dhash", "ahash", "phash"]) -> Signature:
 
 
 def _beat(sample: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
-    return beats.signal_hash(sample, rate_hz=facts["rate_hz"], modality=facts["modality"])
+    return beats.signal_hash(sample, rate_hz=facts["params"]["rate_hz"], modality=facts["modality"])
 
 
 def _beat_distances(one: np.ndarray, many: np.ndarray) -> np.ndarray:
@@ -80,9 +80,10 @@ def _angle(one: np.ndarray, many: np.ndarray) -> np.ndarray:
 
 
 def _apart(one: np.ndarray, many: np.ndarray) -> np.ndarray:
-    """One less the share of the shorter interval (start, end) that both cover."""
+    """One less the share of the shorter interval (start, end, trial) that both cover; a trial has its own clock."""
     shared = np.minimum(one[1], many[:, 1]) - np.maximum(one[0], many[:, 0])
-    return 1 - np.clip(shared, 0, None) / np.minimum(one[1] - one[0], many[:, 1] - many[:, 0])
+    share = np.clip(shared, 0, None) / np.minimum(one[1] - one[0], many[:, 1] - many[:, 0])
+    return np.where(many[:, 2] == one[2], 1 - share, 1.0)
 
 
 METHODS = {
@@ -123,7 +124,8 @@ def signatures(name: str, store: Store, *, published: bool = False, progress: bo
         raise ValueError(f"dedup.method = {name}: beats is for ECG and PPG, bands for EEG")
     if name == "overlap":
         start = store.table["start_s"].to_numpy(float)
-        return np.column_stack([start, start + store.table["duration_s"].to_numpy(float)])
+        end = start + store.table["duration_s"].to_numpy(float)
+        return np.column_stack([start, end, store.table["trial"].to_numpy(float)])
     if method.signature is None:
         raise ValueError(f"dedup.method = {name}: signatures come from an encoder; pass them")
     made = []

@@ -21,7 +21,9 @@ class Fake:
         self.samples = samples.astype(np.float32)
         self.facts = {"shape": list(samples.shape[1:]), **facts}
         n = len(samples)
-        self.table = pd.DataFrame({"start_s": np.arange(n) * 1.0, "duration_s": np.full(n, 2.0)})
+        self.table = pd.DataFrame(
+            {"start_s": np.arange(n) * 1.0, "duration_s": np.full(n, 2.0), "trial": np.zeros(n, int)}
+        )
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -71,18 +73,31 @@ def test_beats_go_by_shape_and_rhythm() -> None:
     samples = np.stack(
         [beating(0.1), beating(0.47), beating(0.1, turn=-1.0), 3 * beating(0.1) + 2, beating(0.1, gap_s=1.2)]
     )
-    values = methods.signatures("beats", Fake(samples, modality="ecg", rate_hz=100.0), progress=False)  # type: ignore[arg-type]
+    values = methods.signatures("beats", Fake(samples, modality="ecg", params={"rate_hz": 100.0}), progress=False)  # type: ignore[arg-type]
     made = methods.choose("beats", values, threshold=1)
     assert made.representative.tolist() == [0, 0, 2, 0, 4]
+
+
+@pytest.mark.parametrize("name", [n for n, m in methods.METHODS.items() if n != "embedding"])
+def test_every_method_reads_a_store_as_ingest_writes_it(name: str, request: pytest.FixtureRequest) -> None:
+    axes = methods.METHODS[name].axes
+    kind = {1: "signal", 2: "image", 3: "volume"}[axes[0]]
+    made = request.getfixturevalue(f"{kind}_store")
+    if name == "bands":
+        made = Fake(made.read(np.arange(4)), **{**made.facts, "modality": "eeg"})
+    assert len(methods.signatures(name, made, progress=False)) == len(made)
 
 
 def test_embeddings_and_overlaps() -> None:
     z = np.array([[1.0, 0], [1, 0.01], [0, 1], [2, 0]])
     assert methods.choose("embedding", z, threshold=0.01).representative.tolist() == [0, 0, 2, 0]
-    store = Fake(np.zeros((4, 1, 10)), modality="ecg", rate_hz=5.0)  # two seconds long, a second apart
+    store = Fake(np.zeros((4, 1, 10)), modality="ecg")  # two seconds long, a second apart
     values = methods.signatures("overlap", store, progress=False)  # type: ignore[arg-type]
     assert methods.choose("overlap", values, threshold=0.5).representative.tolist() == [0, 0, 2, 2]
     assert methods.choose("overlap", values, threshold=0.4).kept.all()
+    store.table["trial"] = [0, 1, 2, 2]  # clocks of different trials say nothing about each other
+    values = methods.signatures("overlap", store, progress=False)  # type: ignore[arg-type]
+    assert methods.choose("overlap", values, threshold=0.5).representative.tolist() == [0, 1, 2, 2]
 
 
 def test_published_scaling_hashes_each_slice_by_itself() -> None:
