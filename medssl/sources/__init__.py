@@ -15,10 +15,17 @@ __all__ = ["READERS", "SOURCES", "list_records", "read"]
 READERS: dict[str, str] = {
     "wfdb": "medssl.sources.wfdb",
     "edf": "medssl.sources.edf",
+    "bdf": "medssl.sources.edf",
+    "brainvision": "medssl.sources.eeg",
+    "eeglab": "medssl.sources.eeg",
+    "fif": "medssl.sources.eeg",
     "dicom": "medssl.sources.dicom",
     "nifti": "medssl.sources.nifti",
     "image": "medssl.sources.image",
     "tabular": "medssl.sources.tabular",
+    "array": "medssl.sources.arrays",
+    "matlab": "medssl.sources.matlab",
+    "aecg": "medssl.sources.aecg",
 }
 
 SOURCES: dict[str, Callable[[Path], list[Record]]] = {

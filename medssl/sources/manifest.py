@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 REQUIRED = ("path", "patient", "trial")
 HINTS = ("unit", "time_column", "time_unit")
 FORMATS = {
-    ".hea": "wfdb", ".dat": "wfdb", ".mat": "wfdb", ".edf": "edf", ".dcm": "dicom", ".nii": "nifti",
-    ".png": "image", ".tif": "image", ".tiff": "image", ".txt": "tabular", ".csv": "tabular", ".tsv": "tabular",
+    ".hea": "wfdb", ".dat": "wfdb", ".mat": "matlab", ".edf": "edf", ".bdf": "bdf", ".vhdr": "brainvision",
+    ".set": "eeglab", ".fif": "fif", ".dcm": "dicom", ".nii": "nifti", ".png": "image", ".tif": "image",
+    ".tiff": "image", ".txt": "tabular", ".csv": "tabular", ".tsv": "tabular", ".parquet": "tabular", ".npy": "array",
+    ".npz": "array", ".xml": "aecg",
 }  # fmt: skip
 ABSENT = {"", "nan", "na", "n/a", "none", "null", "<na>"}
 
@@ -211,6 +213,9 @@ def format_of(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix == ".gz":
         suffix = Path(path.stem).suffix.lower()
-    if suffix not in FORMATS and path.with_name(path.name + ".hea").is_file():
+    # A .mat file beside a header of its name, or a bare name, is WFDB.
+    if (suffix == ".mat" and path.with_suffix(".hea").is_file()) or (
+        suffix not in FORMATS and path.with_name(path.name + ".hea").is_file()
+    ):
         return "wfdb"
     return FORMATS.get(suffix, "unknown")
