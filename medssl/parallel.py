@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from typing import Any, Literal, TypeVar
 
@@ -26,11 +29,15 @@ def ordered_map(
     label: str = "",
     total: int | None = None,
     progress: bool = True,
+    died: Result | None = None,
 ) -> Iterator[Result]:
     """Yield ``function(item)`` in the order of ``items``, with a progress bar.
 
     At most four items per worker are in flight, so that memory does not grow with their number. Results come in
     order whatever the executor, so nothing downstream depends on the worker count.
+
+    A worker process that dies (killed, out of memory, a fault in a compiled library) costs no other item its result:
+    what was under way is tried again, and an item that ends its worker each time yields ``died``.
 
     Args:
         function: of the module level, where it goes to other processes.
@@ -39,6 +46,10 @@ def ordered_map(
         workers: processes.
         address: of a Dask scheduler, such as ``tcp://10.0.0.1:8786``.
         label, total, progress: of the bar.
+        died: stands for a result that no worker lives to give.
+
+    Raises:
+        RuntimeError: a worker died each time, and ``died`` is None.
     """
     bar = tqdm(total=total, desc=label, disable=None if progress else True, leave=False)
     with bar:
@@ -47,34 +58,134 @@ def ordered_map(
                 yield function(item)
                 bar.update()
             return
-        with ExitStack() as stack:
-            submit = _submitter(executor, workers, address, stack)
-            waiting: deque[Any] = deque()
+        work = _Pool(workers) if executor == "process" else _Cluster(workers, address)
+        with work:
+            waiting: deque[tuple[Item, Future[Result]]] = deque()
+
+            def first() -> Result:
+                try:
+                    return work.result(function, waiting)
+                except Dead:
+                    if died is None:
+                        raise RuntimeError(f"{label}: a worker process died; it may need more memory") from None
+                    return died
+
             for item in items:
-                waiting.append(submit(function, item))
+                waiting.append((item, work.submit(function, item)))
                 if len(waiting) >= 4 * workers:
-                    yield waiting.popleft().result()
+                    yield first()
                     bar.update()
             while waiting:
-                yield waiting.popleft().result()
+                yield first()
                 bar.update()
 
 
-def _submitter(executor: Kind, workers: int, address: str | None, stack: ExitStack) -> Callable[..., Any]:
-    """Open a pool or a cluster, to be closed by ``stack``, and return its way to take work."""
-    if executor == "process":
+class Dead(Exception):
+    """An item ends its worker each time."""
+
+
+class _Pool:
+    """Processes of this machine, replaced when one of them dies."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.pool = self._fresh(workers)
+
+    @staticmethod
+    def _fresh(workers: int) -> ProcessPoolExecutor:
         # spawn: a forked child of a process that has threads (BLAS, torch) can deadlock.
-        pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-        return stack.enter_context(pool).submit
-    try:
-        from distributed import Client, LocalCluster
-    except ImportError:
-        raise ValueError("compute.executor = dask needs dask; install medssl[dask], or take process") from None
-    cluster: Any = address
-    if address is None:
-        cluster = stack.enter_context(
-            LocalCluster(n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
-        )
-    client = stack.enter_context(Client(cluster))
-    # pure=False: two equal items are two pieces of work, and nothing is looked up by its hash.
-    return lambda function, item: client.submit(function, item, pure=False)
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+
+    def __enter__(self) -> _Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+    def submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
+        try:
+            return self.pool.submit(function, item)
+        except BrokenProcessPool as error:  # the next call to `result` will replace it
+            broken: Future[Result] = Future()
+            broken.set_exception(error)
+            return broken
+
+    def result(self, function: Callable[[Item], Result], waiting: deque[tuple[Item, Future[Result]]]) -> Result:
+        """Return the result of the first that waits."""
+        item, future = waiting.popleft()
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            pass
+        # Which of those under way ended the process is unknown, so each that has no result is tried by itself.
+        waiting.appendleft((item, future))
+        self.pool.shutdown(cancel_futures=True)
+        self.pool = self._fresh(1)
+        for place, (item, future) in enumerate(waiting):
+            if not future.done() or future.cancelled() or isinstance(future.exception(), BrokenProcessPool):
+                waiting[place] = (item, self._alone(function, item))
+        self.pool.shutdown()
+        self.pool = self._fresh(self.workers)
+        return waiting.popleft()[1].result()
+
+    def _alone(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
+        """Return the result in the one worker of the pool, or what says that it died."""
+        done: Future[Result] = Future()
+        try:
+            done.set_result(self.pool.submit(function, item).result())
+        except BrokenProcessPool:
+            self.pool = self._fresh(1)
+            done.set_exception(Dead())
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is killed; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class _Cluster:
+    """A Dask cluster, by its address or of this machine; it replaces its dead workers itself."""
+
+    def __init__(self, workers: int, address: str | None) -> None:
+        try:
+            from distributed import Client, KilledWorker, LocalCluster
+        except ImportError:
+            raise ValueError("compute.executor = dask needs dask; install medssl[dask], or take process") from None
+        self.killed = KilledWorker
+        self.stack = ExitStack()
+        cluster: Any = address
+        if address is None:
+            cluster = self.stack.enter_context(
+                LocalCluster(n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
+            )
+        self.client = self.stack.enter_context(Client(cluster))
+
+    def __enter__(self) -> _Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
+        # pure=False: two equal items are two pieces of work, and nothing is looked up by its hash.
+        future: Future[Result] = self.client.submit(function, item, pure=False)
+        return future
+
+    def result(self, function: Callable[[Item], Result], waiting: deque[tuple[Item, Future[Result]]]) -> Result:
+        """Return the result of the first that waits."""
+        _, future = waiting.popleft()
+        try:
+            return future.result()
+        except self.killed:
+            raise Dead from None

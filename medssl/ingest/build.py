@@ -1,4 +1,9 @@
-"""Records to a Store: read, prepare, name by keyed hash, write; every refusal becomes a row with its reason."""
+"""Records to a Store: read, prepare, name by keyed hash, write; every refusal becomes a row with its reason.
+
+Workers leave what they made on disk (`medssl.ingest.parts`) and this process puts it together in order, so memory is
+bounded by the largest record, the bytes do not depend on the workers, and a restart goes on where it was stopped. On
+a cluster the folder of the store is one that all its machines see.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +14,12 @@ from typing import Any
 
 from medssl import store, table
 from medssl.config import SignalIngest, VolumeIngest, modality_of
-from medssl.ingest.cut import cut
+from medssl.ingest import parts
 from medssl.parallel import Kind, ordered_map
 from medssl.sources import manifest
 from medssl.sources.record import Record
+
+CRASHED = ("crashed", "the process that read the recording died, twice; the file may be damaged or need more memory")
 
 
 class IngestError(ValueError):
@@ -58,18 +65,21 @@ def build(
     facts["anatomy_units"] = {}
     seen: set[tuple[int, int]] = set()
     refused_records = 0
-    with store.Writer(out, facts) as writer:
-        cuts = ordered_map(
-            partial(cut, params=params),
-            records,
+    with parts.folder_for(Path(out), key, params) as folder, store.Writer(out, facts) as writer:
+        paths = [folder / parts.name_of(record, secret) for record in records]
+        finished = ordered_map(
+            partial(parts.make, params=params),
+            zip(records, paths, strict=True),
             executor=executor,
             address=address,
             workers=workers,
             label=f"ingest {key}",
             total=len(records),
             progress=progress,
+            died=False,
         )
-        for position, (record, result) in enumerate(zip(records, cuts, strict=True), start=1):
+        for position, (record, path, whole) in enumerate(zip(records, paths, finished, strict=True), start=1):
+            result = parts.read(path) if whole else CRASHED
             suffix = record.path.suffix if record.path.suffix in manifest.FORMATS else ""
             name = table.keyed_name(secret, record.source, record.patient, record.trial, record.path.name) + suffix
             where = f" (entry {position} of the source's sorted list)"
@@ -84,20 +94,15 @@ def build(
             seen.add((patient, trial))
             for reason, detail in result.refused:
                 writer.reject(name, "ingest", reason, detail + where)
-            common = _columns(record, key, params)
+            common = {"patient": patient, "trial": trial, **_columns(record, key, params)}
             for index, (sample, row) in enumerate(zip(result.samples, result.rows, strict=True)):
                 anatomy = row.pop("_anatomy")
-                content = table.content_hash(sample)
                 facts["anatomy_units"].update({name: unit_of_measure(name) for name in anatomy})
                 writer.add(
                     sample,
                     {
-                        "sample_id": table.sample_id(content, patient, trial, index),
-                        "patient": patient,
-                        "trial": trial,
+                        "sample_id": table.sample_id(row["content"], patient, trial, index),
                         "index_in_trial": index,
-                        "content": content,
-                        "duration_s": params.window_s if isinstance(params, SignalIngest) else float("nan"),
                         **row,
                         **common,
                         **{f"anat_{name}": float(value) for name, value in anatomy.items()},
@@ -120,6 +125,7 @@ def _columns(record: Record, key: str, params: SignalIngest | VolumeIngest) -> d
     return {
         "modality": modality_of(key),
         "source": record.source,
+        "duration_s": params.window_s if isinstance(params, SignalIngest) else float("nan"),
         "rate_hz": params.rate_hz if isinstance(params, SignalIngest) else float("nan"),
         "spacing_mm": None if isinstance(params, SignalIngest) else list(map(float, params.spacing_mm or ())),
         "unit": params.unit,

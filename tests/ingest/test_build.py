@@ -114,11 +114,18 @@ def test_the_key_decides_the_codes_and_nothing_else(raw: Path, made: Store, tmp_
     assert (tmp_path / "s" / "shard-00000.npy").read_bytes() == (made.folder / "shard-00000.npy").read_bytes()
 
 
-def test_too_many_rejects(raw: Path, tmp_path: Path) -> None:
+def test_too_many_rejects(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = [r for r in sources.list_records("manifest", raw) if "-" in r.patient]
     with pytest.raises(IngestError, match=r"4 of 5 records refused .*max_reject_share allows 50%"):
         ingest(records, tmp_path / "store")
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "store").exists()
+    # What was read is not read again once more refusals are allowed.
+    with monkeypatch.context() as patched:
+        patched.setattr("medssl.ingest.parts.cut", None)
+        more = PARAMS.model_copy(update={"max_reject_share": 1.0})
+        made = build(records, tmp_path / "store", key="ecg", params=more, secret=KEY, progress=False)
+    assert len(made.rejects) == 5  # four recordings, and a window of the fifth
+    assert [p.name for p in tmp_path.iterdir()] == ["store"]
 
 
 def test_no_samples(raw: Path, tmp_path: Path) -> None:
@@ -127,7 +134,7 @@ def test_no_samples(raw: Path, tmp_path: Path) -> None:
         ingest(records, tmp_path / "store")
     with pytest.raises(IngestError, match="no sample came out of 0 records"):
         ingest([], tmp_path / "store")
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_repeated_trial_is_refused(raw: Path, tmp_path: Path) -> None:

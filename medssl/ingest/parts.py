@@ -1,0 +1,113 @@
+"""What workers leave of finished records: one file each, read back in the source's order, found again by a restart.
+
+A part is two arrays, one after the other: the samples (N, ...) float32, and the table rows and refusals as JSON text.
+It appears under its name in one step, so what is there is whole. Its name is a keyed hash of the record and of the
+size and time of its files: a file that changed since is read again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import medssl
+from medssl import table
+from medssl.config import SignalIngest, VolumeIngest
+from medssl.ingest.cut import Cut, cut
+from medssl.sources.record import Record
+
+# Files of one recording that lie beside the one that names it: WFDB, BrainVision, EEGLAB, NIfTI pairs.
+COMPANIONS = (".hea", ".dat", ".mat", ".eeg", ".vmrk", ".fdt", ".img")
+
+
+@contextmanager
+def folder_for(store: Path, key: str, params: SignalIngest | VolumeIngest) -> Iterator[Path]:
+    """Give the folder of parts beside ``store``, named by all that decides a part but the record.
+
+    It outlives an interrupted ingest, or one with too many refusals, and is removed with all its siblings when the block ends without an error.
+    """
+    decides = params.model_dump(mode="json", exclude={"max_reject_share"})
+    text = json.dumps([key, decides, _code()], sort_keys=True)
+    digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    folder = store.with_name(f".{store.name}.{digest}.parts")
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    for old in store.parent.glob(f".{store.name}.*.parts"):
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _code() -> str:
+    """Return a hash of the code that reads and prepares records."""
+    package = Path(medssl.__file__).parent
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted([*(package / "sources").glob("*.py"), *(package / "ingest").glob("*.py")]):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def name_of(record: Record, secret: bytes) -> str:
+    """Return the name of the record's part; it says nothing without the key."""
+    said = {f.name: getattr(record, f.name) for f in dataclasses.fields(record) if f.name != "row"}
+    return table.keyed_name(secret, repr(sorted(said.items())), repr(_states(record)))
+
+
+def _states(record: Record) -> list[tuple[int, int]]:
+    """Return size and time of change of every file of the record that is there."""
+    files = [record.path, *([record.mask] if record.mask else [])]
+    with contextlib.suppress(OSError, ValueError):  # a name too long: reading it will be refused
+        files += sorted(record.path.iterdir()) if record.path.is_dir() else []
+        files += [record.path.with_suffix(suffix) for suffix in COMPANIONS]
+        files += [record.path.with_name(record.path.name + suffix) for suffix in COMPANIONS]
+    states = []
+    for file in files:
+        with contextlib.suppress(OSError, ValueError):
+            found = file.stat()
+            states.append((found.st_size, found.st_mtime_ns))
+    return states
+
+
+def make(task: tuple[Record, Path], *, params: SignalIngest | VolumeIngest) -> bool:
+    """Cut one record and leave its part, unless it is there; return True. Runs in a worker."""
+    record, path = task
+    if path.exists():
+        return True
+    result = cut(record, params=params)
+    if isinstance(result, Cut):
+        for row, sample in zip(result.rows, result.samples, strict=True):
+            row["content"] = table.content_hash(np.ascontiguousarray(sample, dtype="<f4"))
+        samples, said = result.samples, {"rows": result.rows, "refused": result.refused}
+    else:
+        samples, said = np.zeros(0), {"reason": result}
+    write(path, samples, said)
+    return True
+
+
+def write(path: Path, samples: np.ndarray, said: dict[str, Any]) -> None:
+    """Leave a part in one step; two workers that were given one record leave the same."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    text = np.frombuffer(json.dumps(said, default=lambda number: number.item()).encode(), dtype=np.uint8)
+    with temporary.open("wb") as file:
+        np.save(file, np.ascontiguousarray(samples, dtype="<f4"), allow_pickle=False)
+        np.save(file, text, allow_pickle=False)
+    temporary.replace(path)
+
+
+def read(path: Path) -> Cut | tuple[str, str]:
+    """Return what one record became."""
+    with path.open("rb") as file:
+        samples = np.load(file, allow_pickle=False)
+        said = json.loads(np.load(file, allow_pickle=False).tobytes())
+    if "reason" in said:
+        reason, detail = said["reason"]
+        return reason, detail
+    return Cut(samples, said["rows"], [(reason, detail) for reason, detail in said["refused"]])
