@@ -58,7 +58,7 @@ def ordered_map(
                 yield function(item)
                 bar.update()
             return
-        work = _Pool(workers) if executor == "process" else _Cluster(workers, address)
+        work = _Pool(workers, function) if executor == "process" else _Cluster(workers, address)
         with work:
             waiting: deque[tuple[Item, Future[Result]]] = deque()
 
@@ -87,14 +87,18 @@ class Dead(Exception):
 class _Pool:
     """Processes of this machine, replaced when one of them dies."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, function: Callable[..., Any]) -> None:
         self.workers = workers
+        self.module = str(getattr(function, "func", function).__module__)
         self.pool = self._fresh(workers)
 
-    @staticmethod
-    def _fresh(workers: int) -> ProcessPoolExecutor:
-        # spawn: a forked child of a process that has threads (BLAS, torch) can deadlock.
-        context = multiprocessing.get_context("spawn")
+    def _fresh(self, workers: int) -> ProcessPoolExecutor:
+        # A forked child of a process that has threads (BLAS, torch) can deadlock. The server that forks has none, and
+        # imports once for all workers; where there is no fork, each starts from nothing.
+        forks = "forkserver" in multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("forkserver" if forks else "spawn")
+        if forks:
+            context.set_forkserver_preload([self.module])
         return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
 
     def __enter__(self) -> _Pool:

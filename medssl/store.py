@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -30,10 +31,22 @@ class StoreError(ValueError):
     """A store that is missing, damaged or of another format."""
 
 
+@contextmanager
+def _tight() -> Iterator[None]:
+    """Have pyarrow take memory from the system: its own pool holds tens of megabytes for a table of one."""
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
+
+
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
     """Write a table without pandas' own metadata, which would carry library versions into the bytes."""
-    arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
-    pq.write_table(arrow, path, compression="zstd", version="2.6")
+    with _tight():
+        arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+        pq.write_table(arrow, path, compression="zstd", version="2.6")
 
 
 class Store:
@@ -55,7 +68,8 @@ class Store:
         self.facts: dict[str, Any] = json.loads(facts.read_text())
         if self.facts.get("format") != FORMAT:
             raise StoreError(f"{facts}: format {self.facts.get('format')}; this version reads {FORMAT}. Ingest again.")
-        self.table = pd.read_parquet(self.folder / "samples.parquet")
+        with _tight():
+            self.table = pd.read_parquet(self.folder / "samples.parquet")
         tables.check(self.table, str(self.folder / "samples.parquet"))
         for path in extra:
             self.table = tables.join(self.table, pd.read_parquet(path), str(path))
@@ -116,7 +130,7 @@ class Writer:
     """Append samples and publish a store in one step.
 
     Use as a context manager; leaving it without an error publishes ``folder``, an error leaves nothing.
-    Memory is bounded by one shard.
+    Memory is bounded by the table, 300 bytes a sample; samples go to disk at once.
     """
 
     def __init__(self, folder: str | Path, facts: Mapping[str, Any], *, shard_bytes: int = SHARD_BYTES) -> None:
@@ -126,8 +140,8 @@ class Writer:
         self._temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.part")
         self._old = self._temporary.with_suffix(".old")
         self._digest = hashlib.blake2b(digest_size=16)
-        self._pending: list[np.ndarray] = []
-        self._shards = 0
+        self._shard: BinaryIO | None = None
+        self._shards = self._in_shard = 0
         # By column, not by row: 300 bytes a sample instead of 3,000.
         self._columns: dict[str, list[Any]] = {}
         self._n_samples = 0
@@ -155,6 +169,8 @@ class Writer:
             if kind is None:
                 self._publish()
         finally:
+            if self._shard is not None:
+                self._shard.close()
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def add(self, sample: np.ndarray, row: Mapping[str, Any]) -> None:
@@ -162,14 +178,18 @@ class Writer:
         sample = np.ascontiguousarray(sample, dtype="<f4")
         if list(sample.shape) != list(self.facts["shape"]):
             raise ValueError(f"sample of shape {sample.shape}; this store holds {self.facts['shape']}")
-        for name, value in {**row, "shard": self._shards, "row": len(self._pending)}.items():
+        for name, value in {**row, "shard": self._shards, "row": self._in_shard}.items():
             column = self._columns.setdefault(name, [])
             column += [None] * (self._n_samples - len(column)) + [value]
         self._n_samples += 1
-        self._pending.append(sample)
-        self._digest.update(sample.tobytes())
-        if len(self._pending) * sample.nbytes >= self._shard_bytes:
-            self._flush()
+        if self._shard is None:
+            self._shard = (self._temporary / f"shard-{self._shards:05d}.npy").open("wb")
+            self._head()
+        self._shard.write(sample.data)
+        self._in_shard += 1
+        self._digest.update(sample.data)
+        if self._in_shard * sample.nbytes >= self._shard_bytes:
+            self._finish_shard()
 
     def reject(self, path: str, stage: str, reason: str, detail: str) -> None:
         """Record an input that did not become a sample; ``path`` is a keyed name, never the path itself."""
@@ -188,14 +208,22 @@ class Writer:
             counts[item["reason"]] = counts.get(item["reason"], 0) + 1
         return counts
 
-    def _flush(self) -> None:
-        if self._pending:
-            np.save(self._temporary / f"shard-{self._shards:05d}.npy", np.stack(self._pending), allow_pickle=False)
-            self._pending = []
+    def _head(self) -> None:
+        """Write the header of the open shard; it keeps its length while the number of samples grows."""
+        assert self._shard is not None
+        self._shard.seek(0)
+        shape = (self._in_shard, *self.facts["shape"])
+        np.lib.format.write_array_header_1_0(self._shard, {"descr": "<f4", "fortran_order": False, "shape": shape})
+
+    def _finish_shard(self) -> None:
+        if self._shard is not None:
+            self._head()
+            self._shard.close()
+            self._shard, self._in_shard = None, 0
             self._shards += 1
 
     def _publish(self) -> None:
-        self._flush()
+        self._finish_shard()
         for column in self._columns.values():
             column += [None] * (self._n_samples - len(column))
         table = pd.DataFrame(self._columns)

@@ -66,10 +66,10 @@ def build(
     seen: set[tuple[int, int]] = set()
     refused_records = 0
     with parts.folder_for(Path(out), key, params) as folder, store.Writer(out, facts) as writer:
-        paths = [folder / parts.name_of(record, secret) for record in records]
+        names = [parts.name_of(record, secret) for record in records]
         finished = ordered_map(
             partial(parts.make, params=params),
-            zip(records, paths, strict=True),
+            ((record, folder / name) for record, name in zip(records, names, strict=True)),
             executor=executor,
             address=address,
             workers=workers,
@@ -78,8 +78,9 @@ def build(
             progress=progress,
             died=False,
         )
-        for position, (record, path, whole) in enumerate(zip(records, paths, finished, strict=True), start=1):
-            result = parts.read(path) if whole else CRASHED
+        same = _constants(key, params)
+        for position, (record, part, whole) in enumerate(zip(records, names, finished, strict=True), start=1):
+            result = parts.read(folder / part) if whole else CRASHED
             suffix = record.path.suffix if record.path.suffix in manifest.FORMATS else ""
             name = table.keyed_name(secret, record.source, record.patient, record.trial, record.path.name) + suffix
             where = f" (entry {position} of the source's sorted list)"
@@ -94,7 +95,7 @@ def build(
             seen.add((patient, trial))
             for reason, detail in result.refused:
                 writer.reject(name, "ingest", reason, detail + where)
-            common = {"patient": patient, "trial": trial, **_columns(record, key, params)}
+            common = {"patient": patient, "trial": trial, **same, **_columns(record)}
             for index, (sample, row) in enumerate(zip(result.samples, result.rows, strict=True)):
                 anatomy = row.pop("_anatomy")
                 facts["anatomy_units"].update({name: unit_of_measure(name) for name in anatomy})
@@ -120,16 +121,22 @@ def build(
     return store.open_store(out)
 
 
-def _columns(record: Record, key: str, params: SignalIngest | VolumeIngest) -> dict[str, Any]:
-    """Return the columns that all samples of a record share."""
+def _constants(key: str, params: SignalIngest | VolumeIngest) -> dict[str, Any]:
+    """Return the columns that all samples of a store share."""
     return {
         "modality": modality_of(key),
-        "source": record.source,
         "duration_s": params.window_s if isinstance(params, SignalIngest) else float("nan"),
         "rate_hz": params.rate_hz if isinstance(params, SignalIngest) else float("nan"),
         "spacing_mm": None if isinstance(params, SignalIngest) else list(map(float, params.spacing_mm or ())),
         "unit": params.unit,
         "channels": list(params.channels) if isinstance(params, SignalIngest) else [params.unit],
+    }
+
+
+def _columns(record: Record) -> dict[str, Any]:
+    """Return the columns that all samples of a record share."""
+    return {
+        "source": record.source,
         "fold": float("nan") if record.fold is None else float(record.fold),
         **{
             f"label_{task}": list(value) if isinstance(value, tuple) else value for task, value in record.labels.items()

@@ -1,0 +1,226 @@
+"""What a store costs against a plain loop over the same files, and how memory grows with their number.
+
+    python benchmarks/ingest.py [--records 600] [--many 5000] [--kinds ecg eeg ct]
+
+The plain loop is what a user would write: the format's own library, the same resampling or HU window and respacing,
+one record at a time, appended to one array. The store adds checks of the header, names by keyed hash, quality, hashes
+of the content and a table. Times include writing. Two workers start their processes within the time. Memory is the
+largest resident size of a process that ingests ``--records`` and one that ingests ``--many`` short recordings,
+workers apart. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from medssl.config import SignalIngest, VolumeIngest
+from medssl.ingest import volumes
+from medssl.ingest.build import build
+from medssl.ingest.signals import resample
+from medssl.sources.record import Record
+
+LEADS = ("I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6")
+SITES = ("Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2", "F7", "F8", "T3", "T4", "T5", "T6")
+PARAMS: dict[str, SignalIngest | VolumeIngest] = {
+    "ecg": SignalIngest(rate_hz=100, channels=LEADS, unit="mV", window_s=10),
+    "eeg": SignalIngest(rate_hz=100, channels=SITES, unit="uV", window_s=10),
+    "ct": VolumeIngest(samples="volume", size=(24, 64, 64), spacing_mm=(5, 4, 4), hu_window=(-1000, 1000), unit="HU"),
+}
+
+
+def write_ecg(folder: Path, seed: int) -> Path:
+    """Write 10 s of 12 leads at 500 Hz as a WFDB record."""
+    import wfdb
+
+    values = np.random.default_rng(seed).standard_normal((5000, 12)).cumsum(0) * 0.01
+    values -= values.mean(0)
+    wfdb.wrsamp(
+        f"r{seed}", 500, ["mV"] * 12, list(LEADS), p_signal=values, fmt=["16"] * 12, write_dir=str(folder)
+    )  # fmt: skip
+    return folder / f"r{seed}.hea"
+
+
+def write_eeg(folder: Path, seed: int) -> Path:
+    """Write 60 s of 16 channels at 250 Hz as EDF."""
+    import edfio
+
+    rng = np.random.default_rng(seed)
+    signals = [
+        edfio.EdfSignal(
+            20 * rng.standard_normal(15000), 250,
+            label=f"EEG {site}", physical_dimension="uV", physical_range=(-300, 300),
+        )
+        for site in SITES
+    ]  # fmt: skip
+    edfio.Edf(signals).write(folder / f"r{seed}.edf")
+    return folder / f"r{seed}.edf"
+
+
+def write_ct(folder: Path, seed: int) -> Path:
+    """Write 24 slices of 128 x 128 as a DICOM series."""
+    import pydicom
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    series = folder / f"r{seed}"
+    series.mkdir()
+    rng, uid = np.random.default_rng(seed), generate_uid()
+    for k in range(24):
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, CTImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid()
+        image = FileDataset(str(series / f"{k}.dcm"), {}, file_meta=meta, preamble=b"\0" * 128)
+        image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+        image.Modality, image.SeriesInstanceUID, image.SliceThickness = "CT", uid, 5
+        image.ImagePositionPatient, image.ImageOrientationPatient = [0, 0, 5 * k], [1, 0, 0, 0, 1, 0]
+        image.PixelSpacing, image.Rows, image.Columns = [2, 2], 128, 128
+        image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+        image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 12, 11, 0
+        image.RescaleSlope, image.RescaleIntercept = 1, -1024
+        image.PixelData = rng.integers(0, 2000, (128, 128), dtype=np.uint16).tobytes()
+        pydicom.dcmwrite(series / f"{k}.dcm", image, enforce_file_format=True)
+    return series
+
+
+def plain_ecg(path: Path) -> np.ndarray:
+    """Read and resample as a user would."""
+    import wfdb
+
+    record = wfdb.rdrecord(str(path.with_suffix("")))
+    return resample(record.p_signal.T.astype(np.float32), record.fs, 100)[:, :1000][None]
+
+
+def plain_eeg(path: Path) -> np.ndarray:
+    """Read, resample and cut as a user would."""
+    import mne
+
+    raw = mne.io.read_raw_edf(path, preload=True, verbose="error")
+    values = resample((raw.get_data() * 1e6).astype(np.float32), raw.info["sfreq"], 100)
+    return values.reshape(len(values), -1, 1000).swapaxes(0, 1)
+
+
+def plain_ct(path: Path) -> np.ndarray:
+    """Read a series, sort, rescale and respace as a user would."""
+    import pydicom
+
+    slices = sorted((pydicom.dcmread(f) for f in path.iterdir()), key=lambda s: s.ImagePositionPatient[2])
+    hu = np.stack([s.pixel_array * float(s.RescaleSlope) + float(s.RescaleIntercept) for s in slices])
+    spacing = np.array([5.0, *slices[0].PixelSpacing])
+    fitted = volumes.respace(volumes.rescale(hu.astype(np.float32), (-1000, 1000)), spacing, np.array([5.0, 4, 4]))
+    return volumes.crop_or_pad(fitted, (24, 64, 64))[None, None]
+
+
+KINDS: dict[str, tuple[str, Callable[[Path, int], Path], Callable[[Path], np.ndarray], int]] = {
+    "ecg": ("wfdb", write_ecg, plain_ecg, 1),
+    "eeg": ("edf", write_eeg, plain_eeg, 4),
+    "ct": ("dicom", write_ct, plain_ct, 4),
+}
+
+
+def records_of(kind: str, folder: Path, number: int) -> list[Record]:
+    """Write the recordings."""
+    form, write, _, _ = KINDS[kind]
+    bar = tqdm(range(number), desc=f"write {kind}", disable=None, leave=False)
+    return [Record(write(folder, i), form, f"p{i:05d}", "t", "benchmark") for i in bar]
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Return the seconds that ``work`` takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def compare(kind: str, number: int, repeats: int) -> dict[str, float]:
+    """Return times of the plain loop and of one and two workers, the best of ``repeats`` in turns."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (raw := folder / "raw").mkdir()
+        records = records_of(kind, raw, number)
+        plain = KINDS[kind][2]
+
+        def loop() -> None:
+            np.save(folder / "plain.npy", np.concatenate([plain(r.path) for r in records]))
+
+        def ours(workers: int) -> None:
+            shutil.rmtree(folder / "store", ignore_errors=True)
+            build(
+                records, folder / "store", key=kind, params=PARAMS[kind], secret=b"0" * 32, progress=False,
+                executor="process" if workers > 1 else "serial", workers=workers,
+            )  # fmt: skip
+
+        loop(), ours(1)  # libraries are imported, files are in the page cache
+        times: dict[str, list[float]] = {"plain": [], "one": [], "two": []}
+        for _ in range(repeats):
+            times["plain"].append(timed(loop))
+            times["one"].append(timed(lambda: ours(1)))
+            times["two"].append(timed(lambda: ours(2)))
+        return {name: min(values) for name, values in times.items()}
+
+
+def peak(folder: str, number: int, answer: Any) -> None:
+    """Ingest ``number`` short recordings and answer with this process's largest resident size in MB."""
+    written = Path(folder)
+    base = Record(written / "r0.hea", "wfdb", "", "", "benchmark")
+    records = [Record(base.path, "wfdb", f"p{i:05d}", "t", "benchmark") for i in range(number)]
+    build(records, written / f"store{number}", key="ecg", params=PARAMS["ecg"], secret=b"0" * 32, progress=False)
+    answer.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def memory(numbers: list[int]) -> list[float]:
+    """Return the peak of a fresh process for each number of records."""
+    context = multiprocessing.get_context("spawn")
+    out = []
+    with tempfile.TemporaryDirectory() as name:
+        write_ecg(Path(name), 0)
+        for number in numbers:
+            answer = context.Queue()
+            process = context.Process(target=peak, args=(name, number, answer))
+            process.start()
+            out.append(float(answer.get()))
+            process.join()
+    return out
+
+
+def main() -> None:
+    """Print a line a kind, the memory, and the ratios."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--records", type=int, default=600, help="ECG recordings; a quarter of the others")
+    parser.add_argument("--many", type=int, default=5000, help="recordings whose memory is compared with --records")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    args = parser.parse_args()
+    ratios: dict[str, float] = {}
+    print(f"{os.cpu_count()} cores")
+    print(f"{'':6}{'records':>8}{'plain s':>9}{'one s':>8}{'two s':>8}{'one/plain':>11}{'one/two':>9}")
+    for kind in args.kinds:
+        number = max(8, args.records // KINDS[kind][3])
+        found = compare(kind, number, args.repeats)
+        ratios[f"{kind}_one_to_plain"] = round(found["one"] / found["plain"], 3)
+        ratios[f"{kind}_one_to_two"] = round(found["one"] / found["two"], 3)
+        print(
+            f"{kind:6}{number:>8}{found['plain']:>9.2f}{found['one']:>8.2f}{found['two']:>8.2f}"
+            f"{ratios[f'{kind}_one_to_plain']:>11.2f}{ratios[f'{kind}_one_to_two']:>9.2f}",
+            flush=True,
+        )
+    few, many = memory([max(500, args.records), args.many])
+    ratios["memory_growth"] = round(many / few, 3)
+    print(f"peak memory: {few:.0f} MB for {max(500, args.records)} records, {many:.0f} MB for {args.many}")
+    print(json.dumps(ratios))
+
+
+if __name__ == "__main__":
+    main()
