@@ -1,4 +1,4 @@
-"""``medssl demo | check | ingest | embed | compare | card``: exit code 0, 1 (the input is wrong) or 2 (usage)."""
+"""``medssl demo | fetch | check | ingest | embed | compare | card``: exit code 0, 1 (bad input) or 2 (usage)."""
 
 from __future__ import annotations
 
@@ -34,14 +34,32 @@ def demo(args: argparse.Namespace) -> int:
     return 0
 
 
+def fetch(args: argparse.Namespace) -> int:
+    """Download a public set, after its licence and what to cite."""
+    from medssl import fetch as public
+
+    known, folder = public.facts(args.name), Path(args.to)
+    print(f"{args.name}: PhysioNet {known.path}\nlicence: {known.licence}\ncite: {known.citation}")
+    print(f"cite: {public.PHYSIONET}")
+    got, had = public.fetch(args.name, folder, base_url=args.base_url)
+    print(f"{folder}: {got} files fetched, {had} were there, all as published")
+    print(f"then: {known.then.replace('NAME', args.name).replace('DIR', args.to)}")
+    return 0
+
+
 def check(args: argparse.Namespace) -> int:
     """Say what is at a path and everything wrong with it, or what stores share."""
+    if args.html and args.leakage:
+        args.refuse("--html is for a raw folder, without --leakage")
     if len(args.paths) > 1 + args.leakage:
         args.refuse(f"{len(args.paths)} paths; expected one, or with --leakage one or two stores")
     from medssl import inspection
 
     path, *other = map(Path, args.paths)
-    lines, problems = inspection.leaks(path, *other) if args.leakage else inspection.check(path, args.source)
+    if args.leakage:
+        lines, problems = inspection.leaks(path, *other)
+    else:
+        lines, problems = inspection.check(path, args.source, page=Path(args.html) if args.html else None)
     print("\n".join(lines))
     for problem in problems:
         print(f"problem: {problem}")
@@ -109,6 +127,8 @@ def card(args: argparse.Namespace) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
+    from medssl import fetch as public
+
     top = argparse.ArgumentParser(
         prog="medssl", description="Self-supervised pretraining for medical signals and images."
     )
@@ -120,6 +140,12 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--data", help="folder with ecg/ ppg/ eeg/ mri/ ct/ for params.real.yaml")
     sub.set_defaults(work=demo)
 
+    sub = commands.add_parser("fetch", help="a public set from PhysioNet, checked, resumable")
+    sub.add_argument("name", metavar="NAME", help=", ".join(public.SETS))
+    sub.add_argument("--to", required=True, metavar="DIR", help="folder; files that are there are not fetched again")
+    sub.add_argument("--base-url", default=public.BASE_URL, help="server or mirror (default: %(default)s)")
+    sub.set_defaults(work=fetch)
+
     sub = commands.add_parser("check", help="what is at PATH and everything wrong with it; what two stores share")
     sub.add_argument("paths", nargs="+", metavar="PATH", help="raw folder, store, encoder folder or params file")
     sub.add_argument(
@@ -129,6 +155,7 @@ def parser() -> argparse.ArgumentParser:
         "the same patients, exact copies, overlapping raw intervals, and copies in another form, by content",
     )
     sub.add_argument("--source", default="manifest", help="how a raw folder is laid out (default: manifest)")
+    sub.add_argument("--html", metavar="FILE", help="also write what a raw folder holds as a page")
     sub.set_defaults(work=check, refuse=sub.error)
 
     sub = commands.add_parser("ingest", help="a store from a table of files, without DVC")

@@ -10,15 +10,30 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from medssl import config, hub, sources, store
+from medssl import config, examine, hub, sources, store
 from medssl.curate import copies, leakage
 from medssl.models.embed import embed_samples
+from medssl.report import examination
 from medssl.sources import manifest
 from medssl.sources.record import BadRecord, Record, Signal, SourceError
 
 
-def check(path: Path, source: str = "manifest") -> tuple[list[str], list[str]]:
-    """Return what is at ``path`` (lines) and what is wrong with it (problems)."""
+def check(path: Path, source: str = "manifest", *, page: Path | None = None) -> tuple[list[str], list[str]]:
+    """Return what is at ``path`` (lines) and what is wrong with it (problems).
+
+    Args:
+        path: raw folder, store, encoder folder or params file.
+        source: how a raw folder is laid out.
+        page: file to write the page about a raw folder to.
+
+    Raises:
+        ValueError: a page about something else than a raw folder.
+    """
+    raw = path.is_dir() and not any((path / f).exists() for f in ("checksums.json", "model.safetensors", "store.json"))
+    if page is not None and not raw:
+        raise ValueError(f"{path}: --html is for a raw folder")
+    if raw:
+        return _raw(path, source, page)
     if not path.exists():
         return [], [f"{path}: no such file or folder"]
     if path.is_file() and path.suffix in (".yaml", ".yml"):
@@ -27,8 +42,6 @@ def check(path: Path, source: str = "manifest") -> tuple[list[str], list[str]]:
         return _encoder(path)
     if (path / "store.json").exists():
         return _store(path)
-    if path.is_dir():
-        return _raw(path, source)
     return [], [f"{path}: expected a raw folder, a store, an encoder folder or a params file"]
 
 
@@ -93,34 +106,44 @@ def _store(path: Path) -> tuple[list[str], list[str]]:
     return lines, problems + ([] if finite else ["samples hold values that are not finite"])
 
 
-def _raw(path: Path, source: str) -> tuple[list[str], list[str]]:
-    """Read every record; entries and rows stand for names, which may identify people."""
+def _raw(path: Path, source: str, page: Path | None) -> tuple[list[str], list[str]]:
+    """Read every record of a source, or of what is found by suffix where there is no table."""
+    absent = source == "manifest" and not any((path / f"manifest.{kind}").is_file() for kind in ("csv", "parquet"))
     try:
-        records = sources.list_records(source, path)
+        records, other = examine.survey(path) if absent else (sources.list_records(source, path), None)
     except SourceError as error:
         return [f"raw folder {path}"], [str(error)]
-    kinds: Counter[str] = Counter()
-    problems = []
-    for position, record in enumerate(records, start=1):
-        where = "" if record.row is None else f" (row {record.row} of the table)"
-        try:
-            raw = sources.read(record)
-        except BadRecord as bad:
-            problems.append(f"entry {position}{where}: {bad}")
-            continue
-        if isinstance(raw, Signal):
-            length = raw.values.shape[1] / raw.rate_hz
-            kinds[
-                f"{record.format}: {len(raw.channels)} channels at {raw.rate_hz:g} Hz, {length:.0f} s, {raw.unit}"
-            ] += 1
-        else:
-            spacing = " x ".join(f"{s:.3g}" for s in raw.spacing_mm)
-            kinds[f"{record.format}: {raw.values.shape} voxels of {spacing} mm, {raw.unit}"] += 1
-    labels = sorted({task for record in records for task in record.labels})
-    lines = [f"raw folder {path}: {len(records)} records of {len({r.patient for r in records})} patients"]
-    lines += [f"{n} x {kind}" for kind, n in kinds.most_common(12)]
-    lines += [f"... and {len(kinds) - 12} other shapes"] if len(kinds) > 12 else []
-    return [*lines, f"labels: {', '.join(labels) or 'none'}"], problems
+    found = examine.examine(records, source, known=not absent)
+    found.other.update(other or {})
+    lines = [f"raw folder {path}", *examination.lines(found)]
+    if page is not None:
+        page.write_text(examination.page(found), encoding="utf-8")
+        lines.append(f"page: {page}")
+    if not absent:
+        return lines, [str(reject) for reject in found.rejects]
+    # What cannot be read is in the table above; it is no problem before someone asks for it.
+    return [*lines, "", *_first_lines(records)], [
+        f"no manifest.csv: whose the {len(records)} recordings are is not known; write one, a line for each recording"
+        if records
+        else "no manifest.csv, and no file of a known suffix"
+    ]
+
+
+def _first_lines(records: list[Record]) -> list[str]:
+    """Return the start of a manifest, without the name of any file."""
+    suffixes = [
+        ("" if r.path.is_dir() else "".join(r.path.suffixes[-2:] if r.path.suffix == ".gz" else [r.path.suffix]))
+        for r in records
+    ]
+    suffix = Counter(suffixes).most_common(1)[0][0] if suffixes else ".edf"
+    rated = sorted({r.format for r in records} & {"tabular", "array", "matlab"})
+    more, values = (",rate_hz,unit", ",500,mV") if rated else ("", "")
+    return [
+        "manifest.csv starts like this (paths from the folder; patient and trial as you name them):",
+        f"  path,patient,trial{more}",
+        f"  FOLDER/FILE{suffix},P001,1{values}",
+        *([f"rate_hz and unit are for {', '.join(rated)}; other formats state theirs"] if rated else []),
+    ]
 
 
 class _Watched:

@@ -15,7 +15,7 @@ LAYERS = [
     {"project"},
     {"store", "tracking", "parallel"},
     {"sources"},
-    {"ingest"},
+    {"ingest", "examine", "fetch"},
     {"curate"},
     {"models", "objectives", "views"},
     {"hub"},

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
-from medssl.sources import manifest, published
+from medssl.sources import bids, manifest, published
 from medssl.sources.record import BadRecord, Record, Signal, SourceError, Volume
 
 __all__ = ["READERS", "SOURCES", "list_records", "read"]
@@ -30,14 +30,30 @@ READERS: dict[str, str] = {
 
 SOURCES: dict[str, Callable[[Path], list[Record]]] = {
     "manifest": manifest.list_records,
+    "bids": bids.list_records,
     "ptbxl": published.ptbxl,
+    "ptbxl_500": published.ptbxl_500,
+    "ptbdb": published.ptbdb,
     "cinc2017": published.cinc2017,
+    "cinc2020": published.cinc2020,
+    "cinc2021": published.cinc2021,
+    "mitbih": published.mitbih,
     "ppg_bp": published.ppg_bp,
     "welltory": published.welltory,
+    "bidmc": published.bidmc,
+    "bidmc_ecg": published.bidmc_ecg,
+    "ppg_dalia": published.ppg_dalia,
     "eegmat": published.eegmat,
+    "eegmmidb": published.eegmmidb,
+    "sleep_edf": published.sleep_edf,
+    "msd": published.msd,
     "msd_hippocampus": published.msd_hippocampus,
+    "openbhb": published.openbhb,
+    "ixi": published.ixi,
     "luna16_slices": published.luna16_slices,
     "tcga_lung": published.tcga_lung,
+    "covid_ct": published.covid_ct,
+    "medmnist": published.medmnist,
 }
 
 

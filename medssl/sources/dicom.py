@@ -1,4 +1,8 @@
-"""Read CT and MR images from DICOM: one file, or the folder of one series."""
+"""Read CT, MR and other slices from DICOM: one file, the folder of one series, or a file of several frames.
+
+ECG waveforms of DICOM are read too (`medssl.sources.dicom_waveform`); the class of the file decides. Compressions:
+see `medssl.sources.dicom_pixels`.
+"""
 
 from __future__ import annotations
 
@@ -7,53 +11,62 @@ from typing import Any
 
 import numpy as np
 
-from medssl.sources.claims import guarded, positive, require_bytes, require_file
+from medssl.sources import dicom_waveform
+from medssl.sources.claims import guarded, require_file
+from medssl.sources.dicom_frames import FRAME_TAGS, Frame, frames_of
+from medssl.sources.dicom_pixels import PIXEL_TAGS, check_claims, check_syntax, read_frames
 from medssl.sources.nifti import load_mask
-from medssl.sources.record import BadRecord, Record, Volume, inside
+from medssl.sources.record import BadRecord, Record, Signal, Volume, inside
 
-# Only these elements are ever parsed: an allow-list, because lists of identifying elements are never complete.
-GEOMETRY = [
-    "Modality", "SeriesInstanceUID", "SOPClassUID", "BurnedInAnnotation", "SliceThickness",
-    "ImagePositionPatient", "ImageOrientationPatient", "SamplesPerPixel", "PhotometricInterpretation",
-    "NumberOfFrames", "Rows", "Columns", "PixelSpacing", "BitsAllocated", "BitsStored", "HighBit",
-    "PixelRepresentation", "RescaleSlope", "RescaleIntercept",
+# Only these elements are ever parsed: an allow-list, because lists of identifying elements are never complete. The
+# sequences among them hold more, which is never looked at.
+HEADER_TAGS = [
+    "Modality", "SeriesInstanceUID", "SOPClassUID", "BurnedInAnnotation", "ImageType", "ConversionType",
+    *FRAME_TAGS, *(name for name in PIXEL_TAGS if not name.startswith(("PixelData", "Extended"))),
 ]  # fmt: skip
-PIXELS = [*GEOMETRY, "PixelData", "PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"]
 AIR_HU = -1024.0
-MAX_COMPRESSION = 1000
+# Secondary captures, single and multi-frame: pictures of a screen or of paper.
+CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 # Largest difference between distances of neighbouring slices, as a share of the usual distance.
 UNEVEN = 0.1
 
 
-def read(record: Record) -> Volume:
-    """Read one image or series, with the NIfTI label map of ``record.mask`` if given.
+def read(record: Record) -> Volume | Signal:
+    """Read one image, series or ECG; images with the NIfTI label map of ``record.mask`` if given.
 
     CT is in HU with everything below -1024 (padding outside the field of view) set to -1024; other modalities
-    have unit ``"1"``. Files of a folder may come in any order; slices are sorted by position.
+    have unit ``"1"``. Files of a folder may come in any order; slices are sorted by position. A file of several
+    frames is read where they are one stack of slices.
 
     Raises:
-        BadRecord: ``missing_file``, ``bad_unit`` (CT without rescale), ``bad_mask``, ``unsupported`` (several
-            frames, colour, text burned in, no orientation, uneven slices) or ``unreadable`` (several series, cut off).
+        BadRecord: ``missing_file``, ``bad_unit`` (CT without rescale to HU), ``bad_mask``, ``unsupported`` (frames
+            that are no stack, colour, text burned in or perhaps so, no orientation, uneven slices, a compression
+            that is not read), ``no_samples`` or ``unreadable`` (several series, cut off); for an ECG as
+            `dicom_waveform.read`.
+        ImportError: the decoder of a compression is not installed.
     """
     import pydicom
 
     files = _files(record.path)
     with guarded("pydicom"):
-        headers = [pydicom.dcmread(f, stop_before_pixels=True, specific_tags=GEOMETRY) for f in files]
-        for file, header in zip(files, headers, strict=True):
-            _check_header(header, require_file(file))
-        _check_series(headers)
-        row, column, normal = _directions(headers[0])
-        order, distance_mm = _sort(headers, normal)
-        values = np.empty((len(files), int(headers[0].Rows), int(headers[0].Columns)), dtype=np.float32)
-        for target, index in zip(values, order, strict=True):
-            target[:] = _pixels(files[index])
+        syntaxes = [str(pydicom.filereader.read_file_meta_info(f).TransferSyntaxUID) for f in files]
+    for syntax in set(syntaxes):  # before the rest is parsed: a deflated file may fill the memory
+        check_syntax(syntax)
+    with guarded("pydicom"):
+        headers = [pydicom.dcmread(f, stop_before_pixels=True, specific_tags=HEADER_TAGS) for f in files]
+        if len(files) == 1 and str(headers[0].get("SOPClassUID")) in dicom_waveform.CLASSES:
+            return dicom_waveform.read(record)
+        for file, syntax, header in zip(files, syntaxes, headers, strict=True):
+            _check_header(header)
+            check_claims(header, syntax, require_file(file))
+        frames = [frames_of(header) for header in headers]
+        values, distance_mm = _stack(files, headers, frames)
+    first = frames[0][0]
     ct = headers[0].Modality == "CT"
     if ct:
         np.maximum(values, AIR_HU, out=values)
-    rows_mm, columns_mm = _pixel_spacing(headers[0])
     values, spacing = _to_superior_posterior_left(
-        values, (normal, column, row), spacing_mm=(distance_mm, rows_mm, columns_mm)
+        values, (first.normal, first.column, first.row), spacing_mm=(distance_mm, *first.spacing_mm)
     )
     mask = None if record.mask is None else load_mask(record.mask, values.shape)
     return Volume(values, spacing, "HU" if ct else "1", mask)
@@ -86,89 +99,76 @@ def _has_preamble(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def _check_header(header: Any, size: int) -> None:
-    """Refuse one file by what it claims, before its pixels are read."""
-    if int(header.get("NumberOfFrames") or 1) != 1:
-        raise BadRecord("unsupported", "the file holds several frames; export one file per slice")
-    if int(header.get("SamplesPerPixel") or 1) != 1 or header.PhotometricInterpretation not in (
-        "MONOCHROME1",
-        "MONOCHROME2",
-    ):
-        raise BadRecord("unsupported", "the image is in colour")
-    if header.get("BurnedInAnnotation") == "YES":
+def _check_header(header: Any) -> None:
+    """Refuse one file by what it is, before its pixels are read."""
+    kind = str(header.get("SOPClassUID", ""))
+    if kind.startswith("1.2.840.10008.5.1.4.1.1.9."):
+        raise BadRecord("unsupported", "the file holds a waveform that is no ECG, or is one of several files")
+    if str(header.get("BurnedInAnnotation") or "").strip().upper() == "YES":
         raise BadRecord("unsupported", "the image is marked as having text burned in, which may identify a person")
-    if header.Modality == "CT" and not (header.get("RescaleSlope") and header.get("RescaleIntercept") is not None):
-        raise BadRecord("bad_unit", "the CT image states no rescale slope and intercept, so no Hounsfield units")
-    ratio = MAX_COMPRESSION if header.file_meta.TransferSyntaxUID.is_compressed else 1
-    require_bytes(int(header.Rows) * int(header.Columns) * int(header.BitsAllocated) / 8, size * ratio)
+    image_type = header.get("ImageType") or []
+    words = {str(word).strip().upper() for word in ([image_type] if isinstance(image_type, str) else image_type)}
+    placed = any(
+        header.get(name)
+        for name in ("ImageOrientationPatient", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+    )
+    captured = kind == CAPTURES or kind.startswith(f"{CAPTURES}.") or header.get("ConversionType")
+    if captured or words & {"SCREEN SAVE", "SCREENSAVE"} or ("SECONDARY" in words and not placed):
+        raise BadRecord("unsupported", "the image is a secondary capture, which may have text burned in")
+    if header.Modality == "RTDOSE":
+        raise BadRecord("unsupported", "the file holds radiation doses, not an image")
 
 
-def _check_series(headers: list[Any]) -> None:
+def _stack(files: list[Path], headers: list[Any], frames: list[list[Frame]]) -> tuple[np.ndarray, float]:
+    """Return the measured values of all frames, sorted along their normal, and the distance between them in mm."""
+    flat = [frame for of_file in frames for frame in of_file]
+    _check_series(headers, flat)
+    order, distance_mm = _sort(flat, several_files=len(files) > 1)
+    place = np.argsort(order)  # of each frame in the stack
+    values = np.empty((len(flat), int(headers[0].Rows), int(headers[0].Columns)), dtype=np.float32)
+    done = 0
+    for file in files:
+        for stored in read_frames(file):
+            frame = flat[done]
+            values[place[done]] = stored * np.float32(frame.slope) + np.float32(frame.intercept)
+            done += 1
+    return values, distance_mm
+
+
+def _check_series(headers: list[Any], frames: list[Frame]) -> None:
     """Refuse slices that do not belong to one volume."""
     if len({str(h.SeriesInstanceUID) for h in headers}) != 1:
         raise BadRecord("unreadable", "the folder mixes several series; give one folder per series")
-    first = headers[0]
-    for header in headers[1:]:
-        same = (header.Rows, header.Columns, header.Modality) == (first.Rows, first.Columns, first.Modality)
-        if not same or not np.allclose(header.ImageOrientationPatient, first.ImageOrientationPatient, atol=1e-3):
+    if len({(h.Rows, h.Columns, h.Modality) for h in headers}) != 1:
+        raise BadRecord("unreadable", "the slices differ in size or orientation")
+    first = frames[0]
+    for frame in frames:
+        if not np.allclose([*frame.row, *frame.column], [*first.row, *first.column], atol=1e-3):
             raise BadRecord("unreadable", "the slices differ in size or orientation")
-        if not np.allclose(_pixel_spacing(header), _pixel_spacing(first), rtol=1e-3, equal_nan=True):
+        if not np.allclose(frame.spacing_mm, first.spacing_mm, rtol=1e-3, equal_nan=True):
             raise BadRecord("unreadable", "the slices differ in pixel spacing")
+    if headers[0].Modality == "CT" and not all(frame.scaled for frame in frames):
+        raise BadRecord("bad_unit", "the CT image states no rescale slope and intercept to Hounsfield units")
 
 
-def _directions(header: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the unit vectors along a row, along a column and between slices, x to left, y to back, z up."""
-    given = header.get("ImageOrientationPatient")
-    if given is None or len(given) != 6:
-        raise BadRecord("unsupported", "the image states no orientation")
-    row, column = np.array(given[:3], dtype=np.float64), np.array(given[3:], dtype=np.float64)
-    lengths = np.array([np.linalg.norm(row), np.linalg.norm(column)])
-    if not np.allclose(lengths, 1, atol=1e-2) or abs(float(row @ column)) > 1e-2:
-        raise BadRecord("unreadable", "the orientation is not two perpendicular unit vectors")
-    return row, column, np.cross(row, column)
-
-
-def _sort(headers: list[Any], normal: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the order of slices along ``normal`` and their distance in mm."""
-    if len(headers) == 1:
-        return np.array([0]), positive(headers[0].get("SliceThickness")) or float("nan")
+def _sort(frames: list[Frame], *, several_files: bool) -> tuple[np.ndarray, float]:
+    """Return the order of frames along their normal and their distance in mm."""
+    if len(frames) == 1:
+        return np.array([0]), frames[0].thickness_mm
+    if any(frame.at_mm is None for frame in frames):
+        raise BadRecord("unreadable", "a slice states no position")
     # File names and instance numbers may run either way or restart; the position cannot.
-    at_mm = np.array([np.array(h.ImagePositionPatient, dtype=np.float64) @ normal for h in headers])
-    order = np.argsort(at_mm, kind="stable")
-    steps_mm = np.diff(at_mm[order])
+    along_mm = np.array([frame.at_mm @ frames[0].normal for frame in frames if frame.at_mm is not None])
+    order = np.argsort(along_mm, kind="stable")
+    steps_mm = np.diff(along_mm[order])
     usual_mm = float(np.median(steps_mm))
     if steps_mm.min() < 1e-3:
-        raise BadRecord("unreadable", "two slices lie at the same position")
+        if several_files:
+            raise BadRecord("unreadable", "two slices lie at the same position")
+        raise BadRecord("unsupported", "frames lie at the same position; export one file per echo, moment or stack")
     if np.abs(steps_mm - usual_mm).max() > UNEVEN * usual_mm:
         raise BadRecord("unsupported", "the slices are not evenly spaced; one may be missing")
     return order, usual_mm
-
-
-def _pixel_spacing(header: Any) -> tuple[float, float]:
-    """Return the distance between rows and between columns in mm, NaN where it is not stated."""
-    given = header.get("PixelSpacing")
-    if given is None or len(given) != 2:
-        return float("nan"), float("nan")
-    rows_mm, columns_mm = positive(given[0]), positive(given[1])
-    if rows_mm is None or columns_mm is None:
-        raise BadRecord("unreadable", "the pixel spacing is not positive")
-    return rows_mm, columns_mm
-
-
-def _pixels(path: Path) -> np.ndarray:
-    """Return the rescaled values of one file."""
-    import pydicom
-
-    image = pydicom.dcmread(path, specific_tags=PIXELS)
-    slope, intercept = image.get("RescaleSlope"), image.get("RescaleIntercept")
-    try:
-        stored = image.pixel_array.astype(np.float32)
-    except (NotImplementedError, RuntimeError) as error:
-        if image.file_meta.TransferSyntaxUID.is_compressed:
-            detail = f"the compressed pixels raised {type(error).__name__}; a decoder may not be installed"
-            raise BadRecord("unsupported", detail) from None
-        raise
-    return stored * np.float32(1 if slope is None else slope) + np.float32(intercept or 0)
 
 
 def _to_superior_posterior_left(

@@ -9,14 +9,17 @@ trial    name of the recording, unique within the patient
 ======== ==================================================================================================
 
 Optional: ``start_s``, ``end_s`` (part to use), ``format`` (default: from the suffix), ``fold``, ``mask`` (NIfTI label
-map), ``rate_hz``, ``unit``, ``time_column``, ``time_unit`` (hints for the reader), ``label_<task>`` (number or class),
-``label_<task>_multi`` (several classes separated by ``;``) and ``anat_<measure>`` (number). Empty cells are absent
-values. ``mask_labels.csv`` beside the manifest names the organs of the masks: columns ``value``, ``name``.
+map), ``label_<task>`` (number or class), ``label_<task>_multi`` (several classes separated by ``;``) and
+``anat_<measure>`` (number). Hints for the reader: ``rate_hz``, ``unit``, ``time_column``, ``time_unit``, ``columns``
+(``I=lead1;II=lead2`` or ``I;II``), ``spacing_mm`` (``1x0.5x0.5`` or ``0.5;0.5``) and, for arrays, ``variable``,
+``axis`` and ``index``. Empty cells are absent values. ``mask_labels.csv`` beside the manifest names the organs of the
+masks: columns ``value``, ``name``.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REQUIRED = ("path", "patient", "trial")
-HINTS = ("unit", "time_column", "time_unit")
+HINTS = ("unit", "time_column", "time_unit", "columns", "variable", "axis", "index")
 FORMATS = {
     ".hea": "wfdb", ".dat": "wfdb", ".mat": "matlab", ".edf": "edf", ".bdf": "bdf", ".vhdr": "brainvision",
     ".set": "eeglab", ".fif": "fif", ".dcm": "dicom", ".nii": "nifti", ".png": "image", ".tif": "image",
@@ -168,6 +171,11 @@ def _record(row: Mapping[str, str], position: int, root: Path, numeric: set[str]
     hints = {**hints, **{name: row[name] for name in HINTS if row.get(name)}}
     if numbers["rate_hz"] is not None:
         hints["rate_hz"] = numbers["rate_hz"]
+    if row.get("spacing_mm", "").lower() not in ABSENT:
+        spacing = [number(text) for text in re.split(r"[x;\s]+", row["spacing_mm"].lower())]
+        if len(spacing) > 3 or any(value is None or value <= 0 for value in spacing):
+            hints = {**refused("unreadable", "the manifest's spacing_mm is not one to three positive numbers"), **hints}
+        hints["spacing_mm"] = tuple(spacing)
     return Record(
         path=path,
         format=row.get("format") or ("unknown" if "refused" in hints else format_of(path)),

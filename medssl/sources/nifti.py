@@ -1,30 +1,34 @@
-"""Read NIfTI volumes and organ label maps."""
+"""Read NIfTI-1 and NIfTI-2 volumes and organ label maps: ``.nii``, ``.nii.gz``, or a pair ``.hdr`` and ``.img``."""
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medssl.sources.claims import guarded, require_bytes, require_file
-from medssl.sources.record import BadRecord, Record, Volume
+from medssl.sources.record import BadRecord, Record, Volume, inside
 
 # Deflate cannot shrink more than 1032 times; anything beyond is a header that lies.
 MAX_DEFLATE = 1040
+HEADER_BYTES = 540  # of NIfTI-2, the longer one
 MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 1e-3}
 
 
 def read(record: Record) -> Volume:
-    """Read one 3-D NIfTI file, with its label map if ``record.mask`` names one.
+    """Read one NIfTI file, with its label map if ``record.mask`` names one.
 
-    The unit is ``hints["unit"]``, ``"1"`` by default: NIfTI does not state one.
+    The unit is ``hints["unit"]``, ``"1"`` by default: NIfTI does not state one. Values are scaled as the header
+    says. Orientation and voxel size come from the sform, from the qform where there is none. Of a file with several
+    frames (time, b-values) ``hints["frame"]``, counted from 0, chooses one.
 
     Raises:
-        BadRecord: ``missing_file``, ``unsupported`` (not 3-D, colour, no orientation), ``bad_mask`` or
-            ``unreadable``.
+        BadRecord: ``missing_file``, ``unsupported`` (not 3-D, several frames and no hint, colour, complex, Analyze,
+            no orientation), ``no_samples``, ``bad_mask`` or ``unreadable``.
     """
-    values, spacing = _load(record.path)
+    values, spacing = _load(record.path, record.hints.get("frame"))
     values = np.ascontiguousarray(values, dtype=np.float32)
     mask = None if record.mask is None else load_mask(record.mask, values.shape)
     return Volume(values, spacing, str(record.hints.get("unit", "1")), mask)
@@ -46,25 +50,29 @@ def load_mask(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     return np.ascontiguousarray(rounded, dtype=np.int32)
 
 
-def _load(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
+def _load(path: Path, frame: Any = None) -> tuple[np.ndarray, tuple[float, float, float]]:
     """Return values on axes superior, posterior, left and the spacing of these axes in mm."""
     import nibabel
 
-    size = require_file(path)
     with guarded("nibabel"):
-        image: Any = nibabel.load(path)  # type: ignore[attr-defined, unused-ignore]
-        _check_header(image, path, size)
+        image = _open(path)
+        shape = image.shape
+        # Asked of the opened image: nibabel sets a code it does not know to 0, and then guesses which side is left.
+        if not any(int(image.header[key]) for key in ("qform_code", "sform_code")):
+            raise BadRecord("unsupported", "the header states no orientation (qform and sform codes are 0)")
         orientation = nibabel.orientations.io_orientation(image.affine)
         if np.isnan(orientation).any():
             raise BadRecord("unreadable", "the orientation in the header is not usable")
         # Reordering the array ourselves: nibabel's own canonical image refuses int64 data.
-        values = np.asarray(image.dataobj)
+        chosen = (slice(None),) * 3 + (_frame(shape, frame),) + (0,) * (len(shape) - 4)
+        values = np.asarray(image.dataobj[chosen[: len(shape)]])
         if np.issubdtype(values.dtype, np.floating):
             values = values.astype(np.float32, copy=False)
         values = nibabel.orientations.apply_orientation(values, orientation)
+        # From the affine, not the header's own list of sizes: where the two differ, this one has the directions.
         zooms = np.empty(3)
-        zooms[orientation[:, 0].astype(int)] = image.header.get_zooms()[:3]
-        zooms *= MM[image.header.get_xyzt_units()[0]] if hasattr(image.header, "get_xyzt_units") else 1.0
+        zooms[orientation[:, 0].astype(int)] = nibabel.affines.voxel_sizes(image.affine)
+        zooms *= MM[image.header.get_xyzt_units()[0]]
     if not (np.isfinite(zooms).all() and (zooms > 0).all()):
         raise BadRecord("unreadable", "the voxel size in the header is not positive")
     # Right, anterior, superior -> superior, posterior, left.
@@ -72,17 +80,83 @@ def _load(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
     return values, (float(zooms[2]), float(zooms[1]), float(zooms[0]))
 
 
-def _check_header(image: Any, path: Path, size: int) -> None:
-    """Refuse what has no place in a `Volume`, and sizes that the file cannot hold."""
-    shape, dtype = image.shape, image.get_data_dtype()
-    if len(shape) != 3:
-        raise BadRecord("unsupported", f"the image has {len(shape)} dimensions; 3 are needed")
+def _open(path: Path) -> Any:
+    """Return the nibabel image of a file whose header is consistent with its size."""
+    import nibabel
+
+    size = require_file(path)
+    if path.suffix.lower() == ".gz":
+        return _open_gz(path, size)
+    if path.suffix.lower() in (".hdr", ".img"):
+        parts = [path.with_suffix(suffix) for suffix in (".hdr", ".img")]
+        sizes = [require_file(inside(part, path.parent)) for part in parts]
+        header_file, size = parts[0], sizes[1]
+    else:
+        header_file = path
+    with header_file.open("rb") as file:
+        header = _header(file.read(HEADER_BYTES))
+    require_bytes(_claimed(header), size)
+    return nibabel.load(path)  # type: ignore[attr-defined, unused-ignore]
+
+
+def _open_gz(path: Path, size: int) -> Any:
+    """Return the image of a compressed file, of which no more is inflated than its header asks for."""
+    import nibabel
+
+    with gzip.open(path) as file:
+        head = file.read(HEADER_BYTES)
+        header = _header(head)
+        claimed = _claimed(header)
+        require_bytes(claimed, size * MAX_DEFLATE)
+        data = head + file.read(max(0, claimed - len(head)))
+        file.read(1)  # at the end of the file its checksum is compared
+    require_bytes(claimed, len(data))
+    kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+    return kind.from_bytes(data)
+
+
+def _header(head: bytes) -> Any:
+    """Return the header in the first bytes of a file, or refuse what has no place in a `Volume`."""
+    import nibabel
+
+    kinds = [k for k in (nibabel.Nifti1Header, nibabel.Nifti2Header) if k.may_contain_header(head)]
+    if not kinds or len(head) < kinds[0].sizeof_hdr:
+        # Analyze 7.5 looks the same but for the magic word, and does not say which side is left.
+        raise BadRecord("unsupported", "the file is not NIfTI-1 or NIfTI-2")
+    header = kinds[0](head[: kinds[0].sizeof_hdr], check=False)
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    if len(shape) < 3 or any(n != 1 for n in shape[4:]):
+        raise BadRecord("unsupported", f"the image has {len(shape)} dimensions; 3 are needed, or 4 and a frame")
     if dtype.kind not in "iuf":
         raise BadRecord("unsupported", "the image holds colours or complex numbers")
     if min(shape) < 1:
         raise BadRecord("no_samples", "the image holds no voxel")
-    ratio = MAX_DEFLATE if path.suffix == ".gz" else 1
-    require_bytes(np.prod(shape, dtype=np.float64) * dtype.itemsize, size * ratio)
-    codes = [int(image.header[key]) for key in ("qform_code", "sform_code") if key in image.header]
-    if codes and not any(codes):  # readers then guess which side is left
-        raise BadRecord("unsupported", "the header states no orientation (qform and sform codes are 0)")
+    return header
+
+
+def _claimed(header: Any) -> int:
+    """Return the number of bytes from the start of the data file to the end of the last voxel."""
+    offset = float(header["vox_offset"])
+    if not 0 <= offset < 2**62:
+        raise BadRecord("unreadable", "the header places the voxels outside the file")
+    # Python's integers: a product of corrupt sizes passes 2**63.
+    voxels = 1
+    for length in header.get_data_shape():
+        voxels *= int(length)
+    return int(offset) + voxels * int(header.get_data_dtype().itemsize)
+
+
+def _frame(shape: tuple[int, ...], hint: Any) -> int:
+    """Return the index of the frame to read."""
+    count = shape[3] if len(shape) > 3 else 1
+    if hint is None:
+        if count > 1:
+            raise BadRecord("unsupported", "the image has several frames; hints['frame'] chooses one, counted from 0")
+        return 0
+    try:
+        frame = int(hint)
+    except (TypeError, ValueError):
+        raise BadRecord("unsupported", "the frame to read is not a whole number") from None
+    if frame != float(hint) or not 0 <= frame < count:
+        raise BadRecord("unsupported", "the image has no frame of the number asked for")
+    return frame

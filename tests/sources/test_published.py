@@ -23,7 +23,7 @@ def reason(record: Record) -> str:
 
 # --- registry -------------------------------------------------------------------------------------------------------
 def test_unknown_source_names_the_allowed_ones(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"source\.name 'ptb' is unknown; allowed: manifest, ptbxl"):
+    with pytest.raises(SourceError, match=r"source\.name 'ptb' is unknown; allowed: manifest, bids, ptbxl"):
         sources.list_records("ptb", tmp_path)
 
 

@@ -55,10 +55,17 @@ def refusal(path: Path, kind: str, **more: Any) -> str:
 SUFFIXES = {
     "wfdb": ".hea",
     "edf": ".edf",
+    "bdf": ".bdf",
+    "brainvision": ".vhdr",
+    "eeglab": ".set",
+    "fif": ".fif",
     "dicom": ".dcm",
     "nifti": ".nii.gz",
     "image": ".png",
     "tabular": ".csv",
+    "array": ".npy",
+    "matlab": ".mat",
+    "aecg": ".xml",
 }
 
 
@@ -220,7 +227,7 @@ def test_wfdb_needs_a_rate(tmp_path: Path, line: str) -> None:
         ("rec 2 100 500", "rec 2 100 999999999999", "unreadable"),  # would be terabytes
         ("rec 2 100 500", "rec 2 100 501", "unreadable"),
         ("rec 2 100 500", "rec 3 100 500", "unreadable"),
-        ("rec 2 100 500", "rec/2 2 100 500", "unsupported"),
+        ("rec 2 100 500", "rec/2 2 100 500", "unreadable"),  # no list of segments
         ("rec.dat 16 ", "rec.dat 16x2 ", "unreadable"),
         ("rec.dat 16 ", "rec.dat 99 ", "unsupported"),
         ("rec.dat", "other.dat", "missing_file"),
@@ -244,12 +251,6 @@ def test_wfdb_without_gain_has_no_unit(tmp_path: Path) -> None:
     (tmp_path / "a.dat").write_bytes(np.arange(10, dtype="<i2").tobytes())
     (tmp_path / "a.hea").write_text("a 1 100 10\na.dat 16\n")
     assert refusal(tmp_path / "a.hea", "wfdb") == "bad_unit"
-
-
-def test_wfdb_channels_of_two_rates_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.dat").write_bytes(np.arange(30, dtype="<i2").tobytes())
-    (tmp_path / "a.hea").write_text("a 2 100 10\na.dat 16x2 200/mV 16 0 0 0 0 I\na.dat 16 200/mV 16 0 0 0 0 II\n")
-    assert refusal(tmp_path / "a.hea", "wfdb") == "unsupported"
 
 
 def test_wfdb_truncated(tmp_path: Path) -> None:
@@ -277,8 +278,9 @@ def write_edf(path: Path, *, units: tuple[str, str] = ("uV", "uV"), slow: bool =
 @pytest.mark.parametrize("slow", [False, True])
 def test_edf_sine(tmp_path: Path, slow: bool) -> None:
     signal = read_signal(write_edf(tmp_path / "a.edf", slow=slow), "edf")
-    np.testing.assert_allclose(signal.values, 100 * SINES, atol=0.01)
-    assert (signal.rate_hz, signal.channels, signal.unit) == (100.0, ("Fp1", "Cz"), "uV")
+    np.testing.assert_allclose(signal.values[:2], 100 * SINES, atol=0.01)
+    names = ("Fp1", "Cz", "chin") if slow else ("Fp1", "Cz")  # a slow voltage is kept, a temperature is not
+    assert (signal.rate_hz, signal.channels, signal.unit) == (100.0, names, "uV")
 
 
 def test_edf_units_and_part(tmp_path: Path) -> None:
@@ -291,7 +293,7 @@ def test_edf_units_and_part(tmp_path: Path) -> None:
 def test_edf_without_voltage(tmp_path: Path) -> None:
     assert refusal(write_edf(tmp_path / "a.edf", units=("degC", "%")), "edf") == "bad_unit"
     signal = read_signal(write_edf(tmp_path / "b.edf", units=("nV", "uV")), "edf")
-    assert signal.channels == ("Cz",)  # mne takes nV for V
+    np.testing.assert_allclose(signal.values, SINES * [[0.1], [100]], atol=0.01)
 
 
 @pytest.mark.parametrize("keep", [100, 256, 700, 1000, -2])
@@ -307,7 +309,7 @@ def test_edf_truncated(tmp_path: Path, keep: int) -> None:
         (236, b"99999999", "unreadable"),
         (236, b"0       ", "no_samples"),
         (244, b"0       ", "no_rate"),
-        (192, b"EDF+D", "unsupported"),
+        (192, b"EDF+D", "unreadable"),  # gaps, but no annotations that say where
         (252, b"0   ", "no_samples"),
         (252, b"9999", "unreadable"),
     ],

@@ -1,0 +1,244 @@
+"""What a folder of recordings holds, counted before anything is ingested: formats, channels, labels, refusals.
+
+Entries stand for names, which may identify people; what headers tell of a person is counted by kind.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from medssl import sources
+from medssl.sources import identifiers, manifest
+from medssl.sources.claims import VOLTS, locate
+from medssl.sources.record import BadRecord, Label, Record, Signal, SourceError, Volume
+
+UNITS = {*VOLTS, "1", "HU"}  # shown as they are; anything else may be a slip in the table
+# Files of these suffixes describe the others of their name (.dat, .atr; .eeg, .vmrk; .fdt).
+LEADING = (".hea", ".vhdr", ".set")
+CLASSES = 12  # of one label, counted by name at most
+FEW_NUMBERS = 10  # a label of at most so many different whole numbers is counted, not cut into quantiles
+SHARED = 3  # files that must have a suffix for it to be told
+# The extremes of a label, such as the highest age, can tell who is in a set.
+QUANTILES = {"5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95}
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A record that ingest would refuse: its 1-based ``entry`` in the sorted list, and its row of the user's table."""
+
+    entry: int
+    row: int | None
+    reason: str
+    detail: str
+
+    def __str__(self) -> str:
+        where = "" if self.row is None else f" (row {self.row} of the table)"
+        return f"entry {self.entry}{where}: {self.reason}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Balance:
+    """How one label is spread over the usable records.
+
+    Attributes:
+        task: label without prefix.
+        kind: ``class``, ``multilabel`` or ``number``.
+        labelled: usable records that have it.
+        counts: (class, records) from the most frequent on; of a multi-label record each class counts.
+        quantiles: (point, value) of a number with many values; then there are no counts.
+    """
+
+    task: str
+    kind: str
+    labelled: int
+    counts: tuple[tuple[str, int], ...] = ()
+    quantiles: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass
+class Examination:
+    """Counts over the records of a source.
+
+    Attributes:
+        source: name of the source.
+        records, patients: how many there are; patients is None where no table says whose a recording is.
+        formats, usable: records by format: all, and those that can be read.
+        rates_hz, units, shapes, spacings: usable records by sampling rate, unit, voxels (D, H, W), and mm (D, H, W).
+        signals, volumes: usable recordings in time, and images.
+        channels: usable recordings in time by channel name, as spelt where first seen.
+        durations_s: of each usable recording in time.
+        labels: one for each task.
+        rejects: what ingest would refuse.
+        carriers: files by format and kind of identifying field.
+        carrying, looked, unread: files with such a field; files whose header was looked at; those that it could not
+            be of.
+        unseen: records of formats whose headers are not looked at.
+        other: files by suffix that no reader is for (only without a table).
+    """
+
+    source: str
+    records: int = 0
+    patients: int | None = None
+    formats: Counter[str] = field(default_factory=Counter)
+    usable: Counter[str] = field(default_factory=Counter)
+    rates_hz: Counter[float] = field(default_factory=Counter)
+    units: Counter[str] = field(default_factory=Counter)
+    shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    spacings: Counter[tuple[float, ...]] = field(default_factory=Counter)
+    signals: int = 0
+    volumes: int = 0
+    channels: Counter[str] = field(default_factory=Counter)
+    durations_s: list[float] = field(default_factory=list)
+    labels: list[Balance] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    carriers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    carrying: int = 0
+    looked: int = 0
+    unread: int = 0
+    unseen: Counter[str] = field(default_factory=Counter)
+    other: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def common(self) -> list[str]:
+        """Channels that all recordings in time have."""
+        return [name for name, n in self.channels.items() if n == self.signals]
+
+
+def examine(records: Sequence[Record], source: str, *, known: bool = True, progress: bool = True) -> Examination:
+    """Read every record as ingest would and count what is there.
+
+    Args:
+        records: what the source lists, in its stable order.
+        source: its name.
+        known: whether patient and trial of the records are; without them none is a repetition.
+        progress: draw a bar.
+    """
+    found = Examination(source, records=len(records), patients=len({r.patient for r in records}) if known else None)
+    usable: list[Record] = []
+    seen: set[tuple[str, str, str]] = set()
+    spelling: dict[str, str] = {}
+    for entry, record in enumerate(
+        tqdm(records, "check", unit=" records", leave=False, disable=None if progress else True), 1
+    ):
+        # A table may hold anything in its column "format".
+        kind = record.format if record.format in sources.READERS else "unknown"
+        found.formats[kind] += 1
+        try:
+            raw = sources.read(record)
+            trial = (record.source, record.patient, record.trial)
+            if known and trial in seen:
+                raise BadRecord("repeated_trial", "a record of the same patient and trial came before")
+            seen.add(trial)
+        except BadRecord as bad:
+            found.rejects.append(Reject(entry, record.row, bad.reason, bad.detail))
+        except SourceError as error:
+            found.rejects.append(Reject(entry, record.row, "no_library", str(error)))
+        else:
+            usable.append(record)
+            found.usable[kind] += 1
+            _count(found, raw, spelling)
+        refused = found.rejects[-1].reason if found.rejects and found.rejects[-1].entry == entry else ""
+        if refused not in ("missing_file", "outside_folder"):
+            _look(found, record)
+    for task in sorted({task for record in records for task in record.labels}):
+        found.labels.append(_balance(task, [r.labels[task] for r in usable if task in r.labels]))
+    return found
+
+
+def survey(root: Path) -> tuple[list[Record], Counter[str]]:
+    """Return what lies below a folder without a table, by suffix, and the number of files by suffix without a reader.
+
+    Files that belong to a header (``.dat``, ``.vmrk``) are no records, and the DICOM files of a folder are one.
+    Patients are not known; names of trials are the places in the folder.
+    """
+    paths: dict[Path, str] = {}
+    other: Counter[str] = Counter()
+    for folder, below, names in os.walk(root):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        files = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+        leading = {p.stem for p in files if p.suffix.lower() in LEADING}
+        slices = []
+        for path in files:
+            suffix = path.suffix.lower()
+            if path.stem in leading and suffix not in LEADING:
+                continue
+            kind = "unknown" if suffix == ".dat" else manifest.format_of(path)
+            if kind == "dicom" or (not suffix and identifiers.is_dicom(path)):
+                slices.append(path)
+            elif kind in sources.READERS:
+                paths[path] = kind
+            else:
+                other[suffix] += 1
+        if slices:
+            paths[slices[0] if len(slices) == 1 else Path(folder)] = "dicom"
+    records = []
+    for path, kind in paths.items():
+        relative = path.relative_to(root)
+        located, hints = locate(root, relative)
+        records.append(Record(located, kind, patient="", trial=str(relative), hints=hints))
+    # What follows the last dot may be part of a name: only what several files share and looks like a suffix is told.
+    told = {s: s if n >= SHARED and re.fullmatch(r"\.[a-z0-9]{1,5}", s) else "other" for s, n in other.items()}
+    pooled: Counter[str] = Counter()
+    for suffix, n in other.items():
+        pooled[told[suffix]] += n
+    return sorted(records, key=manifest.order), pooled
+
+
+def _count(found: Examination, raw: Signal | Volume, spelling: dict[str, str]) -> None:
+    found.units[raw.unit if raw.unit in UNITS else "another"] += 1
+    if isinstance(raw, Signal):
+        found.signals += 1
+        found.rates_hz[round(raw.rate_hz, 6)] += 1
+        found.durations_s.append(raw.values.shape[1] / raw.rate_hz)
+        # Ingest compares channels without case too.
+        found.channels.update(dict.fromkeys(spelling.setdefault(name.lower(), name) for name in raw.channels).keys())
+    else:
+        found.volumes += 1
+        found.shapes[raw.values.shape] += 1
+        found.spacings[tuple(round(s, 3) for s in raw.spacing_mm)] += 1
+
+
+def _look(found: Examination, record: Record) -> None:
+    """Count the identifying fields that the headers of a record carry."""
+    if record.format not in identifiers.SCANNERS:
+        if record.format in sources.READERS:
+            found.unseen[record.format] += 1
+        return
+    for kinds in identifiers.scan(record.path, record.format):
+        if kinds is None:
+            found.unread += 1
+            continue
+        found.looked += 1
+        found.carrying += bool(kinds)
+        found.carriers.update((record.format, kind) for kind in kinds)
+
+
+def _balance(task: str, values: list[Label]) -> Balance:
+    numbers = [v for v in values if isinstance(v, float)]
+    kind = "number" if numbers else "multilabel" if any(isinstance(v, tuple) for v in values) else "class"
+    if len(set(numbers)) > FEW_NUMBERS or not all(v.is_integer() for v in numbers):
+        points = np.quantile(np.array(numbers), list(QUANTILES.values())).tolist()
+        return Balance(task, kind, len(values), quantiles=tuple(zip(QUANTILES, points, strict=True)))
+    classes = Counter(name for value in values for name in _classes(value))
+    ranked = sorted(classes.items(), key=lambda item: (-item[1], item[0]))
+    shown = ranked[:CLASSES]
+    if len(ranked) > CLASSES:  # then a class of one record is more likely a remark about it
+        shown = [(name, n) for name, n in shown if n > 1]
+    rest = ranked[len(shown) :]
+    if rest:
+        shown.append((f"{len(rest)} others", sum(n for _, n in rest)))
+    return Balance(task, kind, len(values), tuple(shown))
+
+
+def _classes(value: Label) -> list[str]:
+    if isinstance(value, tuple):
+        return list(dict.fromkeys(value)) or ["none"]
+    return [f"{value:g}" if isinstance(value, float) else value]

@@ -1,0 +1,194 @@
+"""The examination of a raw folder, as lines for a terminal and as one self-contained page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import numpy as np
+from matplotlib.figure import Figure
+
+from medssl.examine import Balance, Examination
+
+COLOUR = "#0b6e99"
+ROWS = 40  # of one table, shown at most
+ENTRIES = {"lines": 12, "page": 500}  # of one reason, listed at most
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table: its columns, its rows and, where the rows have shares, those (0 to 1) for bars."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    shares: tuple[float, ...] = ()
+    note: str = ""
+
+
+def sections(found: Examination, medium: str = "page") -> list[Section]:
+    """Return the tables that have rows, for the ``page`` or for ``lines`` of a terminal."""
+    everything = [
+        Section(
+            "Formats",
+            ("format", "records", "usable"),
+            [(name, str(n), str(found.usable[name])) for name, n in found.formats.most_common()],
+        ),
+        _counted("Sampling rate", "Hz", {f"{r:g}": n for r, n in found.rates_hz.items()}),
+        _counted("Unit", "unit", found.units),
+        _durations(found.durations_s),
+        _channels(found),
+        _counted("Voxels", "slices x rows x columns", {" x ".join(map(str, s)): n for s, n in found.shapes.items()}),
+        _counted("Spacing", "mm between slices x rows x columns", _spacings(found)),
+        *(_label(balance, sum(found.usable.values())) for balance in found.labels),
+        _rejects(found, ENTRIES[medium]),
+        Section(
+            "Identifying fields in headers",
+            ("format", "field", "files"),
+            [(*where, str(n)) for where, n in sorted(found.carriers.items())],
+        ),
+        _counted("Files without a reader", "suffix", found.other, unit="files"),
+    ]
+    return [section for section in everything if section.rows]
+
+
+def summary(found: Examination) -> list[tuple[str, str]]:
+    """Return the headline numbers with what they count."""
+    usable = sum(found.usable.values())
+    repeated = sum(r.reason == "repeated_trial" for r in found.rejects)
+    rows = [(str(found.records), "records")]
+    rows += [(str(found.patients), "patients")] if found.patients is not None else []
+    return [*rows, (str(usable), "usable"), (str(len(found.rejects)), "rejected"), (str(repeated), "repeated trials")]
+
+
+def notes(found: Examination) -> list[str]:
+    """Return what to know about identifiers in the raw files; none of it is a fault of the folder."""
+    out = []
+    if found.carrying:
+        kinds: Counter[str] = Counter()
+        for (_, kind), n in found.carriers.items():
+            kinds[kind] += n
+        listed = ", ".join(f"{kind} {n}" for kind, n in sorted(kinds.items(), key=lambda item: (-item[1], item[0])))
+        out.append(
+            f"{found.carrying} of {found.looked} files carry header fields that may identify a person ({listed}); "
+            "ingest never copies them"
+        )
+    elif found.looked:
+        out.append(f"none of {found.looked} headers carries a known field that may identify a person")
+    if found.unread:
+        out.append(f"{found.unread} more headers cannot be read")
+    if found.unseen:
+        listed = ", ".join(f"{name} ({n})" for name, n in found.unseen.most_common())
+        out.append(f"not looked at for identifying fields: {listed}")
+    return out
+
+
+def lines(found: Examination) -> list[str]:
+    """Return the examination as text of aligned columns."""
+    out = [", ".join(f"{n} {what}" for n, what in summary(found))]
+    for section in sections(found, "lines"):
+        table = [section.header, *section.rows]
+        widths = [max(len(row[i]) for row in table) for i in range(len(section.header))]
+        # Numbers to the right; the last column of words may be long and is left as it is.
+        right = [all(row[i].replace(".", "").isdigit() for row in section.rows) for i in range(len(widths))]
+        out += ["", f"{section.title}{': ' + section.note if section.note else ''}"]
+        for row in table:
+            cells = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
+            out.append("  " + "  ".join(cells).rstrip())
+    return [*out, "", *(f"note: {note}" for note in notes(found))]
+
+
+def page(found: Examination) -> str:
+    """Return the page; it names no file, patient or folder."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("medssl.report"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("check.html.j2").render(
+        source=found.source,
+        known=found.patients is not None,
+        summary=summary(found),
+        reasons=Counter(r.reason for r in found.rejects).most_common(),
+        sections=sections(found),
+        notes=notes(found),
+        durations=_png(_histogram(found.durations_s)) if found.durations_s else None,
+    )
+
+
+def _counted(title: str, what: str, counts: Any, unit: str = "records") -> Section:
+    """Tabulate records, or files, by value, the most frequent first."""
+    ranked = Counter(counts).most_common()
+    rows = [(str(value), str(n)) for value, n in ranked[:ROWS]]
+    more = len(ranked) - len(rows)
+    return Section(title, (what, unit), rows, note=f"{more} rarer values are left out" if more else "")
+
+
+def _spacings(found: Examination) -> dict[str, int]:
+    return {" x ".join("?" if np.isnan(s) else f"{s:.3g}" for s in key): n for key, n in found.spacings.items()}
+
+
+def _durations(durations_s: Sequence[float]) -> Section:
+    header = ("shortest (s)", "median (s)", "longest (s)", "together (h)")
+    if not durations_s:
+        return Section("Duration", header, [])
+    values = (min(durations_s), float(np.median(durations_s)), max(durations_s), sum(durations_s) / 3600)
+    return Section("Duration", header, [tuple(f"{v:.2f}" for v in values)])
+
+
+def _channels(found: Examination) -> Section:
+    """Tabulate channels; those that all recordings have come first and are what ingest can ask for."""
+    ranked = sorted(found.channels.items(), key=lambda item: -item[1])  # stable: otherwise as in the files
+    rows = [(name, str(n)) for name, n in ranked[:ROWS]]
+    note = f"common to all {found.signals}: {', '.join(found.common[:ROWS]) or 'none'}"
+    more = len(ranked) - len(rows)
+    note += f"; {more} rarer channels are left out below" if more else ""
+    return Section("Channels", ("channel", "records"), rows, tuple(int(n) / found.signals for _, n in rows), note)
+
+
+def _label(balance: Balance, usable: int) -> Section:
+    title = f"Label {balance.task}"
+    note = f"{balance.labelled} of {usable} usable records have it"
+    if balance.quantiles:
+        points = tuple(point for point, _ in balance.quantiles)
+        return Section(title, points, [tuple(f"{value:.4g}" for _, value in balance.quantiles)], note=note)
+    if balance.kind == "multilabel":
+        note += "; of a record with several classes each counts"
+    rows = [(name, str(n), f"{n / balance.labelled:.1%}") for name, n in balance.counts] or [("none", "0", "")]
+    shares = tuple(n / balance.labelled for _, n in balance.counts)
+    return Section(title, ("class", "records", "share"), rows, shares, note)
+
+
+def _rejects(found: Examination, most: int) -> Section:
+    rows = []
+    for reason, n in Counter(r.reason for r in found.rejects).most_common():
+        entries = [r.entry for r in found.rejects if r.reason == reason]
+        listed = ", ".join(map(str, entries[:most])) + (f", and {n - most} more" if n > most else "")
+        details = Counter(r.detail for r in found.rejects if r.reason == reason).most_common()
+        rows.append(
+            (reason, str(n), details[0][0] + (f" ({details[0][1]} of {n})" if len(details) > 1 else ""), listed)
+        )
+    note = "entries count from 1 in the source's sorted list"
+    return Section("Rejected", ("reason", "records", "why", "entries"), rows, note=note)
+
+
+def _histogram(durations_s: Sequence[float]) -> Figure:
+    """Draw durations, on a logarithmic axis where they span more than two powers of ten."""
+    values = np.asarray(durations_s)
+    figure = Figure(figsize=(6, 2.8), layout="constrained")
+    axis = figure.subplots()
+    low, high = float(values.min()), float(values.max())
+    wide = high > 100 * low > 0
+    edges = np.geomspace(low, high, 41) if wide else np.linspace(low, high, 41)
+    axis.hist(values, bins=edges.tolist() if high > low else 10, color=COLOUR, edgecolor="white", lw=0.4)
+    axis.set(xlabel="duration (s)", ylabel="recordings", xscale="log" if wide else "linear")
+    return figure
+
+
+def _png(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,134 @@
+"""List a folder in the Brain Imaging Data Structure (BIDS): EEG and structural MRI, labels from participants.tsv.
+
+Looked for are ``sub-*/[ses-*/]eeg/*_eeg.{edf,bdf,vhdr,set,fif}`` and ``sub-*/[ses-*/]anat/*_T1w.nii[.gz]`` (and the
+other contrasts of `CONTRASTS`). Raw data alone: ``derivatives/`` and ``sourcedata/`` lie beside ``sub-*`` and are left
+out. Sidecar files are not read. A set with both kinds lists both; the reader of each is known by its format.
+
+Source: Gorgolewski et al. 2016, doi:10.1038/sdata.2016.44; Pernet et al. 2019, doi:10.1038/s41597-019-0104-8.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+from medssl.sources.claims import locate
+from medssl.sources.manifest import ABSENT, FORMATS, number
+from medssl.sources.record import Label, Record, SourceError
+
+EEG = (".edf", ".bdf", ".vhdr", ".set", ".fif")
+CONTRASTS = ("T1w", "T2w", "PDw", "FLAIR", "T2starw", "UNIT1", "inplaneT1", "inplaneT2", "PDT2")
+SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
+# Columns that may tell who somebody is, whatever they hold; labels go into the store as they are.
+IDENTIFYING = re.compile(r"(^|_)(id|name|initials|birth\w*|dob|born|date\w*|mrn|address|zip|postal|phone|email)(_|$)")
+# A text column with more classes than this is notes or names, not a class.
+MAX_CLASSES = 20
+ENTITY = re.compile(r"([a-zA-Z]+)-([a-zA-Z0-9+]+)")
+
+
+def list_records(root: Path) -> list[Record]:
+    """Return the recordings of a BIDS folder; a patient is a ``sub-<label>``.
+
+    The trial is the name of the file between subject and suffix, such as ``ses-01_task-rest_run-1_eeg``. Labels are
+    the columns of ``participants.tsv`` (numbers where all of a column are numbers; ``age`` also from ``89+``) and, of
+    the file's own name, ``task``, ``session`` and ``contrast``. Columns that may identify a person and text of more
+    than 20 kinds are left out; so is a value on which two rows of a participant differ.
+
+    Raises:
+        SourceError: no ``sub-*`` folder holds a recording, or ``participants.tsv`` lacks its first column.
+    """
+    root = Path(root)
+    participants = _participants(root / "participants.tsv")
+    chosen: dict[tuple[str, str], Path] = {}
+    for path in _files(root):
+        subject = path.relative_to(root).parts[0].removeprefix("sub-")
+        trial = path.name.split(".")[0].removeprefix(f"sub-{subject}_")
+        # The same recording in two formats is one trial; the formats are in order of preference.
+        chosen.setdefault((subject, trial), path)
+    if not chosen:
+        raise SourceError(
+            f"{root}: no sub-*/[ses-*/]eeg/*_eeg.edf or sub-*/[ses-*/]anat/*_T1w.nii.gz; "
+            "point source.root at the top folder of a BIDS set"
+        )
+    records = []
+    for (subject, trial), found in chosen.items():
+        entities = dict(ENTITY.findall(trial))
+        labels: dict[str, Label] = dict(participants.get(subject, {}))
+        if "task" in entities:
+            labels["task"] = entities["task"]
+        session = entities.get("ses") or _session(found.relative_to(root))
+        if session:
+            labels["session"] = session
+        suffix = trial.rpartition("_")[2]
+        if suffix in CONTRASTS:
+            labels["contrast"] = suffix
+        path, hints = locate(root, found.relative_to(root))
+        records.append(Record(path, _format(found), subject, trial, "bids", labels, hints=hints))
+    return records
+
+
+def _files(root: Path) -> list[Path]:
+    """Return recordings of either kind by name alone; links of git-annex whose content is absent are among them."""
+    found = []
+    for subject in sorted(root.glob("sub-*")):
+        for folder in (subject, *sorted(subject.glob("ses-*"))):
+            eeg = sorted(folder.glob("eeg/*_eeg.*"))
+            found += [path for suffix in EEG for path in eeg if path.suffix.lower() == suffix]
+            anat = sorted(folder.glob("anat/*.nii.gz")) + sorted(folder.glob("anat/*.nii"))
+            found += [path for path in anat if path.name.split(".")[0].rpartition("_")[2] in CONTRASTS]
+    # The reader follows a recording of several FIF files from its first; hidden files are leftovers of a Mac.
+    return [p for p in found if not p.name.startswith(".") and not re.search(r"_split-0*([2-9]|[1-9]\d)", p.name)]
+
+
+def _format(path: Path) -> str:
+    return "nifti" if path.name.endswith(".nii.gz") else FORMATS[path.suffix.lower()]
+
+
+def _session(relative: Path) -> str | None:
+    return next((part.removeprefix("ses-") for part in relative.parts[1:-1] if part.startswith("ses-")), None)
+
+
+def _participants(path: Path) -> dict[str, dict[str, Label]]:
+    """Return labels by subject, or none without a table."""
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restkey="", restval=""))
+    except (OSError, csv.Error) as error:
+        raise SourceError(f"{path}: not a readable table ({type(error).__name__}); save it as TSV again") from None
+    columns = [name for name in (rows[0] if rows else {}) if name]
+    if rows and "participant_id" not in columns:
+        raise SourceError(f"{path}: column 'participant_id' is missing; a BIDS table begins with it")
+    labels: dict[str, dict[str, Label]] = {}
+    for column in columns:
+        name = re.sub(r"\W+", "_", column.strip().lower()).strip("_")
+        if name == "participant_id" or not name or IDENTIFYING.search(name):
+            continue
+        values: dict[str, set[str]] = {}
+        for row in rows:
+            text = (row[column] or "").strip()
+            if text.lower() not in ABSENT:
+                values.setdefault(row["participant_id"].strip().removeprefix("sub-"), set()).add(text)
+        typed = _typed(name, {subject: kinds.pop() for subject, kinds in values.items() if len(kinds) == 1})
+        for subject, value in typed.items():
+            labels.setdefault(subject, {})[name] = value
+    return labels
+
+
+def _typed(name: str, texts: dict[str, str]) -> dict[str, Label]:
+    """Return the values of one column as numbers, as classes, or not at all."""
+    if name == "age":  # the oldest are often given as "89+"
+        texts = {subject: text.rstrip("+ ") for subject, text in texts.items()}
+        texts = {subject: text for subject, text in texts.items() if number(text) is not None}
+    numbers = {subject: value for subject, text in texts.items() if (value := number(text)) is not None}
+    if len(numbers) == len(texts):
+        return dict(numbers)
+    if name in ("sex", "gender"):
+        texts = {subject: SEXES.get(text.lower(), text.lower()) for subject, text in texts.items()}
+    kinds = set(texts.values())
+    # A word of his own for each of many participants names them.
+    if len(kinds) > MAX_CLASSES or (len(kinds) == len(texts) and len(kinds) > 5):
+        return {}
+    return dict(texts)

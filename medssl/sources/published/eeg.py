@@ -1,0 +1,80 @@
+"""List public sets of EEG."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from medssl.sources.claims import locate
+from medssl.sources.manifest import number
+from medssl.sources.published.tables import SEXES, found, present, rows_of
+from medssl.sources.record import Record
+
+# Run of EEGMMIDB -> task and whether the movement was imagined; runs 3 to 14 are three rounds of four.
+MOVEMENTS = (("fists_one", "no"), ("fists_one", "yes"), ("fists_feet", "no"), ("fists_feet", "yes"))
+
+
+def eegmat(root: Path) -> list[Record]:
+    """List EEG during mental arithmetic: 60 s of rest and of task per patient.
+
+    Labels: ``condition`` (rest, mental_arithmetic), ``count_quality`` (good, bad), ``age``, ``sex``.
+
+    Source: Zyma et al. 2019, doi:10.3390/data4010014.
+    """
+    fix = "point source.root at the folder that holds labels.csv and the .edf files"
+    records = []
+    for row in rows_of(root / "labels.csv", ("file", "subject", "condition", "age", "gender", "count_quality"), fix):
+        labels = present(
+            condition=row["condition"] or None,
+            sex=SEXES.get(row["gender"].lower()),
+            age=number(row["age"]),
+            count_quality={"1": "good", "0": "bad"}.get(row["count_quality"]),
+        )
+        path, hints = locate(root, row["file"])
+        trial = Path(row["file"]).stem.rpartition("_")[2]
+        records.append(Record(path, "edf", row["subject"], trial, "eegmat", labels, hints=hints))
+    return records
+
+
+def eegmmidb(root: Path) -> list[Record]:
+    """List EEG of motor movement and imagery: 109 volunteers, 64 channels at 160 Hz, 14 runs of one or two minutes.
+
+    Labels: ``task`` (eyes_open, eyes_closed, fists_one: left or right fist, fists_feet: both fists or both feet) and
+    ``imagined`` (yes, no). Patients 88, 92 and 100 were recorded at 128 Hz. Which fist moved when is not read.
+
+    Source: Schalk et al. 2004, doi:10.1109/TBME.2004.827072; PhysioNet doi:10.13026/C28G6P.
+    """
+    fix = "point source.root at the folder of eegmmidb 1.0.0 that holds S001/S001R01.edf"
+    records = []
+    for relative in found(root, "S[0-9][0-9][0-9]/S[0-9][0-9][0-9]R[0-9][0-9].edf", fix):
+        patient, run = relative.stem[:4], int(relative.stem[5:])
+        task: str | None = {1: "eyes_open", 2: "eyes_closed"}.get(run)
+        imagined = None
+        if 3 <= run <= 14:
+            task, imagined = MOVEMENTS[(run - 3) % 4]
+        path, hints = locate(root, relative)
+        labels = present(task=task, imagined=imagined)
+        records.append(Record(path, "edf", patient, relative.stem[4:], "eegmmidb", labels, hints=hints))
+    return records
+
+
+def sleep_edf(root: Path) -> list[Record]:
+    """List Sleep-EDF Expanded: whole nights of Fpz-Cz, Pz-Oz and EOG at 100 Hz, one or two per patient.
+
+    ``SC4011E0`` is night 1 of patient 01 of the cassette study, ``ST7022J0`` night 2 of patient 02 of the telemetry
+    study; the two studies share no patients. Labels: ``study``, ``night``. Sleep stages (``*-Hypnogram.edf``) and the
+    workbooks of ages are not read.
+
+    Source: Kemp et al. 2000, doi:10.1109/10.867928; PhysioNet doi:10.13026/C2X676.
+    """
+    fix = "point source.root at the folder of sleep-edfx 1.0.0 that holds sleep-cassette/ or sleep-telemetry/"
+    records = []
+    for relative in found(root, "**/S[CT][0-9]*-PSG.edf", fix):
+        name = relative.name.removesuffix("-PSG.edf")
+        match = re.fullmatch(r"(S[CT])[47](\d\d)(\d)\w\d", name)
+        if not match:
+            continue
+        labels = present(study={"SC": "cassette", "ST": "telemetry"}[match[1]], night=float(match[3]))
+        path, hints = locate(root, relative)
+        records.append(Record(path, "edf", match[1] + match[2], name, "sleep_edf", labels, hints=hints))
+    return records

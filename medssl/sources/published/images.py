@@ -1,0 +1,123 @@
+"""List public sets of single slices and small pictures."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from zipfile import BadZipFile
+
+from medssl.sources.claims import locate
+from medssl.sources.manifest import number
+from medssl.sources.published.tables import SEXES, found, present, rows_of
+from medssl.sources.record import BadRecord, Label, Record, SourceError
+
+ORGANS = (
+    *("bladder", "femur_left", "femur_right", "heart", "kidney_left", "kidney_right"),
+    *("liver", "lung_left", "lung_right", "pancreas", "spleen"),
+)
+# The grey sets of MedMNIST and their classes in order; the others are in colour.
+MEDMNIST = {
+    "chestmnist": ("atelectasis", "cardiomegaly", "effusion", "infiltration", "mass", "nodule", "pneumonia",
+                   "pneumothorax", "consolidation", "edema", "emphysema", "fibrosis", "pleural", "hernia"),
+    "octmnist": ("choroidal_neovascularization", "diabetic_macular_edema", "drusen", "normal"),
+    "pneumoniamnist": ("normal", "pneumonia"),
+    "breastmnist": ("malignant", "normal_or_benign"),
+    "organamnist": ORGANS, "organcmnist": ORGANS, "organsmnist": ORGANS,
+}  # fmt: skip
+
+
+def luna16_slices(root: Path) -> list[Record]:
+    """List chest CT slices of LUNA16 as PNG: no labels, no spacing, no Hounsfield units.
+
+    Source: Setio et al. 2017, doi:10.1016/j.media.2017.06.015.
+    """
+    fix = "point source.root at the folder that holds index.csv and png/"
+    records = []
+    for row in rows_of(root / "index.csv", ("file", "series_uid", "slice_index"), fix):
+        at = number(row["slice_index"])
+        path, hints = locate(root, f"png/{row['file']}")
+        anatomy = {} if at is None else {"slice_index": at}
+        records.append(
+            Record(path, "image", row["series_uid"], row["slice_index"], "luna16_slices", anatomy=anatomy, hints=hints)
+        )
+    return records
+
+
+def tcga_lung(root: Path) -> list[Record]:
+    """List single chest CT slices of TCGA-LUAD and TCGA-LUSC as DICOM; labels ``contrast``, ``sex``, ``age``.
+
+    Source: The Cancer Imaging Archive, doi:10.7937/K9/TCIA.2016.JGNIHEP5 and doi:10.7937/K9/TCIA.2016.TYGKKFMQ.
+    """
+    fix = "point source.root at the folder that holds labels.csv and dicom/"
+    records = []
+    for row in rows_of(root / "labels.csv", ("file", "patient_id", "contrast", "age_years", "sex", "series_uid"), fix):
+        labels = present(
+            contrast={"1": "yes", "0": "no"}.get(row["contrast"]),
+            sex=SEXES.get(row["sex"].lower()),
+            age=number(row["age_years"]),
+        )
+        path, hints = locate(root, f"dicom/{row['file']}")
+        records.append(Record(path, "dicom", row["patient_id"], row["series_uid"], "tcga_lung", labels, hints=hints))
+    return records
+
+
+def covid_ct(root: Path) -> list[Record]:
+    """List COVID-CT: CT slices cut out of papers as 8 bit pictures; label ``covid`` (yes, no).
+
+    Patients are not known for all: the pictures of one preprint, or of one series of the others, count as one. Many of
+    the pictures are stored in colour.
+
+    Source: Zhao et al. 2020, arXiv:2003.13865.
+    """
+    fix = "unzip CT_COVID.zip and CT_NonCOVID.zip and point source.root at the folder that holds both"
+    records = []
+    for folder, covid in (("CT_COVID", "yes"), ("CT_NonCOVID", "no")):
+        for relative in found(root, f"{folder}/*.[pj][np]*g", fix):
+            # 2020.01.24.919183-p27-132.png: preprint, page, picture. 1%0.jpg: series and slice.
+            preprint = re.match(r"\d{4}\.\d\d\.\d\d\.\d+", relative.stem)
+            who = preprint[0] if preprint else relative.stem.partition("%")[0]
+            path, hints = locate(root, relative)
+            patient = f"{folder}/{who}"
+            records.append(Record(path, "image", patient, relative.stem, "covid_ct", {"covid": covid}, hints=hints))
+    return records
+
+
+def medmnist(root: Path) -> list[Record]:
+    """List the grey sets of MedMNIST that lie in the folder (``pneumoniamnist.npz`` and so on), one record an image.
+
+    Label of the set's own name, such as ``pneumoniamnist``: a class, or for ``chestmnist`` all findings (``none``
+    without any). ``fold`` is 0, 1, 2 for the publisher's train, val, test. No patients are published, though several
+    images may be of one: the publisher's folds keep these together, a split by record may not.
+
+    Source: Yang et al. 2023, doi:10.1038/s41597-022-01721-8.
+    """
+    from medssl.sources.arrays import member
+
+    records = []
+    fix = "point source.root at the folder of the .npz files of MedMNIST, as downloaded"
+    for relative in found(root, "*mnist*.npz", fix):
+        name = relative.stem.partition("_")[0]  # pneumoniamnist_224.npz holds larger pictures
+        if name not in MEDMNIST:
+            continue
+        path, hints = locate(root, relative)
+        for fold, part in enumerate(("train", "val", "test")):
+            try:
+                given = [] if hints else member(path, f"{part}_labels").tolist()
+                labels = [_classes(MEDMNIST[name], row) for row in given]
+            except (BadRecord, OSError, ValueError, IndexError, TypeError, BadZipFile) as error:
+                raise SourceError(f"{path}: {part}_labels cannot be read ({type(error).__name__}); {fix}") from None
+            for row, label in enumerate(labels):
+                where = {"variable": f"{part}_images", "index": row}
+                who = f"{part}{row:06d}"
+                patient, known = f"{relative.stem}/{who}", {name: label}
+                records.append(Record(path, "array", patient, who, "medmnist", known, fold=fold, hints=where))
+    if not records:
+        raise SourceError(f"{root}: no grey set of MedMNIST; listed are {', '.join(MEDMNIST)}")
+    return records
+
+
+def _classes(names: tuple[str, ...], values: list[int]) -> Label:
+    """Return the class, or the findings where there is a 0 or 1 for each of ``names``."""
+    if len(values) == 1:
+        return names[values[0]]
+    return tuple(name for name, value in zip(names, values, strict=True) if value) or ("none",)

@@ -1,0 +1,105 @@
+"""What the lists of public sets share: tables and header comments as text, labels that have a value."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+from medssl.sources.claims import locate
+from medssl.sources.manifest import as_dicts, number, read_text_table
+from medssl.sources.record import Label, SourceError
+
+SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
+MAX_COMMENT_BYTES = 100_000
+
+
+def existing(root: Path) -> Path:
+    """Return the folder of a set, or refuse one that is absent."""
+    if not root.is_dir():
+        raise SourceError(f"{root}: no such folder; set source.root to the folder of the data set")
+    return root
+
+
+def rows_of(path: Path, columns: tuple[str, ...], fix: str) -> list[dict[str, str]]:
+    """Return the rows of a table by column name; ``fix`` says what to do about an absent file or column."""
+    return as_dicts(read_text_table(path, columns, fix=fix))
+
+
+def tabbed(path: Path, columns: tuple[str, ...], fix: str) -> list[dict[str, str]]:
+    """Return the rows of a tab-separated table as text, as `rows_of` does those of a CSV."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restkey="", restval=""))
+    except (OSError, csv.Error) as error:
+        raise SourceError(f"{path}: not a readable table ({type(error).__name__}); save it as TSV again") from None
+    missing = [name for name in columns if not rows or name not in rows[0]]
+    if missing:
+        raise SourceError(f"{path}: column '{missing[0]}' is missing; {fix}")
+    return [{name: str(text).strip() for name, text in row.items()} for row in rows]
+
+
+def found(root: Path, pattern: str, fix: str) -> list[Path]:
+    """Return the files of a set relative to ``root``, sorted; hidden files are leftovers of a Mac.
+
+    Raises:
+        SourceError: there are none.
+    """
+    paths = sorted(p.relative_to(root) for p in existing(root).glob(pattern) if not p.name.startswith("."))
+    if not paths:
+        raise SourceError(f"{root}: no {pattern}; {fix}")
+    return paths
+
+
+def listed(root: Path, fix: str) -> list[str]:
+    """Return the names in PhysioNet's file RECORDS.
+
+    Raises:
+        SourceError: the file is absent, unreadable or empty.
+    """
+    path = existing(root) / "RECORDS"
+    try:
+        names = path.read_text("utf-8").split()
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: not readable ({type(error).__name__}); {fix}") from None
+    if not names:
+        raise SourceError(f"{path}: names no record; {fix}")
+    return names
+
+
+def comments(root: Path, relative: str | Path) -> str:
+    """Return the comment lines of a WFDB header or the text of a note beside it; empty if it cannot be read.
+
+    They may tell who the patient is: a caller takes from them the fields it knows, by pattern.
+    """
+    path, hints = locate(root, relative)
+    if hints:
+        return ""
+    try:
+        with path.open(encoding="latin-1") as file:
+            lines = file.read(MAX_COMMENT_BYTES).splitlines()
+    except OSError:
+        return ""
+    if path.suffix == ".hea":
+        lines = [line.partition("#")[2] for line in lines if line.lstrip().startswith("#")]
+    return "\n".join(line.strip() for line in lines)
+
+
+def field(text: str, name: str) -> str:
+    """Return what follows ``name:`` on a line of ``text``, or an empty string."""
+    # Within one line: an empty field must not take the next one's value.
+    match = re.search(
+        rf"^[^\w\n]*{re.escape(name)}[^\w\n]*[:,=\t ][ \t]*(.*?)[^\w\n]*$", text, re.IGNORECASE | re.MULTILINE
+    )
+    return match[1] if match else ""
+
+
+def age_of(text: str) -> float | None:
+    """Return an age in years, or None for a word or a number that is none (-1 and 999 stand for unknown)."""
+    age = number(text.strip().rstrip("+"))
+    return age if age is not None and 0 < age < 130 else None
+
+
+def present(**labels: Label | None) -> dict[str, Label]:
+    """Return the labels that have a value."""
+    return {name: value for name, value in labels.items() if value is not None}
