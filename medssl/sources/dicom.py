@@ -22,8 +22,9 @@ from medssl.sources.record import BadRecord, Record, Signal, Volume, inside
 # sequences among them hold more, which is never looked at.
 HEADER_TAGS = [
     "Modality", "SeriesInstanceUID", "SOPClassUID", "BurnedInAnnotation", "ImageType", "ConversionType",
-    *FRAME_TAGS, *(name for name in PIXEL_TAGS if not name.startswith(("PixelData", "Extended"))),
+    *FRAME_TAGS, *PIXEL_TAGS,
 ]  # fmt: skip
+DEFER_BYTES = 4096
 AIR_HU = -1024.0
 # Secondary captures, single and multi-frame: pictures of a screen or of paper.
 CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
@@ -53,14 +54,15 @@ def read(record: Record) -> Volume | Signal:
     for syntax in set(syntaxes):  # before the rest is parsed: a deflated file may fill the memory
         check_syntax(syntax)
     with guarded("pydicom"):
-        headers = [pydicom.dcmread(f, stop_before_pixels=True, specific_tags=HEADER_TAGS) for f in files]
+        # One pass over each file; what is large is left there until it is asked for.
+        headers = [pydicom.dcmread(f, specific_tags=HEADER_TAGS, defer_size=DEFER_BYTES) for f in files]
         if len(files) == 1 and str(headers[0].get("SOPClassUID")) in dicom_waveform.CLASSES:
             return dicom_waveform.read(record)
         for file, syntax, header in zip(files, syntaxes, headers, strict=True):
             _check_header(header)
             check_claims(header, syntax, require_file(file))
         frames = [frames_of(header) for header in headers]
-        values, distance_mm = _stack(files, headers, frames)
+        values, distance_mm = _stack(headers, frames)
     first = frames[0][0]
     ct = headers[0].Modality == "CT"
     if ct:
@@ -119,19 +121,20 @@ def _check_header(header: Any) -> None:
         raise BadRecord("unsupported", "the file holds radiation doses, not an image")
 
 
-def _stack(files: list[Path], headers: list[Any], frames: list[list[Frame]]) -> tuple[np.ndarray, float]:
+def _stack(headers: list[Any], frames: list[list[Frame]]) -> tuple[np.ndarray, float]:
     """Return the measured values of all frames, sorted along their normal, and the distance between them in mm."""
     flat = [frame for of_file in frames for frame in of_file]
     _check_series(headers, flat)
-    order, distance_mm = _sort(flat, several_files=len(files) > 1)
+    order, distance_mm = _sort(flat, several_files=len(headers) > 1)
     place = np.argsort(order)  # of each frame in the stack
     values = np.empty((len(flat), int(headers[0].Rows), int(headers[0].Columns)), dtype=np.float32)
     done = 0
-    for file in files:
-        for stored in read_frames(file):
+    for header in headers:
+        for stored in read_frames(header):
             frame = flat[done]
             values[place[done]] = stored * np.float32(frame.slope) + np.float32(frame.intercept)
             done += 1
+        del header.PixelData
     return values, distance_mm
 
 
@@ -141,12 +144,12 @@ def _check_series(headers: list[Any], frames: list[Frame]) -> None:
         raise BadRecord("unreadable", "the folder mixes several series; give one folder per series")
     if len({(h.Rows, h.Columns, h.Modality) for h in headers}) != 1:
         raise BadRecord("unreadable", "the slices differ in size or orientation")
-    first = frames[0]
-    for frame in frames:
-        if not np.allclose([*frame.row, *frame.column], [*first.row, *first.column], atol=1e-3):
-            raise BadRecord("unreadable", "the slices differ in size or orientation")
-        if not np.allclose(frame.spacing_mm, first.spacing_mm, rtol=1e-3, equal_nan=True):
-            raise BadRecord("unreadable", "the slices differ in pixel spacing")
+    turned = np.array([[*frame.row, *frame.column] for frame in frames])
+    if not np.allclose(turned, turned[0], atol=1e-3):
+        raise BadRecord("unreadable", "the slices differ in size or orientation")
+    spacing_mm = np.array([frame.spacing_mm for frame in frames])
+    if not np.allclose(spacing_mm, spacing_mm[0], rtol=1e-3, equal_nan=True):
+        raise BadRecord("unreadable", "the slices differ in pixel spacing")
     if headers[0].Modality == "CT" and not all(frame.scaled for frame in frames):
         raise BadRecord("bad_unit", "the CT image states no rescale slope and intercept to Hounsfield units")
 

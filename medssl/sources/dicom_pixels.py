@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,18 +100,16 @@ def check_claims(header: Any, syntax: str, size: int) -> None:
     require_bytes(frames, size / 8)  # so many bytes frame even an empty stream
 
 
-def read_frames(path: Path) -> Iterator[np.ndarray]:
-    """Yield the stored values of each frame as integers ``(rows, columns)``.
+def read_frames(image: Any) -> Iterator[np.ndarray]:
+    """Yield the stored values of each frame of a dataset with `PIXEL_TAGS` as integers ``(rows, columns)``.
 
     Raises:
         BadRecord: ``unreadable`` for a stream that is damaged, cut off or not of the size in the header;
             ``unsupported`` for 12-bit JPEG extended.
     """
-    import pydicom
     from pydicom.pixels import get_decoder
 
     decoded: Iterator[np.ndarray]
-    image = pydicom.dcmread(path, specific_tags=PIXEL_TAGS)
     syntax, count, signed = image.file_meta.TransferSyntaxUID, frame_count(image), image.PixelRepresentation == 1
     stored, high = int(image.BitsStored), int(image.HighBit)
     streams = [] if syntax in NATIVE else _streams(image, count)

@@ -11,9 +11,9 @@ trial    name of the recording, unique within the patient
 Optional: ``start_s``, ``end_s`` (part to use), ``format`` (default: from the suffix), ``fold``, ``mask`` (NIfTI label
 map), ``label_<task>`` (number or class), ``label_<task>_multi`` (several classes separated by ``;``) and
 ``anat_<measure>`` (number). Hints for the reader: ``rate_hz``, ``unit``, ``time_column``, ``time_unit``, ``columns``
-(``I=lead1;II=lead2`` or ``I;II``), ``spacing_mm`` (``1x0.5x0.5`` or ``0.5;0.5``) and, for arrays, ``variable``,
-``axis`` and ``index``. Empty cells are absent values. ``mask_labels.csv`` beside the manifest names the organs of the
-masks: columns ``value``, ``name``.
+(``I=lead1;II=lead2`` or ``I;II``), ``spacing_mm`` (``1x0.5x0.5`` or ``0.5;0.5``), ``frame`` (of 4-D NIfTI) and, for
+arrays, ``variable``, ``axis`` and ``index``. Empty cells are absent values. ``mask_labels.csv`` beside the manifest
+names the organs of the masks: columns ``value``, ``name``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REQUIRED = ("path", "patient", "trial")
-HINTS = ("unit", "time_column", "time_unit", "columns", "variable", "axis", "index")
+HINTS = ("unit", "time_column", "time_unit", "columns", "variable", "axis", "index", "frame")
 FORMATS = {
     ".hea": "wfdb", ".dat": "wfdb", ".mat": "matlab", ".edf": "edf", ".bdf": "bdf", ".vhdr": "brainvision",
     ".set": "eeglab", ".fif": "fif", ".dcm": "dicom", ".nii": "nifti", ".png": "image", ".tif": "image",
