@@ -76,27 +76,41 @@ class Source(Section):
 
 
 class SignalIngest(Section):
-    """Raw signal to samples of ``window_s`` seconds at ``rate_hz`` with the listed channels."""
+    """Raw signal to samples of ``window_s`` seconds at ``rate_hz`` with the listed channels.
+
+    ``cut: beats`` centres a window on each R peak (ECG) or systolic peak (PPG) instead of laying them end to end.
+    ``notch_hz`` removes the mains and its harmonics. ``absent: derive`` computes limb leads that lack from I and II.
+    Each ``max_*`` is the largest share, in the worst channel, that a window (``max_missing``: a recording) may have;
+    null refuses nothing. All shares are columns ``quality_*`` of the table, refused or not (`medssl.ingest.quality`).
+    """
 
     rate_hz: Positive
     channels: tuple[str, ...] = Field(min_length=1)
     unit: str
     window_s: Positive
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    cut: Literal["windows", "beats"] = "windows"
+    absent: Literal["refuse", "derive"] = "refuse"
+    notch_hz: Literal[50, 60] | None = None
     band_hz: tuple[float, float] | None = None
     normalise: Literal["none", "sample", "channel"] = "sample"
     max_missing: Share = 0.05
     max_flat: Share = 0.9
+    max_clipped: Share | None = None
+    max_out_of_range: Share | None = None
+    max_line_noise: Share | None = None
     max_reject_share: Share = 0.5
 
     @model_validator(mode="after")
-    def _band_below_nyquist(self) -> Self:
+    def _is_consistent(self) -> Self:
         if self.band_hz is not None:
             low, high = self.band_hz
             if not 0 < low < high < self.rate_hz / 2:
                 raise ValueError(
                     f"band_hz {list(self.band_hz)} must satisfy 0 < low < high < rate_hz/2 = {self.rate_hz / 2:g}"
                 )
+        if self.cut == "beats" and self.overlap:
+            raise ValueError(f"overlap: {self.overlap:g} is for cut: windows; beats decide where theirs begin")
         return self
 
 
@@ -105,13 +119,17 @@ class VolumeIngest(Section):
 
     ``spacing_mm`` (same length as ``size``) respaces and then crops or pads; null resizes to ``size``, for sets
     that publish no spacing. ``hu_window`` clips and maps to [0, 1]; null takes the 1st and 99.5th percentile
-    of the volume, for units without a scale (MRI).
+    of the volume, for units without a scale (MRI). ``crop: foreground`` first cuts to the box around the body.
+    ``truncated: missing`` leaves out the measures of an organ that reaches the first or last slice, of which the mask
+    holds a part; either way a column ``quality_<organ>_truncated`` says which do.
     """
 
     samples: Literal["volume", "slices"] = "volume"
     size: tuple[Count, ...] = Field(min_length=2, max_length=3)
     spacing_mm: tuple[Positive, ...] | None = None
     hu_window: tuple[float, float] | None = None
+    crop: Literal["foreground"] | None = None
+    truncated: Literal["keep", "missing"] = "keep"
     unit: str = "1"
     max_reject_share: Share = 0.5
 

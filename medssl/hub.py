@@ -27,6 +27,8 @@ from medssl.sources.record import BadRecord, Signal, Volume
 
 FORMAT = 1
 FILES = ("config.json", "model.safetensors", "card.md")
+# What the stores and encoders of earlier versions, which do not say, were made with.
+SIGNAL_OPTIONS: dict[str, Any] = {"cut": "windows", "absent": "refuse", "notch_hz": None}
 
 
 class EncoderError(ValueError):
@@ -40,9 +42,11 @@ def contract_of(facts: dict[str, Any], embedding_dim: int) -> dict[str, Any]:
     if "rate_hz" in params:
         keys = ("channels", "rate_hz", "window_s", "band_hz", "normalise", "max_missing")
         contract |= {k: params[k] for k in keys}
+        contract |= {k: params.get(k, usual) for k, usual in SIGNAL_OPTIONS.items()}
         contract["normalisation"] = contract.pop("normalise")
     else:
         contract |= {k: params[k] for k in ("samples", "size", "spacing_mm", "hu_window")}
+        contract["crop"] = params.get("crop")
         contract["channels"] = [facts["unit"]]
         contract["normalisation"] = "hu_window" if params["hu_window"] else "percentile 1-99.5"
     return contract
@@ -217,6 +221,8 @@ class Encoder:
                 window_s=contract["window_s"],
                 max_missing=contract["max_missing"],
                 band_hz=tuple(contract["band_hz"]) if contract["band_hz"] else None,
+                modality=contract["modality"],
+                **{k: contract.get(k, usual) for k, usual in SIGNAL_OPTIONS.items()},
             )
             parts.append(signals.scale(windows, contract["normalisation"]))
         return parts
@@ -245,6 +251,7 @@ class Encoder:
                 hu_window=contract["hu_window"],
                 spacing_mm=contract["spacing_mm"],
                 unit=contract["unit"],
+                crop=contract.get("crop"),
             )
             for values in volumes_of
         ]

@@ -68,7 +68,7 @@ def build(
     with parts.folder_for(Path(out), key, params) as folder, store.Writer(out, facts) as writer:
         names = [parts.name_of(record, secret) for record in records]
         finished = ordered_map(
-            partial(parts.make, params=params),
+            partial(parts.make, params=params, modality=modality_of(key)),
             ((record, folder / name) for record, name in zip(records, names, strict=True)),
             executor=executor,
             address=address,
@@ -146,5 +146,5 @@ def _columns(record: Record) -> dict[str, Any]:
 
 def unit_of_measure(name: str) -> str:
     """Return the unit that the suffix of a measure names."""
-    units = {"_ml": "ml", "_mm3": "mm^3", "_cm2": "cm^2", "_years": "year", "_mm": "mm", "_share": "1"}
+    units = {"_ml": "ml", "_mm3": "mm^3", "_cm2": "cm^2", "_years": "year", "_mm": "mm", "_hu": "HU", "_share": "1"}
     return next((unit for suffix, unit in units.items() if name.endswith(suffix)), "1")

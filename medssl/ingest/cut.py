@@ -9,8 +9,11 @@ import numpy as np
 
 from medssl import sources
 from medssl.config import SignalIngest, VolumeIngest
-from medssl.ingest import signals, volumes
+from medssl.ingest import beats, quality, signals, volumes
 from medssl.sources.record import BadRecord, Record, Signal, Volume
+
+# What a unit measures as a rule, for callers that do not say.
+USUAL = {"mV": "ecg", "uV": "eeg", "1": "ppg"}
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,21 @@ class Cut:
     refused: list[tuple[str, str]]
 
 
-def cut(record: Record, *, params: SignalIngest | VolumeIngest) -> Cut | tuple[str, str]:
-    """Read one record and cut it into samples, or return ``(reason, detail)``. Runs in a worker."""
+def cut(record: Record, *, params: SignalIngest | VolumeIngest, modality: str | None = None) -> Cut | tuple[str, str]:
+    """Read one record and cut it into samples, or return ``(reason, detail)``. Runs in a worker.
+
+    Args:
+        record: what to read.
+        params: how to cut.
+        modality: ``ecg``, ``ppg`` or ``eeg``, which decides what a beat is and the limits and index of quality; None:
+            by the unit.
+    """
     try:
         raw = sources.read(record)
         if isinstance(params, SignalIngest):
             if not isinstance(raw, Signal):
                 raise BadRecord("unsupported", "an image where a signal was expected")
-            return _cut_signal(raw, record, params)
+            return _cut_signal(raw, record, params, modality or USUAL.get(params.unit, ""))
         if not isinstance(raw, Volume):
             raise BadRecord("unsupported", "a signal where an image was expected")
         return _cut_volume(raw, record, params)
@@ -40,30 +50,60 @@ def cut(record: Record, *, params: SignalIngest | VolumeIngest) -> Cut | tuple[s
         return "unreadable", f"preparing the recording raised {type(error).__name__}"
 
 
-def _cut_signal(raw: Signal, record: Record, params: SignalIngest) -> Cut:
-    windows, starts = signals.prepare(
+def _cut_signal(raw: Signal, record: Record, params: SignalIngest, modality: str) -> Cut:
+    values = signals.continuous(
         raw,
         rate_hz=params.rate_hz,
         channels=params.channels,
         unit=params.unit,
         window_s=params.window_s,
-        overlap=params.overlap,
         band_hz=params.band_hz,
         max_missing=params.max_missing,
+        notch_hz=params.notch_hz,
+        absent=params.absent,
     )
-    flat = signals.flat_share(raw, params.channels, starts, rate_hz=params.rate_hz, window_s=params.window_s)
-    good = flat <= params.max_flat
-    samples = signals.scale(windows[good], params.normalise)
+    length = round(params.window_s * params.rate_hz)
+    refused = []
+    if params.cut == "beats":
+        first, outside = beats.whole(values, params.rate_hz, length, modality=modality)
+        refused = [
+            ("border", f"the window around the beat at {peak / params.rate_hz:.2f} s leaves the recording")
+            for peak in outside
+        ]
+    else:
+        first = signals.even_starts(values.shape[1], length, params.overlap)
+    windows, starts = signals.windows_at(values, first, length), first / params.rate_hz
+    picked = Signal(signals.pick_channels(raw, params.channels, params.absent), raw.rate_hz, params.channels, raw.unit)
+    measures = quality.of_signal(
+        picked, windows, starts, rate_hz=params.rate_hz, window_s=params.window_s, modality=modality
+    )
+    allowed = {
+        "flat": (params.max_flat, "does not change"),
+        "clipped": (params.max_clipped, "is at the end of the recorder's range"),
+        "out_of_range": (params.max_out_of_range, "is out of range"),
+        "line_noise": (params.max_line_noise, "is mains hum"),
+    }
+    good = np.ones(len(starts), dtype=bool)
+    for reason, (limit, what) in allowed.items():
+        if limit is None:
+            continue
+        bad = good & (measures[reason] > limit)  # the first reason counts; NaN refuses nothing
+        refused += [
+            (reason, f"{share:.0%} of the window at {start:g} s {what}; allowed {limit:.0%}")
+            for start, share in zip(starts[bad], measures[reason][bad], strict=True)
+        ]
+        good &= ~bad
     offset = record.start_s or 0.0
     rows = [
-        {"start_s": float(offset + start), "quality": float(1 - share), "_anatomy": dict(record.anatomy)}
-        for start, share in zip(starts[good], flat[good], strict=True)
+        {
+            "start_s": float(offset + starts[i]),
+            "quality": float(1 - measures["flat"][i]),
+            **{f"quality_{name}": float(value[i]) for name, value in measures.items()},
+            "_anatomy": dict(record.anatomy),
+        }
+        for i in np.flatnonzero(good)
     ]
-    refused = [
-        ("flat", f"{share:.0%} of the window at {start:g} s does not change; allowed {params.max_flat:.0%}")
-        for start, share in zip(starts[~good], flat[~good], strict=True)
-    ]
-    return Cut(samples, rows, refused)
+    return Cut(signals.scale(windows[good], params.normalise), rows, refused)
 
 
 def _cut_volume(raw: Volume, record: Record, params: VolumeIngest) -> Cut:
@@ -74,8 +114,13 @@ def _cut_volume(raw: Volume, record: Record, params: VolumeIngest) -> Cut:
         spacing_mm=params.spacing_mm,
         hu_window=params.hu_window,
         unit=params.unit,
+        crop=params.crop,
     )
-    whole = {**volumes.organ_volumes(raw, dict(record.mask_labels)), **record.anatomy}
+    names = dict(record.mask_labels)
+    truncated = volumes.truncated_organs(raw, names)
+    if params.truncated == "missing":
+        names = {value: name for value, name in names.items() if not truncated.get(name)}
+    whole = {**volumes.organ_volumes(raw, names), **volumes.organ_densities(raw, names), **record.anatomy}
     per_slice = volumes.composition(raw)
     if params.samples == "volume":
         keys = {k for row in per_slice for k in row if k != "position"}
@@ -83,11 +128,14 @@ def _cut_volume(raw: Volume, record: Record, params: VolumeIngest) -> Cut:
         per_sample = [{**means, **whole}]
     else:
         per_sample = [{**row, **whole} for row in per_slice]
+    measures = quality.of_volume(raw, samples)
+    organs = {f"quality_{name}_truncated": float(flag) for name, flag in truncated.items()}
     rows, keep, refused = [], [], []
     for i, anatomy in enumerate(per_sample):
         if samples[i].max() <= samples[i].min():
             refused.append(("blank", f"slice {i} is constant"))
             continue
         keep.append(i)
-        rows.append({"start_s": float("nan"), "quality": 1.0, "_anatomy": anatomy})
+        of_sample = {f"quality_{name}": float(value[i]) for name, value in measures.items()}
+        rows.append({"start_s": float("nan"), "quality": 1.0, **of_sample, **organs, "_anatomy": anatomy})
     return Cut(samples[keep], rows, refused)

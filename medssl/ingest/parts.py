@@ -34,7 +34,8 @@ COMPANIONS = (".hea", ".dat", ".mat", ".eeg", ".vmrk", ".fdt", ".img")
 def folder_for(store: Path, key: str, params: SignalIngest | VolumeIngest) -> Iterator[Path]:
     """Give the folder of parts beside ``store``, named by all that decides a part but the record.
 
-    It outlives an interrupted ingest, or one with too many refusals, and is removed with all its siblings when the block ends without an error.
+    It outlives an interrupted ingest, or one with too many refusals, and is removed with all its siblings when the
+    block ends without an error.
     """
     decides = params.model_dump(mode="json", exclude={"max_reject_share"})
     text = json.dumps([key, decides, _code()], sort_keys=True)
@@ -76,12 +77,12 @@ def _states(record: Record) -> list[tuple[int, int]]:
     return states
 
 
-def make(task: tuple[Record, Path], *, params: SignalIngest | VolumeIngest) -> bool:
+def make(task: tuple[Record, Path], *, params: SignalIngest | VolumeIngest, modality: str) -> bool:
     """Cut one record and leave its part, unless it is there; return True. Runs in a worker."""
     record, path = task
     if path.exists():
         return True
-    result = cut(record, params=params)
+    result = cut(record, params=params, modality=modality)
     if isinstance(result, Cut):
         for row, sample in zip(result.rows, result.samples, strict=True):
             row["content"] = table.content_hash(np.ascontiguousarray(sample, dtype="<f4"))

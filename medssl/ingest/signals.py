@@ -1,4 +1,4 @@
-"""Recordings in time to samples: channels, unit, resampling, filter, windows, scale.
+"""Recordings in time to samples: channels, unit, notch, resampling, filter, windows, scale.
 
 Letters: C channels, T time steps of the recording, W time steps of a window, N windows.
 The same `prepare` serves ingest and the encoder's input contract, so both see equal samples.
@@ -7,28 +7,60 @@ The same `prepare` serves ingest and the encoder's input contract, so both see e
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 from scipy import signal as dsp
 
+from medssl.ingest import beats
 from medssl.sources.claims import VOLTS
 from medssl.sources.record import BadRecord, Signal
 
 # Each unit in terms of the first of its family.
 UNITS = {**{name: ("V", factor) for name, factor in VOLTS.items()}, "1": ("1", 1.0)}
+# Sites of the 10-20 system that the 10-10 system renamed (Nuwer et al. 1998, IFCN standards for digital EEG). Names of
+# ECG leads differ in case alone; MLII is a lead of another place, not II.
+RENAMED = {"t3": "t7", "t4": "t8", "t5": "p7", "t6": "p8"}
+# Leads that two limb leads determine, as factors of I and II. Einthoven: III = II - I. Goldberger: each augmented lead
+# is one electrode against the mean of the two others: aVR = -(I + II)/2, aVL = (I - III)/2, aVF = (II + III)/2.
+DERIVED = {"iii": (-1.0, 1.0), "avr": (-0.5, -0.5), "avl": (1.0, -0.5), "avf": (-0.5, 1.0)}
+
+MAX_VALUE = 1e12  # in the unit of the samples. Counts of 32 bits are smaller, and its spectrum still fits float32
+STOP_DB = 72.0  # the anti-alias filter's stop band, which begins at the lower of the two Nyquist frequencies
+PASS_SHARE = 0.85  # and the share of that frequency which it leaves as it is
+NOTCH_WIDTH_HZ = 2.0  # between the -3 dB points of one pass
 
 
-def pick_channels(signal: Signal, channels: tuple[str, ...]) -> np.ndarray:
-    """Return the rows of ``signal`` in the order of ``channels`` (names compared without case).
+def pick_channels(signal: Signal, channels: tuple[str, ...], absent: str = "refuse") -> np.ndarray:
+    """Return the rows of ``signal`` in the order of ``channels``, float32 (C, T).
+
+    Names are compared without case, and EEG sites by their old or new name (T3 = T7, T4 = T8, T5 = P7, T6 = P8); the
+    name as it is wins. ``absent="derive"`` computes III, aVR, aVL and aVF where they lack, exactly, from I and II.
 
     Raises:
         BadRecord: ``missing_channel``. A missing channel is never filled with zeros.
     """
     have = {name.lower(): i for i, name in reversed(list(enumerate(signal.channels)))}
-    missing = [c for c in channels if c.lower() not in have]
+    for old, new in RENAMED.items():
+        for name, other in ((old, new), (new, old)):
+            if other in have:
+                have.setdefault(name, have[other])
+    names = [c.lower() for c in channels]
+    limbs = absent == "derive" and {"i", "ii"} <= have.keys()
+    missing = [c for c, name in zip(channels, names, strict=True) if name not in have]
+    if limbs:
+        missing = [c for c in missing if c.lower() not in DERIVED]
     if missing:
         raise BadRecord("missing_channel", f"channels {missing} are absent; needed: {list(channels)}")
-    return signal.values[[have[c.lower()] for c in channels]]
+    if all(name in have for name in names):
+        return signal.values[[have[name] for name in names]]
+    one, two = signal.values[have["i"]], signal.values[have["ii"]]
+    return np.stack(
+        [
+            signal.values[have[n]] if n in have else np.float32(DERIVED[n][0]) * one + np.float32(DERIVED[n][1]) * two
+            for n in names
+        ]
+    )
 
 
 def convert(values: np.ndarray, unit: str, target: str) -> np.ndarray:
@@ -42,6 +74,14 @@ def convert(values: np.ndarray, unit: str, target: str) -> np.ndarray:
     if unit not in UNITS or target not in UNITS or UNITS[unit][0] != UNITS[target][0]:
         raise BadRecord("bad_unit", f"cannot express '{unit[:8]}' in '{target}'; known: {', '.join(UNITS)}")
     return values * np.float32(UNITS[unit][1] / UNITS[target][1])
+
+
+def check_size(values: np.ndarray, unit: str, target: str) -> None:
+    """Refuse ``values`` in ``unit`` of which one exceeds `MAX_VALUE` in ``target``: flipped bits, no recording."""
+    factor = UNITS[unit][1] / UNITS[target][1] if unit in UNITS and target in UNITS else 1.0
+    largest = np.max(np.abs(values), where=np.isfinite(values), initial=0.0)
+    if float(largest) * factor > MAX_VALUE:
+        raise BadRecord("unreadable", f"holds values of more than {MAX_VALUE:g} {target}; the file may be damaged")
 
 
 def fill_missing(values: np.ndarray, max_missing: float) -> np.ndarray:
@@ -69,13 +109,61 @@ def check_rate(rate_hz: float) -> None:
         raise BadRecord("no_rate", f"rate_hz is {rate_hz:g}; expected a positive number")
 
 
+@lru_cache(maxsize=32)
+def _anti_alias(factor: int) -> np.ndarray:
+    """Return the taps of the low-pass for a change of rate, at ``factor`` times the lower of the two rates.
+
+    Source: Kaiser's formulas for width and attenuation (Oppenheim & Schafer, Discrete-Time Signal Processing, 7.6).
+    """
+    half = int(np.ceil((STOP_DB - 7.95) / (2.285 * np.pi * (1 - PASS_SHARE)) * factor / 2))
+    window = ("kaiser", dsp.kaiser_beta(STOP_DB))
+    taps = dsp.firwin(2 * half + 1, (1 + PASS_SHARE) / 2 / factor, window=window).astype(np.float32)
+    taps.flags.writeable = False
+    return np.asarray(taps)
+
+
 def resample(values: np.ndarray, rate_hz: float, target_hz: float) -> np.ndarray:
-    """Return ``values`` (C, T) at ``target_hz`` by a polyphase anti-alias filter."""
+    """Return ``values`` (C, T) at ``target_hz`` by a polyphase anti-alias filter, float32.
+
+    What lies above the lower of the two Nyquist frequencies is 72 dB down; below 0.85 of it nothing changes. Each
+    channel's straight line (least squares) is set aside meanwhile: the phases of such a filter differ by their share of
+    the stop band, which on a large offset is a ringing as loud as a small signal.
+
+    Raises:
+        BadRecord: ``no_rate`` where a rate is none, or a thousandfold of the other.
+    """
     check_rate(rate_hz)
     if abs(rate_hz - target_hz) < 1e-6:
         return values
+    if not 1e-3 <= target_hz / rate_hz <= 1e3:
+        raise BadRecord(
+            "no_rate", f"rate_hz is {rate_hz:g}; more than a factor of 1000 lies between it and {target_hz:g}"
+        )
     ratio = Fraction(target_hz / rate_hz).limit_denominator(1000)
-    return dsp.resample_poly(values, ratio.numerator, ratio.denominator, axis=1, padtype="line").astype(np.float32)
+    up, down = ratio.numerator, ratio.denominator
+    steps = np.arange(values.shape[1]) - (values.shape[1] - 1) / 2
+    lines = [(row.mean(dtype=np.float64), row @ steps / max(float(steps @ steps), 1.0)) for row in values]
+    centred = np.empty(values.shape, dtype=np.float32)
+    for row, rest, (mean, slope) in zip(values, centred, lines, strict=True):
+        rest[:] = row - (mean + slope * steps)
+    out = dsp.resample_poly(centred, up, down, axis=1, window=_anti_alias(max(up, down)), padtype="line")
+    place = np.arange(out.shape[1]) * (down / up) + steps[0]
+    for row, (mean, slope) in zip(out, lines, strict=True):
+        row += mean + slope * place
+    return np.asarray(out, dtype=np.float32)
+
+
+def notch(values: np.ndarray, rate_hz: float, line_hz: float) -> np.ndarray:
+    """Return ``values`` (C, T) without the mains frequency and its harmonics below Nyquist, in zero phase.
+
+    Each is a second-order notch 2 Hz wide, run in both directions.
+    """
+    lines = np.arange(line_hz, rate_hz / 2, line_hz)
+    if not len(lines) or values.shape[1] < 2:
+        return values
+    sos = np.concatenate([dsp.tf2sos(*dsp.iirnotch(hz, hz / NOTCH_WIDTH_HZ, fs=rate_hz)) for hz in lines])
+    pad = min(values.shape[1] - 1, int(3 * rate_hz / NOTCH_WIDTH_HZ))
+    return dsp.sosfiltfilt(sos, values, axis=1, padlen=pad).astype(np.float32)
 
 
 def band_pass(values: np.ndarray, rate_hz: float, band_hz: tuple[float, float]) -> np.ndarray:
@@ -99,6 +187,53 @@ def scale(windows: np.ndarray, normalise: str) -> np.ndarray:
     return (centred / np.maximum(spread, 1e-6)).astype(np.float32)
 
 
+def continuous(
+    signal: Signal,
+    *,
+    rate_hz: float,
+    channels: tuple[str, ...],
+    unit: str,
+    window_s: float,
+    band_hz: tuple[float, float] | None = None,
+    max_missing: float = 0.05,
+    notch_hz: float | None = None,
+    absent: str = "refuse",
+) -> np.ndarray:
+    """Return a recording ready to be cut, float32 (C, T) in ``unit`` at ``rate_hz``, T at least one window.
+
+    Raises:
+        BadRecord: ``missing_channel``, ``bad_unit``, ``missing_values``, ``no_rate``, ``too_short`` or ``unreadable``.
+    """
+    length = round(window_s * rate_hz)
+    check_rate(signal.rate_hz)
+    if signal.values.shape[1] < 2 or signal.values.shape[1] / signal.rate_hz < window_s - 1 / signal.rate_hz:
+        raise BadRecord(
+            "too_short", f"{signal.values.shape[1] / signal.rate_hz:.2f} s long; one window needs {window_s:g} s"
+        )
+    values = pick_channels(signal, channels, absent)
+    check_size(values, signal.unit, unit)
+    values = fill_missing(convert(values, signal.unit, unit), max_missing)
+    if notch_hz is not None:
+        values = notch(values, signal.rate_hz, notch_hz)
+    values = resample(values, signal.rate_hz, rate_hz)
+    if band_hz is not None:
+        values = band_pass(values, rate_hz, band_hz)
+    if values.shape[1] < length:  # rounding of the two rates may cost a step
+        values = np.pad(values, ((0, 0), (0, length - values.shape[1])), mode="edge")
+    return values
+
+
+def even_starts(steps: int, length: int, overlap: float) -> np.ndarray:
+    """Return the first step of each window of ``length`` that lies in ``steps``, int (N,)."""
+    return np.arange(0, steps - length + 1, max(1, round(length * (1 - overlap))))
+
+
+def windows_at(values: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
+    """Return the windows float32 (N, C, W) of ``values`` (C, T) that begin at the steps ``starts``."""
+    windows = np.lib.stride_tricks.sliding_window_view(values, length, axis=1)[:, starts]
+    return np.ascontiguousarray(windows.transpose(1, 0, 2), dtype=np.float32)
+
+
 def prepare(
     signal: Signal,
     *,
@@ -109,31 +244,65 @@ def prepare(
     overlap: float = 0.0,
     band_hz: tuple[float, float] | None = None,
     max_missing: float = 0.05,
+    notch_hz: float | None = None,
+    absent: str = "refuse",
+    cut: str = "windows",
+    modality: str = "ecg",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut a recording into windows.
 
+    Args:
+        signal: the recording.
+        rate_hz, channels, unit: of the windows.
+        window_s: length of a window.
+        overlap: share of a window that the next one repeats.
+        band_hz, notch_hz: filters, see `band_pass` and `notch`.
+        max_missing: see `fill_missing`.
+        absent: see `pick_channels`.
+        cut: ``windows`` one after another, or ``beats``, a window around each beat (`medssl.ingest.beats`).
+        modality: ``ecg`` or ``ppg``, what a beat is; for beats alone.
+
     Returns:
-        Windows float32 (N, C, W) in ``unit`` before scaling, and their start times in seconds (N,).
+        Windows float32 (N, C, W) in ``unit`` before scaling, and their start times in seconds (N,), ascending.
 
     Raises:
-        BadRecord: ``missing_channel``, ``bad_unit``, ``missing_values``, ``no_rate`` or ``too_short``.
+        BadRecord: see `continuous` and `medssl.ingest.beats.whole`.
     """
+    values = continuous(
+        signal,
+        rate_hz=rate_hz,
+        channels=channels,
+        unit=unit,
+        window_s=window_s,
+        band_hz=band_hz,
+        max_missing=max_missing,
+        notch_hz=notch_hz,
+        absent=absent,
+    )
     length = round(window_s * rate_hz)
-    check_rate(signal.rate_hz)
-    if signal.values.shape[1] < 2 or signal.values.shape[1] / signal.rate_hz < window_s - 1 / signal.rate_hz:
-        raise BadRecord(
-            "too_short", f"{signal.values.shape[1] / signal.rate_hz:.2f} s long; one window needs {window_s:g} s"
-        )
-    values = convert(pick_channels(signal, channels), signal.unit, unit)
-    values = resample(fill_missing(values, max_missing), signal.rate_hz, rate_hz)
-    if band_hz is not None:
-        values = band_pass(values, rate_hz, band_hz)
-    if values.shape[1] < length:  # rounding of the two rates may cost a step
-        values = np.pad(values, ((0, 0), (0, length - values.shape[1])), mode="edge")
-    step = max(1, round(length * (1 - overlap)))
-    starts = np.arange(0, values.shape[1] - length + 1, step)
-    windows = np.lib.stride_tricks.sliding_window_view(values, length, axis=1)[:, starts]
-    return np.ascontiguousarray(windows.transpose(1, 0, 2), dtype=np.float32), starts / rate_hz
+    if cut == "beats":
+        starts, _ = beats.whole(values, rate_hz, length, modality=modality)
+        if not len(starts):
+            raise BadRecord("no_beats", "no beat has its whole window inside the recording")
+    else:
+        starts = even_starts(values.shape[1], length, overlap)
+    return windows_at(values, starts, length), starts / rate_hz
+
+
+def worst_share(marked: np.ndarray, first: np.ndarray, length: int) -> np.ndarray:
+    """Return the share of marked steps (N,), in the worst channel, of the windows that begin at ``first``.
+
+    Args:
+        marked: bool (C, T).
+        first: int (N,), ascending or not.
+        length: steps of a window; one that leaves the recording counts up to its end.
+    """
+    if not marked.any():
+        return np.zeros(len(first))
+    counts = np.zeros((marked.shape[0], marked.shape[1] + 1), dtype=np.int64)
+    np.cumsum(marked, axis=1, out=counts[:, 1:])
+    last = np.minimum(first + length, marked.shape[1])
+    return np.asarray((counts[:, last] - counts[:, first]).max(axis=0) / np.maximum(last - first, 1))
 
 
 def flat_share(
@@ -149,6 +318,5 @@ def flat_share(
     even = np.stack([np.interp(position, np.arange(values.shape[1]), row) for row in values])
     largest = np.max(np.abs(even), axis=1, keepdims=True, where=np.isfinite(even), initial=0.0)
     still = np.abs(np.diff(even, axis=1)) <= 1e-6 * (1e-12 + largest)
-    length = round(window_s * rate_hz) - 1
     first = np.rint(starts * rate_hz).astype(int)
-    return np.array([still[:, i : i + length].mean(1).max() for i in first])
+    return worst_share(still, first, round(window_s * rate_hz) - 1)

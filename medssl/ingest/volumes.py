@@ -57,6 +57,25 @@ def crop_or_pad(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     return out
 
 
+def foreground(values: np.ndarray, unit: str) -> tuple[slice, ...]:
+    """Return the box around the body in ``values`` (D, H, W); all of it where there is no body.
+
+    The body is the largest connected part above -300 HU, which leaves out the table, or in other units above Otsu's
+    threshold (Otsu 1979).
+    """
+    if unit == "HU":
+        bright = values > BODY_HU
+    else:
+        from skimage.filters import threshold_otsu
+
+        bright = values > threshold_otsu(values)
+    parts, count = ndimage.label(bright)
+    if not count:
+        return tuple(slice(0, n) for n in values.shape)
+    boxes = ndimage.find_objects(parts)
+    return tuple(boxes[int(np.bincount(parts.ravel())[1:].argmax())])
+
+
 def prepare(
     volume: Volume,
     *,
@@ -65,8 +84,12 @@ def prepare(
     spacing_mm: tuple[float, ...] | None,
     hu_window: tuple[float, float] | None,
     unit: str,
+    crop: str | None = None,
 ) -> np.ndarray:
     """Cut a volume into samples float32 (N, 1, D, H, W) or, for ``samples="slices"``, (N, 1, H, W), in [0, 1].
+
+    ``crop="foreground"`` first cuts to the box around the body (`foreground`); of slices, all to the volume's own box
+    and none is left out.
 
     Raises:
         BadRecord: ``bad_unit``, ``blank``, ``missing_values`` or ``no_spacing``.
@@ -74,6 +97,9 @@ def prepare(
     if volume.unit != unit:
         raise BadRecord("bad_unit", f"volume in '{volume.unit[:8]}'; this cohort holds '{unit}'")
     values = rescale(volume.values, hu_window)
+    if crop == "foreground":
+        box = foreground(volume.values, unit)
+        values = values[box] if samples == "volume" else values[:, *box[1:]]
     grids = [values] if samples == "volume" else list(values)
     spacing = np.asarray(volume.spacing_mm, dtype=float)[-len(size) :]
     if spacing_mm is not None and not (np.isfinite(spacing).all() and (spacing > 0).all()):
@@ -95,6 +121,27 @@ def organ_volumes(volume: Volume, names: dict[int, str]) -> dict[str, float]:
     voxel_ml = float(np.prod(volume.spacing_mm)) / 1000
     counts = np.bincount(volume.mask.ravel().clip(min=0), minlength=max(names) + 1)
     return {f"{name}_ml": float(counts[value]) * voxel_ml for value, name in names.items() if counts[value]}
+
+
+def organ_densities(volume: Volume, names: dict[int, str]) -> dict[str, float]:
+    """Return ``<organ>_hu``, the mean over each label of the mask, for volumes in HU; as in `organ_volumes`."""
+    if volume.mask is None or not names or volume.unit != "HU":
+        return {}
+    labels = volume.mask.ravel().clip(min=0)
+    counts = np.bincount(labels, minlength=max(names) + 1)
+    sums = np.bincount(labels, weights=volume.values.ravel(), minlength=max(names) + 1)
+    return {f"{name}_hu": float(sums[value] / counts[value]) for value, name in names.items() if counts[value]}
+
+
+def truncated_organs(volume: Volume, names: dict[int, str]) -> dict[str, bool]:
+    """Return for each organ of the mask that is there whether it touches the first or last slice.
+
+    Such an organ may go on outside the volume, and what was measured of it is a part (methods, 3.5).
+    """
+    if volume.mask is None or not names:
+        return {}
+    inside, ends = (set(np.unique(part).tolist()) for part in (volume.mask, volume.mask[[0, -1]]))
+    return {name: value in ends for value, name in names.items() if value in inside}
 
 
 def composition(volume: Volume) -> list[dict[str, float]]:

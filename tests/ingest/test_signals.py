@@ -25,31 +25,82 @@ def prepare(signal: Signal, **options: Any) -> tuple[np.ndarray, np.ndarray]:
     return signals.prepare(signal, **base | options)
 
 
-@pytest.mark.parametrize(("rate", "target"), [(500, 100), (1000, 250), (360, 100), (128, 100), (100, 250), (257, 100)])
-def test_resampled_sine_keeps_amplitude_and_phase(rate: float, target: float) -> None:
-    hz = 7.0
+RATES = [(500, 100), (1000, 250), (360, 250), (125, 100), (100, 128), (30, 27), (360, 100), (100, 250), (257, 100)]
+
+
+def fitted(x: np.ndarray, rate: float, hz: float) -> tuple[float, float]:
+    """Return amplitude and phase (rad) of a sine by least squares, two seconds from the edges."""
+    t = np.arange(len(x)) / rate
+    inner = slice(int(2 * rate), int(-2 * rate))
+    basis = np.stack([np.sin(2 * np.pi * hz * t), np.cos(2 * np.pi * hz * t), np.ones_like(t)], 1)[inner]
+    a, b, _ = np.linalg.lstsq(basis, x[inner], rcond=None)[0]
+    return float(np.hypot(a, b)), float(np.arctan2(b, a))
+
+
+@pytest.mark.parametrize(("rate", "target"), RATES)
+@pytest.mark.parametrize("share", [0.1, 0.8])
+def test_resampled_sine_keeps_amplitude_and_phase(rate: float, target: float, share: float) -> None:
+    hz = share * min(rate, target) / 2
     out = signals.resample(sine(hz, rate, 20), rate, target)[0]
-    t = np.arange(len(out)) / target
-    inner = slice(int(2 * target), int(-2 * target))
-    basis = np.stack([np.sin(2 * np.pi * hz * t), np.cos(2 * np.pi * hz * t)], 1)[inner]
-    a, b = np.linalg.lstsq(basis, out[inner], rcond=None)[0]
-    assert np.hypot(a, b) == pytest.approx(1, abs=0.005)
-    assert abs(np.arctan2(b, a) - 0.3) / (2 * np.pi * hz) < 1 / target
+    amplitude, phase = fitted(out, target, hz)
+    assert amplitude == pytest.approx(1, abs=0.005)
+    assert abs(phase - 0.3) / (2 * np.pi * hz) < 0.05 / target
     assert abs(len(out) - 20 * target) <= 1
     assert out.dtype == np.float32
 
 
-@pytest.mark.parametrize(("rate", "target", "hz"), [(500, 100, 90.0), (1000, 250, 200.0), (360, 100, 100.0)])
-def test_what_is_above_the_new_nyquist_is_gone(rate: float, target: float, hz: float) -> None:
+@pytest.mark.parametrize(("rate", "target"), [pair for pair in RATES if pair[0] > pair[1]])
+@pytest.mark.parametrize("above", [1.01, 1.3])
+def test_what_is_above_the_new_nyquist_is_gone(rate: float, target: float, above: float) -> None:
+    hz = min(above * target / 2, 0.999 * rate / 2)
     out = signals.resample(sine(hz, rate, 20), rate, target)[0]
     inner = out[int(2 * target) : int(-2 * target)]
     assert 20 * np.log10(np.sqrt(2) * inner.std()) < -60
+
+
+@pytest.mark.parametrize(("rate", "target"), [(100, 128), (100, 250)])
+def test_no_image_of_a_sine_appears_above_the_old_nyquist(rate: float, target: float) -> None:
+    out = signals.resample(sine(30, rate, 20), rate, target)[0, int(2 * target) : int(-2 * target)]
+    power = np.square(np.abs(np.fft.rfft(out * np.hanning(len(out)))))
+    hz = np.fft.rfftfreq(len(out), 1 / target)
+    assert 10 * np.log10(power[hz > 1.02 * rate / 2].max() / power.max()) < -60
+
+
+@pytest.mark.parametrize("offset", [0.0, 236.0, -1e4])
+@pytest.mark.parametrize("drift", [0.0, 10.0])
+def test_a_small_signal_on_a_large_offset_does_not_ring(offset: float, drift: float) -> None:
+    t = np.arange(1800) / 30
+    pulse = 0.3 * np.sin(2 * np.pi * 1.2 * t) + 0.1 * np.sin(2 * np.pi * 2.4 * t)
+    x = np.stack([pulse + offset + drift * t, pulse]).astype(np.float32)
+    back = signals.resample(signals.resample(x, 30, 27), 27, 30)[:, :1800]
+    rest = back[0] - offset - drift * t
+    assert np.corrcoef(rest, pulse)[0, 1] > 0.9999
+    assert np.abs(rest - pulse)[60:-60].max() < 2e-3  # float32 tells 1e-3 apart at 1e4
+    assert back.mean(axis=1)[0] == pytest.approx(x.mean(axis=1)[0], abs=0.01)
+
+
+@pytest.mark.parametrize(("rate", "target"), RATES)
+def test_a_ramp_keeps_its_times(rate: float, target: float) -> None:
+    ramp = 3 + 2 * np.arange(round(20 * rate)) / rate
+    out = signals.resample(ramp[None].astype(np.float32), rate, target)[0]
+    assert np.allclose(out, 3 + 2 * np.arange(len(out)) / target, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [2, 3, 7])
+def test_a_constant_stays_one_however_short(steps: int) -> None:
+    for rate, target in ((500.0, 100.0), (100.0, 500.0), (30.0, 27.0)):
+        out = signals.resample(np.full((2, steps), 5.0), rate, target)
+        assert np.allclose(out, 5)
+        assert out.shape == (2, -(-steps * round(target) // round(rate)))
 
 
 def test_equal_rates_change_nothing_and_bad_ones_are_refused() -> None:
     x = sine(3, 100, 1)
     assert signals.resample(x, 100, 100) is x
     for rate in (0.0, -1.0, float("nan")):
+        with pytest.raises(BadRecord, match="no_rate"):
+            signals.resample(x, rate, 100)
+    for rate in (1e-6, 0.05, 1e9):  # a header gone wrong, and memory with it
         with pytest.raises(BadRecord, match="no_rate"):
             signals.resample(x, rate, 100)
 
@@ -75,6 +126,50 @@ def test_a_missing_channel_is_refused_and_never_zero() -> None:
     with pytest.raises(BadRecord, match="missing_channel") as caught:
         prepare(recording(sine(3, 100, 2)), channels=("A", "B"))
     assert "['B'] are absent" in caught.value.detail
+
+
+def test_old_and_new_names_of_eeg_sites() -> None:
+    x = np.arange(4, dtype=np.float32)[:, None] * np.ones((4, 200), np.float32)
+    old = recording(x, channels=("T3", "T4", "T5", "T6"))
+    assert signals.pick_channels(old, ("P8", "t7", "T4", "P7"))[:, 0].tolist() == [3, 0, 1, 2]
+    new = recording(x, channels=("T7", "T8", "P7", "P8"))
+    assert signals.pick_channels(new, ("T6", "T3", "T8"))[:, 0].tolist() == [3, 0, 1]
+    both = recording(x, channels=("T7", "T3", "P7", "C3"))
+    assert signals.pick_channels(both, ("T3", "T7"))[:, 0].tolist() == [1, 0]  # its own name first
+
+
+def test_limb_leads_follow_from_two() -> None:
+    # Potentials of the right arm, left arm and left foot; every lead by its definition.
+    right, left, foot = np.random.default_rng(0).standard_normal((3, 300)).astype(np.float32)
+    leads = {
+        "I": left - right,
+        "II": foot - right,
+        "III": foot - left,
+        "aVR": right - (left + foot) / 2,
+        "aVL": left - (right + foot) / 2,
+        "aVF": foot - (right + left) / 2,
+    }
+    two = recording(np.stack([leads["II"], leads["I"]]), channels=("II", "I"))
+    asked = tuple(leads)
+    assert np.allclose(signals.pick_channels(two, asked, "derive"), np.stack(list(leads.values())), atol=1e-5)
+    with pytest.raises(BadRecord, match=r"missing_channel: channels \['III', 'aVR', 'aVL', 'aVF'\] are absent"):
+        signals.pick_channels(two, asked)
+    with pytest.raises(BadRecord, match=r"missing_channel: channels \['V1'\] are absent"):
+        signals.pick_channels(two, ("III", "V1"), "derive")
+    # What is recorded is never replaced, and MLII is no II.
+    own = recording(np.ones((3, 300), np.float32), channels=("I", "II", "AVR"))
+    assert (signals.pick_channels(own, ("aVR", "III"), "derive") == [[1], [0]]).all()
+    with pytest.raises(BadRecord, match="missing_channel"):
+        signals.pick_channels(recording(np.ones((2, 9), np.float32), channels=("I", "MLII")), ("III",), "derive")
+    with pytest.raises(BadRecord, match="missing_channel"):
+        signals.pick_channels(recording(np.ones((1, 9), np.float32), channels=("II",)), ("I",), "derive")
+
+
+def test_a_gap_stays_a_gap_in_what_is_derived() -> None:
+    x = np.ones((2, 200), np.float32)
+    x[0, 50:100] = np.nan
+    derived = signals.pick_channels(recording(x, channels=("I", "II")), ("aVF",), "derive")
+    assert np.isnan(derived[0]).nonzero()[0].tolist() == list(range(50, 100))
 
 
 def test_gaps_are_filled_up_to_the_allowed_share() -> None:
@@ -106,6 +201,17 @@ def test_c9_window_counts(steps: int, rate: float, window_s: float, overlap: flo
     assert windows.flags.c_contiguous
 
 
+@pytest.mark.parametrize(("unit", "value", "good"), [("mV", 3e9, True), ("mV", -1e20, False), ("V", 1e10, False)])
+def test_values_that_are_none_are_refused(unit: str, value: float, good: bool) -> None:
+    x = sine(3, 100, 2)
+    x[0, 50] = value
+    if good:
+        assert np.isfinite(prepare(recording(x, unit=unit))[0]).all()
+    else:
+        with pytest.raises(BadRecord, match=r"unreadable: holds values of more than 1e\+12 mV"):
+            prepare(recording(x, unit=unit))
+
+
 @pytest.mark.parametrize("steps", [0, 1, 98])
 def test_too_short(steps: int) -> None:
     with pytest.raises(BadRecord, match="too_short"):
@@ -127,6 +233,32 @@ def test_band_pass() -> None:
     delayed = signals.band_pass(sine(10, 100, 60), 100, (0.5, 40))
     assert np.allclose(delayed[0, 1000:-1000], sine(10, 100, 60)[0, 1000:-1000], atol=0.01)  # no delay
     assert abs(signals.band_pass(sine(10, 100, 60) + 100, 100, (0.5, 40)).mean()) < 0.1
+
+
+@pytest.mark.parametrize(("rate", "line"), [(500, 50), (360, 60), (250, 50), (1000, 60)])
+def test_notch(rate: float, line: float) -> None:
+    clean = sine(10, rate, 20) + sine(line - 6, rate, 20)
+    hum = sum(sine(k * line, rate, 20, k) for k in range(1, int(rate / 2 / line) + 1) if k * line < rate / 2)
+    out = signals.notch(clean + hum + 3, rate, line)
+    inner = slice(int(2 * rate), int(-2 * rate))
+    assert np.abs(out - clean - 3)[0, inner].max() < 0.03  # no delay either
+    for k in range(1, int(rate / 2 / line) + 1):
+        if k * line < rate / 2:
+            assert fitted(out[0], rate, k * line)[0] < 1e-3
+    assert out.dtype == np.float32
+
+
+def test_notch_is_at_the_rate_of_the_recording_and_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert signals.notch(sine(3, 100, 4), 100, 50).shape == (1, 400)  # mains at Nyquist: nothing to do
+    x = recording(sine(5, 500, 10) + sine(50, 500, 10) + sine(40, 500, 10), 500)
+    plain, filtered = (prepare(x, rate_hz=250, notch_hz=n, window_s=8)[0][0, 0] for n in (None, 50))
+    assert fitted(plain, 250, 50)[0] == pytest.approx(1, abs=0.005)
+    assert fitted(filtered, 250, 50)[0] < 1e-3
+    assert fitted(filtered, 250, 40)[0] == pytest.approx(1, abs=0.03)
+    rates = []
+    monkeypatch.setattr(signals, "notch", lambda values, rate_hz, line_hz: rates.append(rate_hz) or values)
+    prepare(x, notch_hz=50)
+    assert rates == [500]
 
 
 def test_scale() -> None:
@@ -153,6 +285,13 @@ def test_a_dead_lead_is_flat_whatever_follows(rate: int) -> None:
             [0, 0, 1, 1], abs=0.01
         )
         assert signals.flat_share(signal, ("A", "C"), starts, **options).max() < 0.01
+
+
+def test_worst_share() -> None:
+    marked = np.random.default_rng(0).random((3, 500)) < 0.3
+    first = np.array([0, 7, 450, 499, 120])
+    slow = [max(marked[c, i : i + 40].mean() for c in range(3)) for i in first]
+    assert np.allclose(signals.worst_share(marked, first, 40), slow)
 
 
 def test_flat_share_counts_steps_of_the_target_rate() -> None:

@@ -106,6 +106,55 @@ def test_organ_volumes() -> None:
     assert volumes.organ_volumes(volume(np.zeros((2, 2, 2))), {1: "liver"}) == {}
 
 
+def test_organ_densities() -> None:
+    x = np.random.default_rng(0).uniform(-900, 900, (4, 5, 5))
+    mask = np.zeros((4, 5, 5), int)
+    mask[:2, :2, :3] = 1
+    mask[3, 0, 0] = 7
+    found = volumes.organ_densities(volume(x, mask=mask), {1: "liver", 2: "spleen", 7: "cyst"})
+    assert found == {
+        "liver_hu": pytest.approx(x[mask == 1].mean(), abs=1e-2),
+        "cyst_hu": pytest.approx(x[3, 0, 0], abs=1e-2),
+    }
+    assert volumes.organ_densities(volume(x, unit="1", mask=mask), {1: "liver"}) == {}
+    assert volumes.organ_densities(volume(x), {1: "liver"}) == {}
+
+
+def test_truncated_organs() -> None:
+    mask = np.zeros((4, 5, 5), int)
+    mask[:2, :2, :3] = 1
+    mask[1:3, 3, 3] = 2
+    mask[3, 0, 0] = 7
+    found = volumes.truncated_organs(volume(mask, mask=mask), {1: "liver", 2: "spleen", 3: "lung", 7: "cyst"})
+    assert found == {"liver": True, "spleen": False, "cyst": True}
+    assert volumes.truncated_organs(volume(mask), {1: "liver"}) == {}
+
+
+@pytest.mark.parametrize("unit", ["HU", "1"])
+def test_foreground_is_the_body_without_the_table(unit: str) -> None:
+    x = np.full((6, 40, 40), -1000.0) + 20 * np.random.default_rng(0).standard_normal((6, 40, 40))
+    x[1:5, 8:25, 10:31] = 40
+    x[2, 12, 12] = -900  # a cavity
+    x[:, 35:37, 5:35] = 100  # the table
+    assert volumes.foreground(x, unit) == (slice(1, 5), slice(8, 25), slice(10, 31))
+    assert volumes.foreground(np.full((2, 3, 4), -1000.0), "HU") == (slice(0, 2), slice(0, 3), slice(0, 4))
+
+
+def test_crop_to_the_foreground() -> None:
+    x = np.full((6, 40, 40), -1000.0)
+    body = np.random.default_rng(0).uniform(-200, 200, (4, 16, 20))
+    x[1:5, 20:36, 4:24] = body
+    scaled = (body + 1000) / 2000
+    whole = prepare(volume(x), size=(4, 16, 20), spacing_mm=(1, 1, 1), crop="foreground")
+    assert np.allclose(whole[0, 0], scaled, atol=1e-6)
+    slices = prepare(volume(x), samples="slices", size=(16, 20), spacing_mm=(1, 1), crop="foreground")
+    assert slices.shape == (6, 1, 16, 20)  # none is left out
+    assert np.allclose(slices[1:5, 0], scaled, atol=1e-6)
+    assert not slices[[0, 5]].any()
+    fitted = prepare(volume(x, (NAN, NAN, NAN)), size=(4, 16, 20), crop="foreground")
+    assert np.allclose(fitted[0, 0], scaled, atol=1e-6)
+
+
 def test_composition() -> None:
     x = np.full((3, 20, 20), -1000.0)
     x[1, 5:15, 5:15] = 40
