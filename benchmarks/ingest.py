@@ -37,7 +37,7 @@ SITES = ("Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2", "F7", "F8
 PARAMS: dict[str, SignalIngest | VolumeIngest] = {
     "ecg": SignalIngest(rate_hz=100, channels=LEADS, unit="mV", window_s=10),
     "eeg": SignalIngest(rate_hz=100, channels=SITES, unit="uV", window_s=10),
-    "ct": VolumeIngest(samples="volume", size=(24, 64, 64), spacing_mm=(5, 4, 4), hu_window=(-1000, 1000), unit="HU"),
+    "ct": VolumeIngest(samples="volume", size=(16, 96, 96), spacing_mm=(5, 4, 4), hu_window=(-1000, 1000), unit="HU"),
 }
 
 
@@ -70,7 +70,7 @@ def write_eeg(folder: Path, seed: int) -> Path:
 
 
 def write_ct(folder: Path, seed: int) -> Path:
-    """Write 24 slices of 128 x 128 as a DICOM series."""
+    """Write 16 slices of 512 x 512, as CT has them, as a DICOM series."""
     import pydicom
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -78,7 +78,9 @@ def write_ct(folder: Path, seed: int) -> Path:
     series = folder / f"r{seed}"
     series.mkdir()
     rng, uid = np.random.default_rng(seed), generate_uid()
-    for k in range(24):
+    y, x = np.mgrid[-1:1:512j, -1:1:512j]
+    body = (x**2 + 1.6 * y**2 < 0.6) & ~((np.abs(x) - 0.35) ** 2 + y**2 < 0.06)  # with two lungs
+    for k in range(16):
         meta = FileMetaDataset()
         meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, CTImageStorage
         meta.MediaStorageSOPInstanceUID = generate_uid()
@@ -86,11 +88,11 @@ def write_ct(folder: Path, seed: int) -> Path:
         image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
         image.Modality, image.SeriesInstanceUID, image.SliceThickness = "CT", uid, 5
         image.ImagePositionPatient, image.ImageOrientationPatient = [0, 0, 5 * k], [1, 0, 0, 0, 1, 0]
-        image.PixelSpacing, image.Rows, image.Columns = [2, 2], 128, 128
+        image.PixelSpacing, image.Rows, image.Columns = [0.7, 0.7], 512, 512
         image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
         image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 12, 11, 0
         image.RescaleSlope, image.RescaleIntercept = 1, -1024
-        image.PixelData = rng.integers(0, 2000, (128, 128), dtype=np.uint16).tobytes()
+        image.PixelData = (24 + 1030 * body + rng.integers(-20, 20, body.shape)).astype(np.uint16).tobytes()
         pydicom.dcmwrite(series / f"{k}.dcm", image, enforce_file_format=True)
     return series
 
@@ -120,7 +122,7 @@ def plain_ct(path: Path) -> np.ndarray:
     hu = np.stack([s.pixel_array * float(s.RescaleSlope) + float(s.RescaleIntercept) for s in slices])
     spacing = np.array([5.0, *slices[0].PixelSpacing])
     fitted = volumes.respace(volumes.rescale(hu.astype(np.float32), (-1000, 1000)), spacing, np.array([5.0, 4, 4]))
-    return volumes.crop_or_pad(fitted, (24, 64, 64))[None, None]
+    return volumes.crop_or_pad(fitted, (16, 96, 96))[None, None]
 
 
 KINDS: dict[str, tuple[str, Callable[[Path, int], Path], Callable[[Path], np.ndarray], int]] = {

@@ -144,6 +144,18 @@ def truncated_organs(volume: Volume, names: dict[int, str]) -> dict[str, bool]:
     return {name: value in ends for value, name in names.items() if value in inside}
 
 
+def _filled(body: np.ndarray) -> np.ndarray:
+    """Return a mask (H, W) with its holes, which nothing connects to the border; faster than SciPy's own."""
+    rows, columns = np.flatnonzero(body.any(axis=1)), np.flatnonzero(body.any(axis=0))
+    if not len(rows):
+        return body
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    label, _ = ndimage.label(np.pad(~body[box], 1, constant_values=True))
+    filled = np.zeros_like(body)
+    filled[box] = (label != label[0, 0])[1:-1, 1:-1]
+    return filled
+
+
 def composition(volume: Volume) -> list[dict[str, float]]:
     """Return for each slice its tissue shares by HU band, body area and relative position.
 
@@ -155,7 +167,7 @@ def composition(volume: Volume) -> list[dict[str, float]]:
     for d, image in enumerate(volume.values):
         row = {"position": d / (depth - 1)} if depth > 1 else {}
         if volume.unit == "HU":
-            body = ndimage.binary_fill_holes(image > BODY_HU)
+            body = _filled(image > BODY_HU)
             area = int(np.count_nonzero(body))
             if area:
                 inside = image[body]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from medssl.ingest import volumes
 from medssl.sources.record import BadRecord, Volume
@@ -169,3 +170,10 @@ def test_composition() -> None:
     shares = {k: round(100 * body[f"{k}_share"]) for k in ("lung", "fat", "soft", "bone")}
     assert shares == {"lung": 4, "fat": 18, "soft": 68, "bone": 10}
     assert volumes.composition(volume(x[:1], unit="1")) == [{}]
+
+
+def test_holes_are_filled_as_scipy_does() -> None:
+    for seed in range(50):
+        draw = np.random.default_rng(seed)
+        body = ndimage.gaussian_filter(draw.random((20, 30)), 1.0) > draw.uniform(0.4, 0.6)
+        np.testing.assert_array_equal(volumes._filled(body), ndimage.binary_fill_holes(body))
