@@ -1,0 +1,102 @@
+"""Read EEGLAB recordings (``.set``): a MATLAB structure, its data inside or in a file of floats (``.fdt``) beside.
+
+Only six fields of dozens are wanted, so only these are decoded (`matfile.open_fields`): nothing of what else a MATLAB
+file can hold, objects and functions among it, is ever built. Tests compare the values with mne's.
+
+Source: Delorme & Makeig, J Neurosci Methods 134 (2004); eeglab.org, "EEGLAB data structures".
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medssl.sources.claims import VOLTS, guarded, positive, require_bytes, require_file, span
+from medssl.sources.electrodes import as_float32, check_rate, clean_name, is_marker
+from medssl.sources.matfile import Fields, open_fields
+from medssl.sources.record import BadRecord, Record, Signal, inside
+
+# Types of channels, as EEGLAB and BIDS write them, that are no voltage of the body.
+OTHER = {
+    "acc", "accel", "audio", "eda", "eyegaze", "fnirs", "gaze", "grad", "gsr", "gyro", "hbo", "hbr", "mag", "meg",
+    "megmag", "meggrad", "misc", "nirs", "ppg", "pupil", "ref_meg", "resp", "stim", "syst", "temp", "temperature",
+    "trig", "trigger",
+}  # fmt: skip
+
+
+def read(record: Record) -> Signal:
+    """Read one continuous EEGLAB recording, names cleaned by `clean_name`.
+
+    The format states no unit; its convention is uV, and ``hints["unit"]`` says so where a file departs from it.
+    Channels whose type says that they are no voltage (markers, breathing, motion) are left out.
+
+    Raises:
+        BadRecord: ``missing_file``, ``outside_folder``, ``no_rate``, ``bad_unit``, ``no_samples``, ``too_short``,
+            ``unsupported`` (epochs, several recordings, the old ``.dat``) or ``unreadable``.
+    """
+    unit = str(record.hints.get("unit", "uV"))
+    if unit not in VOLTS:
+        raise BadRecord("bad_unit", f"the recording is a voltage; unit must be one of {', '.join(VOLTS)}")
+    size = require_file(record.path)
+    with guarded("the EEGLAB reader"), open_fields(record.path, size, "EEG") as eeg:
+        count, points = _whole(eeg, "nbchan"), _whole(eeg, "pnts")
+        if "trials" in eeg and _whole(eeg, "trials") > 1:
+            raise BadRecord("unsupported", "the recording is cut into epochs; save it before cutting")
+        rate = positive(eeg.number("srate"))
+        if rate is None:
+            raise BadRecord("no_rate", "the file states no sampling rate")
+        rate_hz = check_rate(rate)
+        channels = _channels(eeg, count)
+        start, stop = span(record, rate_hz, points)
+        rows = [i for i, _ in channels]
+        name = eeg.text("data")
+        if name is None:
+            stored = eeg.columns("data", count, points, start, stop)
+        else:
+            stored = _read_fdt(record.path, name, count, points, start, stop)
+        values = as_float32(stored[rows])
+    return Signal(values, rate_hz, tuple(name for _, name in channels), unit)
+
+
+def _whole(eeg: Fields, name: str) -> int:
+    value = eeg.number(name)
+    if value != value // 1:  # NaN and infinity included
+        raise BadRecord("unreadable", "a size in the file is no whole number")
+    if value <= 0:
+        raise BadRecord("no_samples", "the recording has no channel or no samples")
+    return int(value)
+
+
+def _channels(eeg: Fields, count: int) -> list[tuple[int, str]]:
+    """Return row and clean name of the voltages; channels without names are numbered."""
+    located: list[dict[str, Any]] = eeg.structs("chanlocs", ("labels", "type")) if "chanlocs" in eeg else []
+    if not located:
+        return [(i, f"channel {i + 1}") for i in range(count)] if count <= 10_000 else []
+    if len(located) != count:
+        raise BadRecord("unreadable", "the number of channels differs from the number of their names")
+    found = []
+    for i, channel in enumerate(located):
+        label, kind = str(channel.get("labels") or ""), str(channel.get("type") or "")
+        if kind.strip().lower() not in OTHER and not is_marker(label):
+            found.append((i, clean_name(label) or f"channel {i + 1}"))
+    if not found:
+        raise BadRecord("bad_unit", "no channel is a voltage")
+    return found
+
+
+def _read_fdt(path: Path, name: str, count: int, points: int, start: int, stop: int) -> np.ndarray:
+    """Return (C, T) of the float32 file ``name``, channels of one time step together."""
+    if re.search(r"[/\\\0]|^\w:|^\.*$", name):
+        raise BadRecord("outside_folder", "the file names a data file outside its own folder")
+    if not name.lower().endswith(".fdt"):
+        raise BadRecord("unsupported", "the data are in a file of the old layout; save the recording again as .set")
+    data = path.parent / name
+    if not data.exists():  # the pair was renamed, which the structure does not follow
+        data = path.with_suffix(".fdt")
+    inside(data, path.parent)
+    require_bytes(4.0 * count * points, require_file(data))
+    flat = np.fromfile(data, "<f4", (stop - start) * count, offset=4 * count * start)
+    return flat.reshape(stop - start, count).T

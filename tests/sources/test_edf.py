@@ -1,0 +1,259 @@
+"""EDF and BDF: values against mne, channels of several rates, gaps, and headers that must be refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import edfio
+import mne
+import numpy as np
+import pytest
+
+from medssl import sources
+from medssl.sources.record import BadRecord, Record, Signal
+
+RATE_HZ = 200
+LENGTH_S = 10
+SECRET = "Doe_Jane"
+
+
+def sine(rate_hz: float, frequency_hz: float = 5.0) -> np.ndarray:
+    return 100 * np.sin(2 * np.pi * frequency_hz * np.arange(round(LENGTH_S * rate_hz)) / rate_hz)
+
+
+def write(path: Path, channels: dict[str, tuple[np.ndarray, float]], unit: str = "uV", low: float = -500) -> Path:
+    """Write labels -> (values, rate_hz); the suffix says which format."""
+    kind, file = (edfio.BdfSignal, edfio.Bdf) if path.suffix == ".bdf" else (edfio.EdfSignal, edfio.Edf)
+    signals = [
+        kind(values, rate_hz, label=label, physical_dimension=unit, physical_range=(low, 500))
+        for label, (values, rate_hz) in channels.items()
+    ]
+    notes = [edfio.EdfAnnotation(1.0, None, SECRET)]
+    patient = edfio.Patient(name=SECRET)
+    file(signals, patient=patient, annotations=notes, data_record_duration=1).write(path)
+    return path
+
+
+def read(path: Path, **more: Any) -> Signal:
+    signal = sources.read(Record(path, path.suffix[1:], "p", "t", **more))
+    assert isinstance(signal, Signal)
+    assert signal.values.dtype == np.float32
+    assert SECRET not in repr(signal)
+    return signal
+
+
+def refusal(path: Path, **more: Any) -> str:
+    with pytest.raises(BadRecord) as caught:
+        sources.read(Record(path, path.suffix[1:], "p", "t", **more))
+    assert SECRET not in str(caught.value) and path.stem not in str(caught.value)
+    return caught.value.reason
+
+
+def patch(path: Path, at: int, text: bytes) -> Path:
+    data = bytearray(path.read_bytes())
+    data[at : at + len(text)] = text
+    path.write_bytes(data)
+    return path
+
+
+@pytest.fixture(params=[".edf", ".bdf"])
+def pair(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Two scalp channels at one rate."""
+    values = sine(RATE_HZ)
+    return write(tmp_path / f"smith{request.param}", {"EEG FP1-REF": (values, RATE_HZ), "Cz": (values / 2, RATE_HZ)})
+
+
+def test_sine(pair: Path) -> None:
+    signal = read(pair)
+    expected = sine(RATE_HZ) * [[1], [0.5]]
+    np.testing.assert_allclose(signal.values, expected, atol=0.02 if pair.suffix == ".edf" else 1e-4)
+    assert (signal.rate_hz, signal.channels, signal.unit) == (200.0, ("Fp1", "Cz"), "uV")
+
+
+def test_same_as_mne(pair: Path) -> None:
+    reader = {".edf": mne.io.read_raw_edf, ".bdf": mne.io.read_raw_bdf}[pair.suffix]
+    np.testing.assert_allclose(read(pair).values, reader(pair, verbose="error").get_data() * 1e6, atol=1e-4)
+
+
+def test_part_and_unit(pair: Path) -> None:
+    whole = read(pair).values
+    np.testing.assert_array_equal(read(pair, start_s=2.345, end_s=7.0).values, whole[:, 469:1400])
+    in_mv = read(pair, hints={"unit": "mV"})
+    assert in_mv.unit == "mV"
+    np.testing.assert_allclose(in_mv.values, whole / 1000, rtol=1e-6)
+    assert refusal(pair, start_s=10.0) == "too_short"
+    assert refusal(pair, hints={"unit": "mmHg"}) == "bad_unit"
+
+
+@pytest.mark.parametrize("suffix", [".edf", ".bdf"])
+def test_extremes_of_the_integers(tmp_path: Path, suffix: str) -> None:
+    values = np.tile([-500.0, 500.0, 0.0, -0.25], RATE_HZ * 5 // 2)
+    path = write(tmp_path / f"smith{suffix}", {"Fp1": (values, RATE_HZ)})
+    np.testing.assert_allclose(read(path).values[0], values, atol=0.01)
+
+
+def test_inverted_physical_range(pair: Path) -> None:
+    upright = read(pair).values
+    at = 256 + 3 * (16 + 80 + 8)  # physical minima, then maxima; the third channel is the annotations
+    patch(patch(pair, at, b"500     "), at + 3 * 8, b"-500    ")
+    np.testing.assert_allclose(read(pair).values[0], -upright[0], atol=0.02)
+
+
+def test_decimal_comma_and_case_of_the_unit(pair: Path) -> None:
+    upright = read(pair).values
+    patch(pair, 256 + 3 * (16 + 80 + 8), b"-500,0  ")
+    patch(pair, 256 + 3 * (16 + 80), b"UV      ")
+    np.testing.assert_array_equal(read(pair).values, upright)
+
+
+# --- channels of several rates --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("other_hz", [50, 128, 256, 500])
+def test_other_rates_are_resampled(tmp_path: Path, other_hz: int) -> None:
+    channels = {"Fp1": (sine(RATE_HZ), RATE_HZ), "Fp2": (sine(RATE_HZ), RATE_HZ)}
+    channels["ECG"] = (sine(other_hz, 3.0) + 40, other_hz)
+    path = write(tmp_path / "smith.edf", channels)
+    signal = read(path)
+    assert (signal.channels, signal.rate_hz) == (("Fp1", "Fp2", "ECG"), 200.0)
+    inner = slice(RATE_HZ, -RATE_HZ)
+    expected = sine(RATE_HZ, 3.0) + 40
+    assert np.abs(signal.values[2] - expected)[inner].max() < 0.005 * 100  # 0.5 % of the amplitude
+    assert signal.values[2].mean() == pytest.approx(40, abs=0.5)
+
+
+def test_level_of_a_resampled_channel_holds_to_its_ends(tmp_path: Path) -> None:
+    path = write(tmp_path / "smith.edf", {"Fp1": (sine(RATE_HZ), RATE_HZ), "DC": (np.full(500, 400.0), 50)})
+    np.testing.assert_allclose(read(path).values[1], 400, rtol=0.005)
+
+
+def test_faster_channel_does_not_alias(tmp_path: Path) -> None:
+    fast = sine(1000, 170.0)  # would fold to 30 Hz
+    path = write(tmp_path / "smith.edf", {"Fp1": (sine(RATE_HZ), RATE_HZ), "EMG": (fast, 1000)})
+    inner = read(path).values[1, RATE_HZ:-RATE_HZ]
+    assert np.abs(inner).max() < 2
+
+
+def test_part_of_resampled_channels_is_the_part_of_the_whole(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    channels = {"Fp1": (sine(RATE_HZ), RATE_HZ), "slow": (rng.normal(0, 50, 80), 8), "fast": (sine(512, 7), 512)}
+    path = write(tmp_path / "smith.edf", channels)
+    whole = read(path).values
+    part = read(path, start_s=3.11, end_s=6.5).values
+    np.testing.assert_allclose(part, whole[:, 622:1300], atol=0.5)
+    np.testing.assert_array_equal(part[0], whole[0, 622:1300])
+
+
+def test_rate_of_most_scalp_channels(tmp_path: Path) -> None:
+    values, slow, fast = sine(RATE_HZ), sine(100), sine(500)
+    path = write(tmp_path / "a.edf", {"C3": (slow, 100), "C4": (slow, 100), "Cz": (values, RATE_HZ), "x": (fast, 500)})
+    assert (read(path).rate_hz, read(path).values.shape) == (100.0, (4, 1000))
+    path = write(tmp_path / "b.edf", {"x": (slow, 100), "y": (fast, 500)})  # no scalp: the fastest
+    assert read(path).rate_hz == 500.0
+
+
+def test_markers_and_other_units_are_left_out(tmp_path: Path) -> None:
+    values = sine(RATE_HZ)
+    path = write(tmp_path / "smith.bdf", {"Fp1": (values, RATE_HZ), "Status": (values, RATE_HZ)})
+    assert read(path).channels == ("Fp1",)
+    assert refusal(write(tmp_path / "smith.edf", {"Temp": (values, RATE_HZ)}, unit="degC")) == "bad_unit"
+
+
+def test_two_channels_of_one_name(tmp_path: Path) -> None:
+    values = sine(RATE_HZ)
+    path = write(tmp_path / "smith.edf", {"EEG Fp1": (values, RATE_HZ), "Cz": (values / 2, RATE_HZ)})
+    patch(path, 256 + 16, b"EEG Fp1 ")
+    signal = read(path)
+    assert signal.channels == ("Fp1", "Fp1")
+    np.testing.assert_allclose(signal.values[1], values / 2, atol=0.02)
+
+
+# --- gaps -----------------------------------------------------------------------------------------------------------
+def with_gaps(path: Path, onsets: list[str]) -> Path:
+    """Turn a file of blocks of 1 s, annotations last, into one with gaps: block i begins at ``onsets[i]``."""
+    data = bytearray(path.read_bytes())
+    data[192:197] = data[192:195] + b"+D"
+    step = 3 if path.suffix == ".bdf" else 2
+    count = int(data[252:256])
+    samples = [int(data[256 + 216 * count + 8 * i :][:8]) for i in range(count)]
+    for block, onset in enumerate(onsets):
+        end = 256 * (count + 1) + (block + 1) * sum(samples) * step
+        width = samples[-1] * step
+        data[end - width : end] = f"{onset}\x14\x14".encode().ljust(width, b"\0")
+    path.write_bytes(data)
+    return path
+
+
+def test_gaps_become_nan(pair: Path) -> None:
+    whole = read(pair).values
+    onsets = ["+0.5", "+1.5", "+2.5", "+6.0", "+7.0", "+8.0", "+9.0", "+10.0", "+11.0", "+13.25"]
+    signal = read(with_gaps(pair, onsets))
+    assert signal.values.shape == (2, round(13.75 * RATE_HZ))
+    np.testing.assert_array_equal(signal.values[:, :600], whole[:, :600])
+    assert np.isnan(signal.values[:, 600:1100]).all()
+    np.testing.assert_array_equal(signal.values[:, 1100:2300], whole[:, 600:1800])
+    assert np.isnan(signal.values[:, 2300:2550]).all()
+    np.testing.assert_array_equal(signal.values[:, 2550:], whole[:, 1800:])
+    part = read(pair, start_s=2.0, end_s=6.0).values
+    np.testing.assert_array_equal(part, signal.values[:, 400:1200])
+
+
+def test_announced_gaps_may_be_none(pair: Path) -> None:
+    whole = read(pair).values
+    np.testing.assert_array_equal(read(with_gaps(pair, [f"+{i}" for i in range(10)])).values, whole)
+
+
+@pytest.mark.parametrize(
+    ("onsets", "reason"),
+    [
+        (["+0", "+5", "+3"], "unreadable"),  # back in time
+        (["+0", "+0.5"], "unreadable"),  # overlap
+        (["+0", "x"], "unreadable"),
+        (["+0"] + [f"+{1000000 + i}" for i in range(9)], "unsupported"),
+    ],
+)
+def test_bad_gaps(pair: Path, onsets: list[str], reason: str) -> None:
+    assert refusal(with_gaps(pair, onsets)) == reason
+
+
+# --- claims ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("at", "text", "reason"),
+    [
+        (0, b"\xffBIOSEMA", "unreadable"),
+        (184, b"256     ", "unreadable"),  # length of the header
+        (236, b"99999999", "unreadable"),  # blocks
+        (236, b"0       ", "no_samples"),
+        (244, b"0       ", "no_rate"),  # seconds of a block
+        (244, b"1e-300  ", "no_rate"),
+        (244, b"99999999", "no_rate"),
+        (252, b"0   ", "no_samples"),  # channels
+        (252, b"9999", "unreadable"),
+        (256 + 3 * 216, b"99999999", "unreadable"),  # samples of the first channel in a block
+        (256 + 3 * 216, b"-5      ", "unreadable"),
+    ],
+)
+def test_claims_are_checked(pair: Path, at: int, text: bytes, reason: str) -> None:
+    assert refusal(patch(pair, at, text)) == reason
+
+
+def test_24_bits_claimed_of_16(tmp_path: Path) -> None:
+    path = write(tmp_path / "smith.edf", {"Fp1": (sine(RATE_HZ), RATE_HZ)})
+    patch(path, 0, b"\xffBIOSEMI")
+    assert refusal(path) == "unreadable"  # three bytes a sample are not there
+
+
+@pytest.mark.parametrize("field", [b"nan     ", b"inf     ", b"1e99    ", b"x       ", b"-500    "])
+def test_channel_without_a_range_is_left_out(pair: Path, field: bytes) -> None:
+    at = 256 + 3 * (16 + 80 + 8 + 8)  # physical maximum of the first channel
+    assert read(patch(pair, at, field)).channels == ("Cz",)
+
+
+def test_unknown_number_of_blocks(pair: Path) -> None:
+    whole = read(pair).values
+    patch(pair, 236, b"-1      ")
+    np.testing.assert_array_equal(read(pair).values, whole)
+
+
+def test_rates_too_far_apart(tmp_path: Path) -> None:
+    channels = {"x": (sine(2000), 2000.0)} | {f"y{i}": (np.arange(10.0), 1.0) for i in range(80)}
+    assert refusal(write(tmp_path / "smith.edf", channels)) == "unsupported"
