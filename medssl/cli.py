@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+    from medssl.config import SignalIngest, VolumeIngest
+
 
 def demo(args: argparse.Namespace) -> int:
     """Run the default pipeline in a folder and print a summary."""
@@ -59,7 +61,13 @@ def check(args: argparse.Namespace) -> int:
     if args.leakage:
         lines, problems = inspection.leaks(path, *other)
     else:
-        lines, problems = inspection.check(path, args.source, page=Path(args.html) if args.html else None)
+        lines, problems = inspection.check(
+            path,
+            args.source,
+            page=Path(args.html) if args.html else None,
+            params=_ingest_of(args) if args.modality else None,
+            modality=args.modality.partition("-")[0] if args.modality else None,
+        )
     print("\n".join(lines))
     for problem in problems:
         print(f"problem: {problem}")
@@ -67,22 +75,29 @@ def check(args: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def ingest(args: argparse.Namespace) -> int:
-    """Write a store from a table of files."""
-    from medssl import config, project
-    from medssl.ingest.build import build
-    from medssl.sources import manifest
+def _ingest_of(args: argparse.Namespace) -> SignalIngest | VolumeIngest:
+    """Return how the cohort that ``--modality`` names is cut, by ``--params`` or by default."""
+    from medssl import config
 
     if config.modality_of(args.modality) not in config.MODALITIES:
         raise ValueError(f"--modality '{args.modality}'; allowed: {', '.join(config.MODALITIES)}")
     params = config.load(args.params) if args.params else config.load_default()
-    wanted = config.part(params, "modalities", args.modality).ingest
+    wanted: SignalIngest | VolumeIngest = config.part(params, "modalities", args.modality).ingest
+    return wanted
+
+
+def ingest(args: argparse.Namespace) -> int:
+    """Write a store from a table of files."""
+    from medssl import project
+    from medssl.ingest.build import build
+    from medssl.sources import manifest
+
     table = Path(args.manifest)
     made = build(
         manifest.list_table(table),
         args.out,
         key=args.modality,
-        params=wanted,
+        params=_ingest_of(args),
         secret=project.identity_key(project.root()),
         executor="process" if args.workers > 1 else "serial",
         workers=args.workers,
@@ -156,6 +171,8 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--source", default="manifest", help="how a raw folder is laid out (default: manifest)")
     sub.add_argument("--html", metavar="FILE", help="also write what a raw folder holds as a page")
+    sub.add_argument("--modality", help="also cut the recordings as this cohort of the parameters, and tell the losses")
+    sub.add_argument("--params", help="params.yaml with modalities.<modality>.ingest (default: the project's defaults)")
     sub.set_defaults(work=check, refuse=sub.error)
 
     sub = commands.add_parser("ingest", help="a store from a table of files, without DVC")

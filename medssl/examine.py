@@ -16,6 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from medssl import sources
+from medssl.config import SignalIngest, VolumeIngest
+from medssl.ingest import cut
 from medssl.sources import identifiers, manifest
 from medssl.sources.claims import VOLTS, locate
 from medssl.sources.record import BadRecord, Label, Record, Signal, SourceError, Volume
@@ -82,6 +84,9 @@ class Examination:
             be of.
         unseen: records of formats whose headers are not looked at.
         other: files by suffix that no reader is for (only without a table).
+        samples: windows, slices or volumes that the records would be cut into, where parameters say how.
+        refused: those of them that would be reject rows, by reason.
+        quality: measures of quality of the others and of those refused by a limit, by name, in step with one another.
     """
 
     source: str
@@ -105,6 +110,9 @@ class Examination:
     unread: int = 0
     unseen: Counter[str] = field(default_factory=Counter)
     other: Counter[str] = field(default_factory=Counter)
+    samples: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    quality: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def common(self) -> list[str]:
@@ -112,12 +120,21 @@ class Examination:
         return [name for name, n in self.channels.items() if n == self.signals]
 
 
-def examine(records: Sequence[Record], source: str, *, known: bool = True, progress: bool = True) -> Examination:
+def examine(
+    records: Sequence[Record],
+    source: str,
+    *,
+    params: SignalIngest | VolumeIngest | None = None,
+    modality: str | None = None,
+    known: bool = True,
+    progress: bool = True,
+) -> Examination:
     """Read every record as ingest would and count what is there.
 
     Args:
         records: what the source lists, in its stable order.
         source: its name.
+        params, modality: how ingest would cut them, and of what; None: they are only read.
         known: whether patient and trial of the records are; without them none is a repetition.
         progress: draw a bar.
     """
@@ -137,6 +154,8 @@ def examine(records: Sequence[Record], source: str, *, known: bool = True, progr
             if known and trial in seen:
                 raise BadRecord("repeated_trial", "a record of the same patient and trial came before")
             seen.add(trial)
+            if params is not None:
+                _cut(found, raw, record, params, modality)
         except BadRecord as bad:
             found.rejects.append(Reject(entry, record.row, bad.reason, bad.detail))
         except SourceError as error:
@@ -204,6 +223,31 @@ def _count(found: Examination, raw: Signal | Volume, spelling: dict[str, str]) -
         found.volumes += 1
         found.shapes[raw.values.shape] += 1
         found.spacings[tuple(round(s, 3) for s in raw.spacing_mm)] += 1
+
+
+def _cut(
+    found: Examination,
+    raw: Signal | Volume,
+    record: Record,
+    params: SignalIngest | VolumeIngest,
+    modality: str | None,
+) -> None:
+    """Cut a record without limits on quality, so that all samples are measured, and count what the limits refuse."""
+    if isinstance(params, SignalIngest):
+        made = cut.of(raw, record, params.model_copy(update=dict.fromkeys(_LIMITS)), modality)
+        names = [name for name in made.rows[0] if name.startswith("quality_")] if made.rows else []
+        measures = {n.removeprefix("quality_"): np.array([row[n] for row in made.rows]) for n in names}
+        if measures:
+            found.refused.update({why: int(bad.sum()) for why, bad in cut.refusals(measures, params).items()})
+        for name, values in measures.items():
+            found.quality.setdefault(name, []).extend(values.tolist())
+    else:
+        made = cut.of(raw, record, params, modality)
+    found.samples += len(made.rows) + len(made.refused)
+    found.refused.update(reason for reason, _ in made.refused)
+
+
+_LIMITS = tuple(f"max_{reason}" for reason in cut.LIMITED)
 
 
 def _look(found: Examination, record: Record) -> None:

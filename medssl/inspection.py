@@ -18,7 +18,14 @@ from medssl.sources import manifest
 from medssl.sources.record import BadRecord, Record, Signal, SourceError
 
 
-def check(path: Path, source: str = "manifest", *, page: Path | None = None) -> tuple[list[str], list[str]]:
+def check(
+    path: Path,
+    source: str = "manifest",
+    *,
+    page: Path | None = None,
+    params: config.SignalIngest | config.VolumeIngest | None = None,
+    modality: str | None = None,
+) -> tuple[list[str], list[str]]:
     """Return what is at ``path`` (lines) and what is wrong with it (problems).
 
     Args:
@@ -33,7 +40,7 @@ def check(path: Path, source: str = "manifest", *, page: Path | None = None) -> 
     if page is not None and not raw:
         raise ValueError(f"{path}: --html is for a raw folder")
     if raw:
-        return _raw(path, source, page)
+        return _raw(path, source, page, params, modality)
     if not path.exists():
         return [], [f"{path}: no such file or folder"]
     if path.is_file() and path.suffix in (".yaml", ".yml"):
@@ -106,14 +113,20 @@ def _store(path: Path) -> tuple[list[str], list[str]]:
     return lines, problems + ([] if finite else ["samples hold values that are not finite"])
 
 
-def _raw(path: Path, source: str, page: Path | None) -> tuple[list[str], list[str]]:
+def _raw(
+    path: Path,
+    source: str,
+    page: Path | None,
+    params: config.SignalIngest | config.VolumeIngest | None,
+    modality: str | None,
+) -> tuple[list[str], list[str]]:
     """Read every record of a source, or of what is found by suffix where there is no table."""
     absent = source == "manifest" and not any((path / f"manifest.{kind}").is_file() for kind in ("csv", "parquet"))
     try:
         records, other = examine.survey(path) if absent else (sources.list_records(source, path), None)
     except SourceError as error:
         return [f"raw folder {path}"], [str(error)]
-    found = examine.examine(records, source, known=not absent)
+    found = examine.examine(records, source, params=params, modality=modality, known=not absent)
     found.other.update(other or {})
     lines = [f"raw folder {path}", *examination.lines(found)]
     if page is not None:

@@ -14,6 +14,13 @@ from medssl.sources.record import BadRecord, Record, Signal, Volume
 
 # What a unit measures as a rule, for callers that do not say.
 USUAL = {"mV": "ecg", "uV": "eeg", "1": "ppg"}
+# Measures of quality that have a limit in the parameters, max_<name>, and what a window beyond it does.
+LIMITED = {
+    "flat": "does not change",
+    "clipped": "is at the end of the recorder's range",
+    "out_of_range": "is out of range",
+    "line_noise": "is mains hum",
+}
 
 
 @dataclass(frozen=True)
@@ -35,19 +42,43 @@ def cut(record: Record, *, params: SignalIngest | VolumeIngest, modality: str | 
             by the unit.
     """
     try:
-        raw = sources.read(record)
-        if isinstance(params, SignalIngest):
-            if not isinstance(raw, Signal):
-                raise BadRecord("unsupported", "an image where a signal was expected")
-            return _cut_signal(raw, record, params, modality or USUAL.get(params.unit, ""))
-        if not isinstance(raw, Volume):
-            raise BadRecord("unsupported", "a signal where an image was expected")
-        return _cut_volume(raw, record, params)
+        return of(sources.read(record), record, params, modality)
     except BadRecord as bad:
         return bad.reason, bad.detail
     except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
         # Absurd numbers in a header end here; messages of libraries may quote the file, so only the type is kept.
         return "unreadable", f"preparing the recording raised {type(error).__name__}"
+
+
+def of(raw: Signal | Volume, record: Record, params: SignalIngest | VolumeIngest, modality: str | None = None) -> Cut:
+    """Cut a record that was read; arguments as in `cut`.
+
+    Raises:
+        BadRecord: the record cannot be cut so.
+    """
+    if isinstance(params, SignalIngest):
+        if not isinstance(raw, Signal):
+            raise BadRecord("unsupported", "an image where a signal was expected")
+        return _cut_signal(raw, record, params, modality or USUAL.get(params.unit, ""))
+    if not isinstance(raw, Volume):
+        raise BadRecord("unsupported", "a signal where an image was expected")
+    return _cut_volume(raw, record, params)
+
+
+def refusals(measures: dict[str, np.ndarray], params: SignalIngest) -> dict[str, np.ndarray]:
+    """Return which windows (N,) each limit on quality refuses; the first reason counts, and NaN refuses nothing.
+
+    Args:
+        measures: as `medssl.ingest.quality.of_signal` gives them.
+        params: with the limits.
+    """
+    good = np.ones(len(measures["flat"]), dtype=bool)
+    out = {}
+    for reason in LIMITED:
+        limit = getattr(params, f"max_{reason}")
+        out[reason] = good & (measures[reason] > limit) if limit is not None else np.zeros_like(good)
+        good &= ~out[reason]
+    return out
 
 
 def _cut_signal(raw: Signal, record: Record, params: SignalIngest, modality: str) -> Cut:
@@ -77,19 +108,11 @@ def _cut_signal(raw: Signal, record: Record, params: SignalIngest, modality: str
     measures = quality.of_signal(
         picked, windows, starts, rate_hz=params.rate_hz, window_s=params.window_s, modality=modality
     )
-    allowed = {
-        "flat": (params.max_flat, "does not change"),
-        "clipped": (params.max_clipped, "is at the end of the recorder's range"),
-        "out_of_range": (params.max_out_of_range, "is out of range"),
-        "line_noise": (params.max_line_noise, "is mains hum"),
-    }
     good = np.ones(len(starts), dtype=bool)
-    for reason, (limit, what) in allowed.items():
-        if limit is None:
-            continue
-        bad = good & (measures[reason] > limit)  # the first reason counts; NaN refuses nothing
+    for reason, bad in refusals(measures, params).items():
+        limit = getattr(params, f"max_{reason}")
         refused += [
-            (reason, f"{share:.0%} of the window at {start:g} s {what}; allowed {limit:.0%}")
+            (reason, f"{share:.0%} of the window at {start:g} s {LIMITED[reason]}; allowed {limit:.0%}")
             for start, share in zip(starts[bad], measures[reason][bad], strict=True)
         ]
         good &= ~bad

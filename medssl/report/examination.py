@@ -14,9 +14,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from medssl.examine import Balance, Examination
+from medssl.ingest import cut
 
 COLOUR = "#0b6e99"
 ROWS = 40  # of one table, shown at most
+LIMITS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9)  # whose costs are told
 ENTRIES = {"lines": 12, "page": 500}  # of one reason, listed at most
 
 
@@ -47,6 +49,8 @@ def sections(found: Examination, medium: str = "page") -> list[Section]:
         _counted("Spacing", "mm between slices x rows x columns", _spacings(found)),
         *(_label(balance, sum(found.usable.values())) for balance in found.labels),
         _rejects(found, ENTRIES[medium]),
+        _refused(found),
+        _costs(found),
         Section(
             "Identifying fields in headers",
             ("format", "field", "files"),
@@ -63,6 +67,8 @@ def summary(found: Examination) -> list[tuple[str, str]]:
     repeated = sum(r.reason == "repeated_trial" for r in found.rejects)
     rows = [(str(found.records), "records")]
     rows += [(str(found.patients), "patients")] if found.patients is not None else []
+    if found.samples:
+        rows.append((str(found.samples - sum(found.refused.values())), "samples"))
     return [*rows, (str(usable), "usable"), (str(len(found.rejects)), "rejected"), (str(repeated), "repeated trials")]
 
 
@@ -111,6 +117,7 @@ def page(found: Examination) -> str:
     return environment.get_template("check.html.j2").render(
         source=found.source,
         known=found.patients is not None,
+        cut=found.samples > 0,
         summary=summary(found),
         reasons=Counter(r.reason for r in found.rejects).most_common(),
         sections=sections(found),
@@ -173,6 +180,29 @@ def _rejects(found: Examination, most: int) -> Section:
         )
     note = "entries count from 1 in the source's sorted list"
     return Section("Rejected", ("reason", "records", "why", "entries"), rows, note=note)
+
+
+def _refused(found: Examination) -> Section:
+    rows = [(why, str(n), f"{n / found.samples:.2%}") for why, n in found.refused.most_common() if n]
+    return Section(
+        "Refused samples",
+        ("reason", "samples", "share"),
+        rows,
+        tuple(n / found.samples for _, n in found.refused.most_common() if n),
+        note=f"of {found.samples} that the usable records are cut into",
+    )
+
+
+def _costs(found: Examination) -> Section:
+    """Say what each limit on quality would cost."""
+    rows = []
+    for name in cut.LIMITED:
+        values = np.array(found.quality.get(name, []))
+        known = values[np.isfinite(values)]
+        if len(known):
+            rows.append((f"max_{name}", *(f"{(known > limit).mean():.2%}" for limit in LIMITS)))
+    header = ("limit", *(f"{limit:g}" for limit in LIMITS))
+    return Section("What a limit costs", header, rows, note="share of samples that would be refused at each value")
 
 
 def _histogram(durations_s: Sequence[float]) -> Figure:

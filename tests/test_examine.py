@@ -1,0 +1,73 @@
+"""Cutting in advance: what an examination says is refused is what ingest then refuses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medssl import cli, sources
+from medssl.config import SignalIngest
+from medssl.examine import examine
+from medssl.ingest.build import build
+from medssl.report import examination
+
+PARAMS = SignalIngest(rate_hz=50, channels=("A", "B"), unit="mV", window_s=1, max_flat=0.4, max_clipped=0.3)
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """Six recordings of 6 s at 100 Hz: whole, with flat and clipped stretches, short, without a channel, broken."""
+    draw = np.random.default_rng(0)
+    rows = []
+    for name in ("whole", "flat", "clipped", "short", "lead", "broken"):
+        values = draw.standard_normal((2, 50 if name == "short" else 600))
+        if name == "flat":
+            values[0, 110:185] = 0.3  # three quarters of the second window
+        if name == "clipped":
+            values[1] = np.clip(values[1], -9, 9)
+            values[1, 300:340] = 9.0  # two fifths of the fourth window, at the end of the range
+        header = "A,C" if name == "lead" else "A,B"
+        np.savetxt(tmp_path / f"{name}.csv", values.T, delimiter=",", header=header, comments="", fmt="%.5f")
+        rows.append({"path": f"{name}.csv", "patient": name, "trial": "t", "rate_hz": 100, "unit": "mV"})
+    (tmp_path / "broken.csv").write_bytes(b"A,B\n\xff\n")
+    pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{}, {"max_flat": 0.9, "max_clipped": None}, {"max_flat": 0.1, "max_clipped": 0.1}, {"max_out_of_range": 0.0}],
+)
+def test_it_says_what_ingest_refuses(raw: Path, limits: dict[str, float | None]) -> None:
+    params = PARAMS.model_copy(update=limits)
+    records = sources.list_records("manifest", raw)
+    found = examine(records, "manifest", params=params, modality="ecg", progress=False)
+    made = build(records, raw / "store", key="ecg", params=params, secret=b"0123456789abcdef", progress=False)
+    told = Counter(reject.reason for reject in found.rejects) + found.refused
+    assert told == Counter(made.rejects["reason"])
+    assert found.samples - sum(found.refused.values()) == len(made) > 0
+    assert {len(values) for values in found.quality.values()} == {18}  # windows of the three that can be cut
+
+
+def test_costs_of_limits_are_counted(raw: Path) -> None:
+    found = examine(sources.list_records("manifest", raw), "manifest", params=PARAMS, modality="ecg", progress=False)
+    costs = next(s for s in examination.sections(found) if s.title == "What a limit costs")
+    table = {row[0]: dict(zip(costs.header[1:], row[1:], strict=True)) for row in costs.rows}
+    assert table["max_flat"]["0.5"] == "5.56%"  # one of 18 windows
+    assert table["max_flat"]["0.9"] == "0.00%"
+    assert "Refused samples" in examination.page(found)
+
+
+def test_the_command_cuts_as_a_cohort(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_ingest_of", lambda args: PARAMS)
+    assert cli.main(["check", str(raw), "--modality", "ecg"]) == 1
+    said = capsys.readouterr().out
+    assert "Refused samples: of 18 that the usable records are cut into" in said
+    assert "missing_channel" in said
+    assert "too_short" in said
