@@ -157,7 +157,8 @@ def skewness(windows: np.ndarray) -> np.ndarray:
     """Return the mean skewness (N,) over the channels of windows (N, C, W) that vary; NaN where none does."""
     centred = windows - windows.mean(axis=2, keepdims=True)
     spread = np.sqrt(np.square(centred).mean(axis=2))
-    alive = spread > 1e-6 * (1e-12 + np.abs(windows).max(axis=2))
+    # What a filter leaves of a constant is no pulse, and its cube would be 0.
+    alive = spread > np.maximum(1e-9, 1e-6 * np.abs(windows).max(axis=2))
     third = (centred**3).mean(axis=2)
     each = np.divide(third, spread**3, out=np.zeros_like(third), where=alive)
     count = alive.sum(axis=1)

@@ -191,3 +191,8 @@ def test_volume() -> None:
     assert quality.of_volume(Volume(x, (1, 1, 1), "1", mask), samples)["truncated"].tolist() == [1, 1]
     for unknown in (Volume(x, (1, 1, 1), "1"), Volume(x[:1], (1, 1, 1), "HU")):
         assert np.isnan(quality.of_volume(unknown, samples)["truncated"]).all()
+
+
+def test_what_a_filter_leaves_of_a_constant_has_no_skewness() -> None:
+    rest = np.random.default_rng(0).standard_normal((1, 1, 100)).astype(np.float32) * np.float32(1e-20)
+    assert np.isnan(quality.skewness(rest)).all()
