@@ -61,7 +61,10 @@ class _Channel:
 
 @dataclass(frozen=True)
 class _Header:
-    """One header, ``base`` without suffix. ``frames`` is None where it states no length; ``segments`` are names and lengths in frames."""
+    """The header of the record ``base`` (path without suffix).
+
+    ``frames`` is None where it states no length; ``segments`` are names and lengths in frames.
+    """
 
     base: Path
     rate_hz: float | None
@@ -299,34 +302,31 @@ def _scale(unit: str, target: str) -> float | None:
 
 def _fill(rows: dict[Key, np.ndarray], part: _Part, scales: dict[str, float], *, start: int, stop: int) -> None:
     """Write the values of ``part`` between frames ``start`` and ``stop`` of the record into ``rows``."""
-    import wfdb
+    from wfdb.io import _signal
 
     first, last = max(start - part.start, 0), min(stop - part.start, part.frames)
-    channels = part.header.channels
-    kept = [i for i, c in enumerate(channels) if c.key in rows]
-    if first >= last or not kept:
-        return
-    # wfdb drops whatever is not ASCII from a header: it must still find the files and layout that were checked.
-    base = str(part.header.base)
-    theirs = wfdb.rdheader(base)
-    layout = zip(theirs.file_name, theirs.fmt, theirs.samps_per_frame, theirs.byte_offset, strict=True)
-    ours = [(c.file, c.format, c.per_frame, c.offset) for c in channels]
-    if theirs.sig_len != part.header.frames or [(*line, offset or 0) for *line, offset in layout] != ours:
-        raise BadRecord("unsupported", "wfdb reads the header in another way")
-    begin, end = first, min(last + max(c.skew for c in channels), part.frames)
-    if any(c.format == "8" for c in channels):  # differences, which wfdb adds up from where it begins
-        begin = 0
-    if part.header.frames is None:  # wfdb compares any other end with the length
-        end = None
-    # Stored numbers would do, but wfdb (4.3) fails to return those of format 61. wfdb cannot align several channels.
-    found = wfdb.rdrecord(base, begin, end, channels=kept, smooth_frames=False, ignore_skew=True)
-    for i, physical, gain, baseline in zip(kept, found.e_p_signal, found.adc_gain, found.baseline, strict=True):
-        c, n = channels[i], channels[i].per_frame
-        physical = physical[(first - begin + c.skew) * n : (last - begin + c.skew) * n]
-        # Back to stored numbers: gain and baseline may be wfdb's guess. In float64: they may stand far from zero.
-        values = (physical * gain + (baseline - c.baseline)) * (scales[c.unit] / c.gain)
-        at = (part.start + first - start) * n
-        rows[c.key][at : at + len(values)] = values
+    for name, group in _by_file(part.header.channels).items():
+        kept = [i for i, c in enumerate(group) if c.key in rows]
+        if first >= last or not kept:
+            continue
+        # Differences (format 8) are added up from the start.
+        begin, end = 0 if group[0].format == "8" else first, min(last + max(c.skew for c in group), part.frames)
+        # wfdb's decoder without its header: parsing that again takes longer than the samples of a short record do.
+        stored = _signal._rd_segment(
+            file_name=[name] * len(group), dir_name=str(part.header.base.parent.resolve()), pn_dir=None,
+            fmt=[c.format for c in group], n_sig=len(group), sig_len=part.frames,
+            byte_offset=[c.offset for c in group], samps_per_frame=[c.per_frame for c in group],
+            skew=[0] * len(group), init_value=[c.initial for c in group],
+            sampfrom=begin, sampto=end, channels=kept, ignore_skew=True,
+        )  # fmt: skip
+        for c, numbers in zip((group[i] for i in kept), stored, strict=True):
+            n = c.per_frame
+            numbers = numbers[(first - begin + c.skew) * n : (last - begin + c.skew) * n]
+            # In float64: numbers of 24 and 32 bits may stand far from zero.
+            values = (numbers - float(c.baseline)) * (scales[c.unit] / c.gain)
+            values[numbers == _signal.INVALID_SAMPLE_VALUE[c.format]] = np.nan
+            at = (part.start + first - start) * n
+            rows[c.key][at : at + len(values)] = values
 
 
 def _faster(values: np.ndarray, per_frame: int, own: int) -> np.ndarray:
