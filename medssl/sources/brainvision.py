@@ -1,175 +1,162 @@
 r"""Read BrainVision recordings: a text header (``.vhdr``) that names a file of plain numbers (``.eeg``).
 
-Read here directly, since numbers that follow a header need no library, and since whatever opens the file that a
-header names must be what checked that name. Tests compare the values with mne's.
+mne reads them and opens whatever the header names, so the names and sizes are checked here before, on the same text
+as mne decodes and parses it. The file of markers, in which people are named, is not opened.
 
 Source: Brain Products, "BrainVision Core Data Format 1.0" (2019).
 """
 
 from __future__ import annotations
 
+import configparser
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from medssl.sources.claims import VOLTS, guarded, positive, require_bytes, require_file, span
-from medssl.sources.electrodes import MAX_VOLTS, as_float32, asked_unit, check_rate, clean_name, is_marker
+from medssl.sources.claims import guarded, positive, require_bytes, require_file, span
+from medssl.sources.electrodes import MAX_VOLTS, UNITS, as_float32, asked_unit, check_rate, clean_name, is_marker
 from medssl.sources.record import BadRecord, Record, Signal, inside
 
 MAX_HEADER_BYTES = 1_000_000
-TYPES = {"INT_16": "i2", "UINT_16": "u2", "INT_32": "i4", "IEEE_FLOAT_32": "f4"}
-UNITS = {unit.casefold(): volts for unit, volts in VOLTS.items()}
-READ = {"common infos", "binary infos", "channel infos"}
-TITLE = re.compile(r"\s*Brain ?Vision.*Header File", re.IGNORECASE)
+SAMPLE_BYTES = {"INT_16": 2, "INT_32": 4, "IEEE_FLOAT_32": 4}
+CODEPAGES = {"UTF-8": "utf-8", "ANSI": "cp1252"}
+TITLE = re.compile(rb"(\xef\xbb\xbf)?\s*Brain ?Vision.*Header File", re.IGNORECASE)
+# The units that mne scales to V; it leaves the numbers of any other as they are.
+SCALED = {"V", "mV", "µV", "uV", "nV"}
+# Decoded at a time: mne gives float64.
+PIECE_VALUES = 4_000_000
 
 
 @dataclass(frozen=True)
-class _Header:
-    """What the header claims. ``channels`` are the voltages: row in the file, clean name, volts of one step."""
+class _Channel:
+    """One voltage: row ``index`` of the file; ``volts`` of one step of what mne returns."""
 
-    data: Path
-    dtype: np.dtype
-    multiplexed: bool
-    count: int
-    points: int
-    rate_hz: float
-    channels: tuple[tuple[int, str, float], ...]
+    index: int
+    name: str
+    volts: float
 
 
 def read(record: Record) -> Signal:
     """Read one BrainVision recording in ``hints["unit"]`` (uV by default), names cleaned by `clean_name`.
 
-    Channels in a unit of voltage are kept; a channel without unit is in uV, as the format says. The file of
-    markers is not opened, so a pause of the amplifier, which only a marker tells, is not seen.
+    Channels in a unit of voltage are kept; a channel without unit is in uV, as the format says. A pause of the
+    amplifier, which only a marker tells, is not seen.
 
     Raises:
         BadRecord: ``missing_file``, ``outside_folder``, ``no_rate``, ``bad_unit``, ``no_samples``, ``too_short``,
-            ``unsupported`` (data as text, in segments or in frequencies) or ``unreadable``.
+            ``unsupported`` (data as text, in segments, in frequencies or big-endian, two channels of one name) or
+            ``unreadable``.
     """
+    import mne
+
     unit, unit_volts = asked_unit(record)
-    require_file(record.path)
     with guarded("the BrainVision header"):
-        header = _check_header(record.path)
-    start, stop = span(record, header.rate_hz, header.points)
-    values = np.empty((len(header.channels), stop - start), dtype=np.float32)
-    with guarded("the BrainVision reader"):
-        stored = _stored(header, start, stop)
-        for row, (i, _, step) in zip(values, header.channels, strict=True):
-            row[:] = as_float32(stored[i].astype(np.float64) * (step / unit_volts))
-    return Signal(values, header.rate_hz, tuple(name for _, name, _ in header.channels), unit)
+        rate_hz, points, channels = _check_header(record.path)
+    start, stop = span(record, rate_hz, points)
+    values = np.empty((len(channels), stop - start), dtype=np.float32)
+    picks = [channel.index for channel in channels]
+    scales = np.array([[channel.volts / unit_volts] for channel in channels])
+    with guarded("mne"):
+        raw = mne.io.read_raw_brainvision(record.path, overrides={"marker_fname": False}, verbose="error")
+        step = max(1, PIECE_VALUES // len(raw.ch_names))
+        for at in range(start, stop, step):
+            end = min(stop, at + step)
+            values[:, at - start : end - start] = as_float32(raw.get_data(picks, at, end, verbose="error") * scales)
+    return Signal(values, rate_hz, tuple(channel.name for channel in channels), unit)
 
 
-def _stored(header: _Header, start: int, stop: int) -> np.ndarray:
-    """Return the numbers of the file from time step ``start`` to ``stop``, (all channels, T)."""
-    item = header.dtype.itemsize
-    if header.multiplexed:
-        flat = np.fromfile(header.data, header.dtype, (stop - start) * header.count, offset=start * header.count * item)
-        return flat.reshape(stop - start, header.count).T
-    rows = range(start, header.count * header.points, header.points)
-    return np.stack([np.fromfile(header.data, header.dtype, stop - start, offset=at * item) for at in rows])
-
-
-def _check_header(path: Path) -> _Header:
-    """Compare the header with the file it names, which must lie beside it, and choose the channels."""
-    sections = _sections(path)
-    common = sections.get("common infos", {})
-    files = [common[key].replace("$b", path.stem) for key in ("datafile", "markerfile") if common.get(key)]
-    for name in files:  # before anything else: whatever is wrong, such a record must not be followed
+def _check_header(path: Path) -> tuple[float, int, list[_Channel]]:
+    """Return rate, number of time steps and voltages, after a look at the files that the header names."""
+    header = _parse(path)
+    # NeurOne writes a small letter.
+    section = "Common Infos" if header.has_section("Common Infos") else "Common infos"
+    if not header.has_section(section):
+        raise BadRecord("unreadable", "the header says nothing of the recording")
+    common = header[section]
+    names = [common[key] for key in ("DataFile", "MarkerFile") if common.get(key)]
+    for name in names:  # before anything else: whatever is wrong, such a record must not be followed
         if re.search(r"[/\\\0]|^\w:|^\.*$", name):
             raise BadRecord("outside_folder", "the header names a file outside its own folder")
         inside(path.parent / name, path.parent)
-    if not common.get("datafile"):
+    if not common.get("DataFile"):
         raise BadRecord("unreadable", "the header names no data file")
-    if common.get("dataformat", "BINARY").upper() != "BINARY":
-        raise BadRecord("unsupported", "the data are text; export them as binary")
-    if common.get("datatype", "TIMEDOMAIN").upper() != "TIMEDOMAIN":
-        raise BadRecord("unsupported", "the data are no recording in time")
-    if common.get("segmentationtype", "NOTSEGMENTED").upper() not in ("", "NOTSEGMENTED"):
-        raise BadRecord("unsupported", "the recording is cut into segments; export it in one piece")
-    orientation = common.get("dataorientation", "MULTIPLEXED").upper()
-    binary = sections.get("binary infos", {})
-    kind = TYPES.get(binary.get("binaryformat", "INT_16").upper())
-    if kind is None or orientation not in ("MULTIPLEXED", "VECTORIZED"):
-        raise BadRecord("unsupported", "the header names an unknown layout of the numbers")
-    dtype = np.dtype(("<", ">")[binary.get("usebigendianorder", "NO").upper() == "YES"] + kind)
+    data = path.parent / names[0]
+    if not data.exists():
+        raise BadRecord("missing_file", "the data file that the header names is absent; keep .vhdr and .eeg together")
+    size = require_file(data)
 
-    interval_us = positive(common.get("samplinginterval"))
+    binary = header["Binary Infos"] if header.has_section("Binary Infos") else {}
+    for given, default, allowed, detail in (
+        (common.get("DataFormat"), "", {"BINARY"}, "the data are text; export them as binary"),
+        (common.get("DataType"), "TIMEDOMAIN", {"TIMEDOMAIN"}, "the data are no recording in time"),
+        (common.get("SegmentationType"), "", {"", "NOTSEGMENTED"}, "the recording is in segments; export one piece"),
+        (common.get("DataOrientation"), "", {"MULTIPLEXED", "VECTORIZED"}, "the layout of the numbers is unknown"),
+        (binary.get("BinaryFormat"), "", set(SAMPLE_BYTES), "the kind of the numbers is none that mne reads"),
+        (binary.get("UseBigEndianOrder"), "NO", {"NO"}, "the numbers are big-endian; export them little-endian"),
+    ):
+        if (default if given is None else given) not in allowed:
+            raise BadRecord("unsupported", detail)
+
+    interval_us = positive(common.get("SamplingInterval"))
     if interval_us is None:
         raise BadRecord("no_rate", "the header states no sampling interval")
     rate_hz = check_rate(1e6 / interval_us)
-    lines = sections.get("channel infos", {})
-    count = int(common.get("numberofchannels", "0"))
+    lines = dict(header["Channel Infos"]) if header.has_section("Channel Infos") else {}
+    count = int(common.get("NumberOfChannels", "0"))
     if count <= 0:
         raise BadRecord("no_samples", "the header describes no channel")
     if count != len(lines) or set(lines) != {f"ch{i + 1}" for i in range(count)}:
         raise BadRecord("unreadable", "the header's number of channels differs from its channel lines")
-    channels = _voltages([lines[f"ch{i + 1}"] for i in range(count)])
 
-    data = path.parent / files[0]
-    points, rest = divmod(require_file(data), count * dtype.itemsize)
-    if common.get("datapoints"):
-        claimed = int(common["datapoints"])
-        require_bytes(claimed, points)
-        if orientation == "VECTORIZED" and claimed != points:
-            raise BadRecord("unreadable", "the header's number of samples differs from the data file")
-        points = claimed if claimed > 0 else points
-    elif rest:
+    points, rest = divmod(size, count * SAMPLE_BYTES[binary["BinaryFormat"]])
+    claimed = int(common.get("DataPoints") or 0)
+    require_bytes(claimed, points)
+    if rest and not claimed:
         raise BadRecord("unreadable", "the data file ends within a sample; it may be cut off")
-    return _Header(data, dtype, orientation == "MULTIPLEXED", count, points, rate_hz, channels)
+    if claimed > 0 and claimed != points and common["DataOrientation"] == "VECTORIZED":
+        raise BadRecord("unreadable", "the header's number of samples differs from the data file")
+    return rate_hz, claimed if claimed > 0 else points, _voltages([lines[f"ch{i + 1}"] for i in range(count)])
 
 
-def _sections(path: Path) -> dict[str, dict[str, str]]:
-    """Return the header by section and key, both in lower case; free text after ``[Comment]`` is left out.
-
-    A key that stands twice where it matters is refused: readers differ in which one they follow.
-    """
+def _parse(path: Path) -> configparser.ConfigParser:
+    """Return the header as mne sees it, so that no name can mean one file here and another there."""
     if require_file(path) > MAX_HEADER_BYTES:
         raise BadRecord("unreadable", "the header is longer than 1 MB")
-    raw = path.read_bytes()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:  # older files are in the code page of a European Windows
-        text = raw.decode("latin-1")
-    first, *lines = text.splitlines() or [""]
-    if not TITLE.match(first):
+    title, _, raw = path.read_bytes().partition(b"\n")
+    if not TITLE.match(title):
         raise BadRecord("unreadable", "the file is no BrainVision header")
-    sections: dict[str, dict[str, str]] = {}
-    section: dict[str, str] = {}
-    name = ""
-    for line in lines:
-        line = line.strip()
-        if line.startswith("[") and line.endswith("]"):
-            name = line[1:-1].strip().lower()
-            if name == "comment":
-                break
-            section = sections.setdefault(name, {})
-        elif "=" in line and not line.startswith(";"):
-            key, value = line.split("=", 1)
-            key = key.strip().lower()
-            if key in section and name in READ:
-                raise BadRecord("unreadable", "the header states a value twice")
-            section[key] = value.strip()
-    return sections
+    stated = re.search("Codepage=(.+)", raw.decode("ascii", "ignore"))
+    codepage = CODEPAGES.get(stated[1].strip() if stated else "UTF-8")
+    if codepage is None:
+        raise BadRecord("unsupported", "the header is in a code page other than UTF-8 and ANSI")
+    try:
+        text = raw.decode(codepage)
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    header = configparser.ConfigParser(interpolation=None)
+    header.read_string(text.partition("[Comment]")[0])
+    return header
 
 
-def _voltages(lines: list[str]) -> tuple[tuple[int, str, float], ...]:
+def _voltages(lines: list[str]) -> list[_Channel]:
     r"""Return the voltages among lines ``name,reference,resolution,unit``; a comma in a name is written ``\1``."""
+    rows = [(line.split(",") + [""] * 3)[:4] for line in lines]
+    if len({name for name, *_ in rows}) < len(rows):
+        raise BadRecord("unsupported", "two channels have one name, which mne does not read; rename one")
     found = []
-    for i, line in enumerate(lines):
-        parts = [part.strip() for part in line.split(",")]
-        name, _, resolution, unit = (parts + [""] * 3)[:4]
+    for i, (name, _, resolution, unit) in enumerate(rows):
         name = name.replace("\\1", ",")
         # µ comes in two code points, and as two characters where UTF-8 was read as Latin-1.
-        volts = UNITS.get((unit or "uV").replace("Â", "").casefold())
-        sign = -1.0 if resolution.startswith("-") else 1.0
-        step = positive(resolution.removeprefix("-") or 1.0)
+        unit = unit.replace("Â", "") or "µV"
+        volts = UNITS.get(unit.strip().casefold())
         if volts is None or is_marker(name):
             continue
+        step = positive(resolution.strip().removeprefix("-") or 1.0)
         if step is None or step * volts * 2**32 > MAX_VOLTS:
             raise BadRecord("bad_unit", "the header states no usable resolution of a channel")
-        found.append((i, clean_name(name) or f"channel {i + 1}", sign * step * volts))
+        found.append(_Channel(i, clean_name(name) or f"channel {i + 1}", 1.0 if unit in SCALED else volts))
     if not found:
         raise BadRecord("bad_unit", "no channel is in V, mV, uV or nV")
-    return tuple(found)
+    return found

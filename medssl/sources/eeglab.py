@@ -1,7 +1,7 @@
 """Read EEGLAB recordings (``.set``): a MATLAB structure, its data inside or in a file of floats (``.fdt``) beside.
 
-Only six fields of dozens are wanted, so only these are decoded (`matfile.open_fields`): nothing of what else a MATLAB
-file can hold, objects and functions among it, is ever built. Tests compare the values with mne's.
+Only six fields of dozens are wanted, so only these are decoded (`medssl.sources.matfile`): nothing of what else a
+MATLAB file can hold, objects and functions among it, is ever built. Tests compare the values with mne's.
 
 Source: Delorme & Makeig, J Neurosci Methods 134 (2004); eeglab.org, "EEGLAB data structures".
 """
@@ -9,14 +9,16 @@ Source: Delorme & Makeig, J Neurosci Methods 134 (2004); eeglab.org, "EEGLAB dat
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from medssl.sources.claims import VOLTS, guarded, positive, require_bytes, require_file, span
 from medssl.sources.electrodes import as_float32, check_rate, clean_name, is_marker
-from medssl.sources.matfile import Fields, open_fields
+from medssl.sources.matfile import Array, open_matlab
 from medssl.sources.record import BadRecord, Record, Signal, inside
 
 # Types of channels, as EEGLAB and BIDS write them, that are no voltage of the body.
@@ -41,28 +43,59 @@ def read(record: Record) -> Signal:
     if unit not in VOLTS:
         raise BadRecord("bad_unit", f"the recording is a voltage; unit must be one of {', '.join(VOLTS)}")
     size = require_file(record.path)
-    with guarded("the EEGLAB reader"), open_fields(record.path, size, "EEG") as eeg:
+    with guarded("the EEGLAB reader"), open_set(record.path, size) as eeg:
         count, points = _whole(eeg, "nbchan"), _whole(eeg, "pnts")
-        if "trials" in eeg and _whole(eeg, "trials") > 1:
+        if eeg.field("trials") and _whole(eeg, "trials") > 1:
             raise BadRecord("unsupported", "the recording is cut into epochs; save it before cutting")
-        rate = positive(eeg.number("srate"))
+        rate = positive(_number(eeg, "srate"))
         if rate is None:
             raise BadRecord("no_rate", "the file states no sampling rate")
         rate_hz = check_rate(rate)
         channels = _channels(eeg, count)
         start, stop = span(record, rate_hz, points)
         rows = [i for i, _ in channels]
-        name = eeg.text("data")
-        if name is None:
-            stored = eeg.columns("data", count, points, start, stop)
-        else:
+        data = _one(eeg, "data")
+        name = data.text()
+        if name is not None:
             stored = _read_fdt(record.path, name, count, points, start, stop)
+        elif data.shape == (count, points):
+            stored = data.numbers(slice(None), slice(start, stop))
+        else:
+            raise BadRecord("unreadable", "the data have another size than the file states")
         values = as_float32(stored[rows])
     return Signal(values, rate_hz, tuple(name for _, name in channels), unit)
 
 
-def _whole(eeg: Fields, name: str) -> int:
-    value = eeg.number(name)
+@contextmanager
+def open_set(path: Path, size: int) -> Iterator[Array]:
+    """Open the structure ``EEG`` of a set of ``size`` bytes; newer files hold its fields as variables instead.
+
+    Raises:
+        BadRecord: as `matfile.open_matlab`.
+    """
+    with open_matlab(path, size) as file:
+        eeg = file.field("EEG")
+        yield eeg[0] if eeg and eeg[0].kind == "struct" else file
+
+
+def _one(eeg: Array, name: str) -> Array:
+    found = eeg.field(name)
+    if not found:
+        raise BadRecord("unreadable", "the file lacks a field that every recording has")
+    if len(found) > 1:
+        raise BadRecord("unsupported", "the file holds several recordings; save them one by one")
+    return found[0]
+
+
+def _number(eeg: Array, name: str) -> float:
+    values = _one(eeg, name).numbers()
+    if values.size != 1:
+        raise BadRecord("unreadable", "a field of one number holds another count of them")
+    return float(values.reshape(-1)[0])
+
+
+def _whole(eeg: Array, name: str) -> int:
+    value = _number(eeg, name)
     if value != value // 1:  # NaN and infinity included
         raise BadRecord("unreadable", "a size in the file is no whole number")
     if value <= 0:
@@ -70,16 +103,16 @@ def _whole(eeg: Fields, name: str) -> int:
     return int(value)
 
 
-def _channels(eeg: Fields, count: int) -> list[tuple[int, str]]:
+def _channels(eeg: Array, count: int) -> list[tuple[int, str]]:
     """Return row and clean name of the voltages; channels without names are numbered."""
-    located: list[dict[str, Any]] = eeg.structs("chanlocs", ("labels", "type")) if "chanlocs" in eeg else []
-    if not located:
+    located = eeg.field("chanlocs")[0] if eeg.field("chanlocs") else Array()
+    labels, types = ([array.text() or "" for array in located.field(name)] for name in ("labels", "type"))
+    if not labels and not types:
         return [(i, f"channel {i + 1}") for i in range(count)] if count <= 10_000 else []
-    if len(located) != count:
+    if {len(labels), len(types)} - {0, count}:
         raise BadRecord("unreadable", "the number of channels differs from the number of their names")
     found = []
-    for i, channel in enumerate(located):
-        label, kind = str(channel.get("labels") or ""), str(channel.get("type") or "")
+    for i, (label, kind) in enumerate(zip_longest(labels, types, fillvalue="")):
         if kind.strip().lower() not in OTHER and not is_marker(label):
             found.append((i, clean_name(label) or f"channel {i + 1}"))
     if not found:

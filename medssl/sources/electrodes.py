@@ -21,6 +21,8 @@ SITES = {
 }
 SCALP = set(SITES.values()) - {"A1", "A2", "M1", "M2"}
 REFERENCE = re.compile(r"-(ref|le|ar|avg|av|a1|a2|m1|m2|a1a2|a1\+a2|m1m2)$", re.IGNORECASE)
+# Units of voltage in headers, which write them in any case, and what they are in V.
+UNITS = {unit.casefold(): volts for unit, volts in VOLTS.items()}
 # Channels of markers: numbers that stand for events, whatever unit the file gives them.
 MARKERS = {"status", "trigger", "trig", "stim", "stim channel", "sti 014", "marker", "markers", "event", "events"}
 # A recording of voltages outside of these rates is a header gone wrong; resampling it would take any memory.

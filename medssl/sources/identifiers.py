@@ -195,11 +195,11 @@ def _wfdb_header(path: Path) -> Generator[str, None, list[str]]:
 
 def _eeglab(path: Path) -> Iterator[str]:
     """Look at what the structure of an EEGLAB set says of the person and of its own place on a disk."""
-    from medssl.sources.matfile import open_fields
+    from medssl.sources.eeglab import open_set
 
-    with open_fields(path, path.stat().st_size, "EEG") as eeg:
+    with open_set(path, path.stat().st_size) as eeg:
         for name, kind in {"subject": "patient code", "comments": "comment", "filepath": "place on a disk"}.items():
-            if name in eeg and (eeg.text(name) or "").strip(" \0"):
+            if any((array.text() or "").strip(" \0") for array in eeg.field(name)):
                 yield kind
 
 

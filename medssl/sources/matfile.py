@@ -1,307 +1,361 @@
-"""Pick single fields out of a MATLAB file without building the rest: version 5 (MATLAB 5 to 7) and 7.3 (HDF5).
+"""Arrays of a MATLAB file, read one by one and on demand: versions 4, 5 to 7, and 7.3 (HDF5).
 
-scipy builds everything that a variable holds before a caller can look at one size in it, and takes memory for
-whatever sizes a damaged file claims. Here each part is bounded by the bytes around it, other parts are stepped over.
+scipy's reader is not used because some damaged files (a data element of type 0 is enough) end the whole process in it.
+Only real numbers, text and the fields of structures can be read. What else a file holds (cells, objects, functions) is
+stepped over, and whatever a header claims is compared with the bytes around it before memory is taken.
 
-Source: MathWorks, "MAT-File Format" (2024), chapter 1.
+Source: MathWorks, "MAT-File Format" (2024), chapters 1 (version 5) and 2 (version 4).
+https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf
 """
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from medssl.sources.claims import require_bytes
 from medssl.sources.record import BadRecord
 
+# Types of data elements.
+MATRIX, COMPRESSED = 14, 15
 NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 TEXTS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
-MATRIX, COMPRESSED = 14, 15
-STRUCT, CHAR, NUMERIC, OPAQUE = 2, 4, range(6, 16), 17
-COMPLEX = 0x0800
-HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-# Deflate shrinks at most 1032 times; what would grow by more is no such stream.
-DEFLATE = 1032
+NUMBERS_4 = (9, 7, 5, 3, 4, 2)  # the types of numbers in version 4, as those of version 5
+KINDS = {2: "struct", 4: "text", **dict.fromkeys(range(6, 16), "numbers")}  # by the class of an array
+LOGICAL, COMPLEX = 0x200, 0x800  # flags of an array
+HEAD_BYTES = 1024  # class, size and name of an array take less
+HDF5 = b"\x89HDF\r\n\x1a\n"
+HDF5_AT = (0, 512)  # MATLAB puts 512 bytes of text first
+HDF5_CLASSES = {"char": "text"} | dict.fromkeys(
+    ["double", "single", *(f"{sign}{bits}" for sign in ("int", "uint") for bits in (8, 16, 32, 64))], "numbers"
+)
+BUILT_IN_FILTERS = {1, 2, 3}  # deflate, shuffle, checksum; others may load code from the machine
+# Recordings compress a few times. What shrinks more than this is no recording.
+MAX_COMPRESSION = 200
+MAX_CHUNK_BYTES = 64 << 20
+MAX_VARIABLES = 10_000
 MAX_TEXT = 10_000
 
 
-class Fields(ABC):
-    """Fields of one structure, read on demand."""
-
-    @abstractmethod
-    def __contains__(self, name: str) -> bool: ...
-
-    @abstractmethod
-    def number(self, name: str) -> float:
-        """Return a field of one number."""
-
-    @abstractmethod
-    def text(self, name: str) -> str | None:
-        """Return a field of text, None where it is not text."""
-
-    @abstractmethod
-    def columns(self, name: str, rows: int, length: int, start: int, stop: int) -> np.ndarray:
-        """Return columns ``start`` to ``stop`` of a numeric field, refused unless ``rows`` times ``length``."""
-
-    @abstractmethod
-    def structs(self, name: str, wanted: tuple[str, ...]) -> list[dict[str, Any]]:
-        """Return the ``wanted`` texts of each element of an array of structures."""
-
-
-@contextmanager
-def open_fields(path: Path, size: int, name: str) -> Iterator[Fields]:
-    """Open the structure ``name`` of a MATLAB file; where it is absent, the variables of the file are its fields.
-
-    Raises:
-        BadRecord: ``unreadable`` for no such file, ``unsupported`` for what is stored in yet another file.
-    """
-    with path.open("rb") as file:
-        head = file.read(128)
-        file.seek(512)
-        magic = file.read(8)
-    if HDF5_MAGIC in (head[:8], magic):
-        import h5py
-
-        with h5py.File(path, "r") as root:
-            yield _Hdf5Fields(root[name] if isinstance(root.get(name), h5py.Group) else root, root)
-        return
-    if len(head) < 128 or head[126:128] not in (b"IM", b"MI") or not head.startswith(b"MATLAB"):
-        raise BadRecord("unreadable", "the file is no MATLAB file of version 5 or 7.3")
-    order = "<" if head[126:128] == b"IM" else ">"
-    variables = _variables(path.read_bytes(), size, order)
-    matrix = variables.get(name)
-    if matrix is not None and matrix.kind == STRUCT:
-        elements = matrix.elements()
-        if len(elements) != 1:
-            raise BadRecord("unsupported", "the file holds several recordings; save them one by one")
-        variables = elements[0]
-    yield _Mat5Fields(variables)
-
-
 @dataclass(frozen=True)
-class _Matrix:
-    """One array of a version 5 file: its class, size and undecoded contents."""
+class Array:
+    """One array: of ``kind`` numbers, text, struct or other, its ``shape`` as in MATLAB. This one can't be read.
 
-    order: str
-    kind: int
-    flags: int
-    dims: tuple[int, ...]
-    body: memoryview
+    The file itself is an array too: a structure whose fields are the variables.
+    """
 
-    def claimed(self) -> int:
-        """Return the number of elements that the header claims, as a Python integer that cannot overflow."""
-        total = 1
-        for size in self.dims:
-            total *= size
-        return total
+    kind: str = "other"
+    shape: tuple[int, ...] = ()
 
-    def elements(self) -> list[dict[str, _Matrix]]:
-        """Return each element of an array of structures as its fields."""
-        _, width_bytes, at = _element(self.body, 0, self.order)
-        _, names_bytes, at = _element(self.body, at, self.order)
-        width = struct.unpack(self.order + "i", width_bytes[:4])[0]
-        if width <= 0 or len(names_bytes) % width:
-            raise BadRecord("unreadable", "the names of a structure's fields are damaged")
-        raw = bytes(names_bytes)
-        names = [raw[i : i + width].split(b"\0")[0].decode("latin-1") for i in range(0, len(raw), width)]
-        found = []
-        for _ in range(self.claimed() if names else 0):
-            fields = {}
-            for name in names:
-                kind, part, at = _element(self.body, at, self.order)
-                if kind != MATRIX:
-                    raise BadRecord("unreadable", "a structure holds something that is no array")
-                if len(part):
-                    fields[name] = _matrix(part, self.order)[1]
-            found.append(fields)
-        return found
+    def names(self) -> list[str]:
+        """Return the names of the fields of a structure."""
+        return []
 
-    def numbers(self) -> np.ndarray:
-        """Return the numbers in the file's own type and in MATLAB's order, the first index fastest."""
-        kind, part, _ = _element(self.body, 0, self.order)
-        if self.kind not in NUMERIC or kind not in NUMBERS or self.flags & COMPLEX:
-            raise BadRecord("unreadable", "an array that should hold real numbers does not")
-        dtype = np.dtype(self.order + NUMBERS[kind])
-        require_bytes(self.claimed() * dtype.itemsize, len(part))
-        return np.frombuffer(part, dtype, self.claimed())
+    def field(self, name: str) -> list[Array]:
+        """Return the field ``name`` of each element of a structure; nothing where there is none.
+
+        Raises:
+            BadRecord: ``outside_folder``, the field is a link to another file.
+        """
+        return []
+
+    def numbers(self, *at: slice) -> np.ndarray:
+        """Return the real numbers of the part ``at``, in MATLAB's order of axes and in the file's own type.
+
+        Raises:
+            BadRecord: ``unreadable``; ``outside_folder`` for what lies in another file; ``unsupported``.
+        """
+        raise BadRecord("unreadable", "an array that should hold real numbers does not")
 
     def text(self) -> str | None:
         """Return text of one line, None for what is none."""
-        if self.kind != CHAR:
+        return None
+
+
+@contextmanager
+def open_matlab(path: Path, size: int) -> Iterator[Array]:
+    """Open a file of ``size`` bytes as a structure of its variables, which can be read as long as it is open.
+
+    Raises:
+        BadRecord: ``unreadable``; or whatever parsing a damaged header raises.
+    """
+    with path.open("rb") as file:
+        head = file.read(HDF5_AT[-1] + 64)
+        at = next((at for at in HDF5_AT if head[at:].startswith(HDF5)), None)
+        if at is None:
+            # Version 5 starts with text, version 4 with a number below 5000, whichever way its bytes run.
+            listed = _list_4(file, size) if 0 in head[:4] else _list_5(file, size, head[124:128])
+            found: dict[str, list[Array]] = {}
+            for i, (name, array) in enumerate(listed):
+                if i == MAX_VARIABLES:
+                    raise BadRecord("unreadable", f"the file claims more than {MAX_VARIABLES} variables")
+                if name:  # others are what MATLAB keeps of objects
+                    found.setdefault(name, []).append(array)
+            yield _Struct("struct", (1, 1), load=lambda: found)
+            return
+    import h5py
+
+    _check_superblock(head[at + len(HDF5) :], size, at)
+    with h5py.File(path, "r", locking=False) as root:
+        yield _hdf5(root)
+
+
+# --- versions 4 to 7 ------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, kw_only=True)
+class _Struct(Array):
+    load: Callable[[], dict[str, list[Array]]]
+
+    @cached_property
+    def fields(self) -> dict[str, list[Array]]:
+        return self.load()
+
+    def names(self) -> list[str]:
+        return list(self.fields)
+
+    def field(self, name: str) -> list[Array]:
+        return self.fields.get(name, [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Values(Array):
+    """Numbers or text, stored as ``type`` of data element; ``load`` gives the bytes."""
+
+    type: int
+    order: str
+    load: Callable[[], memoryview]
+
+    def numbers(self, *at: slice) -> np.ndarray:
+        if self.kind != "numbers":
+            return super().numbers()
+        return np.frombuffer(self.load(), self.order + NUMBERS[self.type]).reshape(self.shape, order="F")[at]
+
+    def text(self) -> str | None:
+        if self.kind != "text":
             return None
-        if not self.claimed():
+        if 0 in self.shape:
             return ""
-        kind, part, _ = _element(self.body, 0, self.order)
-        if kind not in TEXTS or len(part) > 4 * MAX_TEXT:
+        raw = self.load()
+        if self.type not in TEXTS or len(raw) > 4 * MAX_TEXT:
             raise BadRecord("unreadable", "a text is damaged or too long")
-        code = TEXTS[kind]
+        code = TEXTS[self.type]
         wide = {"<": "-le", ">": "-be"}[self.order] if code in ("utf-16", "utf-32") else ""
-        return bytes(part).decode(code + wide, errors="replace").rstrip("\0 ")
+        return bytes(raw).decode(code + wide, errors="replace").rstrip("\0 ")
+
+
+def _list_4(file: BinaryIO, size: int) -> Iterator[tuple[str, Array]]:
+    """Yield the variables of version 4: 20 bytes of type, axes and name's length; name; numbers."""
+    at = 0
+    while at != size:
+        require_bytes(at + 20, size)
+        file.seek(at)
+        head = file.read(20)
+        order = "<" if 0 <= int.from_bytes(head[:4], "little") < 1000 else ">"
+        code, rows, columns, is_complex, name_bytes = struct.unpack(order + "5i", head)
+        if code not in range(5000) or min(rows, columns, name_bytes) < 0:
+            raise BadRecord("unreadable", "the file is not MATLAB, or a header in it is damaged")
+        kind, content = NUMBERS_4[code // 10 % 10], code % 10  # the last digit: 0 numbers, 1 text, 2 sparse
+        held = rows * columns * np.dtype(NUMBERS[kind]).itemsize
+        start = at + 20 + name_bytes
+        at = start + held * (2 if is_complex else 1)
+        require_bytes(at, size)
+        load = partial(_contents, file, start, held, order, False)
+        plain = content == 0 and not is_complex
+        array = _Values("numbers", (rows, columns), type=kind, order=order, load=load) if plain else Array()
+        yield _name(file.read(name_bytes)), array
+
+
+def _list_5(file: BinaryIO, size: int, mark: bytes) -> Iterator[tuple[str, Array]]:
+    """Yield the variables of version 5 to 7: 128 bytes of text, then elements of type, length and content."""
+    order = {b"\x00\x01IM": "<", b"\x01\x00MI": ">"}.get(mark)
+    if order is None:
+        raise BadRecord("unreadable", "the file is not MATLAB, or its header is damaged")
+    at = 128
+    while at != size:
+        require_bytes(at + 8, size)
+        file.seek(at)
+        kind, length = struct.unpack(order + "II", file.read(8))
+        require_bytes(at + 8 + length, size)
+        if kind not in (MATRIX, COMPRESSED):
+            raise BadRecord("unreadable", "the file holds an element that is no variable; it may be damaged")
+        load = partial(_contents, file, at + 8, length, order, kind == COMPRESSED)
+        yield _array(load(HEAD_BYTES), order, load)
+        at += 8 + length
+
+
+def _contents(
+    file: BinaryIO, start: int, length: int, order: str, packed: bool, wanted: int | None = None
+) -> memoryview:
+    """Return ``length`` bytes, or what the matrix element packed in them holds; of it the first ``wanted`` at most."""
+    file.seek(start)
+    if not packed:
+        return memoryview(file.read(min(length, wanted or length)))
+    engine = zlib.decompressobj()
+    raw = file.read(min(length, 4 * wanted if wanted else length))
+    content = memoryview(engine.decompress(raw, wanted or MAX_COMPRESSION * length + HEAD_BYTES))
+    kind, size, at = _tag(content, 0, order)
+    if wanted is None:
+        if not engine.eof:  # the checksum included
+            raise BadRecord("unreadable", "a compressed variable is cut off or claims more than a recording can hold")
+        require_bytes(at + size, len(content))
+    return content[at : at + size] if kind == MATRIX else memoryview(b"")
+
+
+def _tag(data: memoryview, at: int, order: str) -> tuple[int, int, int]:
+    """Return type and bytes of the data element at ``at``, and where its contents start."""
+    require_bytes(at + 8, len(data))
+    kind, size = struct.unpack(order + "II", data[at : at + 8])
+    if not kind >> 16:
+        return kind, size, at + 8
+    if kind >> 16 > 4:  # up to four bytes are packed into the tag itself
+        raise BadRecord("unreadable", "a data element is damaged")
+    return kind & 0xFFFF, kind >> 16, at + 4
 
 
 def _element(data: memoryview, at: int, order: str) -> tuple[int, memoryview, int]:
     """Return type, contents and end of the data element at ``at``."""
-    if at + 8 > len(data):
-        raise BadRecord("unreadable", "the file ends within a variable; it may be cut off")
-    kind, size = struct.unpack(order + "II", data[at : at + 8])
-    if kind >> 16:  # up to four bytes are packed into the tag itself
-        kind, size = kind & 0xFFFF, kind >> 16
-        if size > 4:
-            raise BadRecord("unreadable", "a data element is damaged")
-        return kind, data[at + 4 : at + 4 + size], at + 8
-    require_bytes(size, len(data) - at - 8)
-    end = at + 8 + size
-    if kind != COMPRESSED:
-        end += -size % 8
-    return kind, data[at + 8 : at + 8 + size], end
+    kind, size, start = _tag(data, at, order)
+    end = start + size
+    require_bytes(end, len(data))
+    return kind, data[start:end], end + -end % 8
 
 
-def _matrix(data: memoryview, order: str) -> tuple[str, _Matrix]:
-    """Return name and `_Matrix` of the contents of a matrix element."""
-    _, flags_bytes, at = _element(data, 0, order)
+def _array(head: memoryview, order: str, load: Callable[[], memoryview] | None = None) -> tuple[str, Array]:
+    """Return name and array of what a matrix element holds; ``load`` gives it all where ``head`` does not."""
+    whole = load or (lambda: head)
+    if not head:  # an empty one
+        return "", Array()
+    _, flags_bytes, at = _element(head, 0, order)
     flags = struct.unpack(order + "I", flags_bytes[:4])[0]
-    if flags & 0xFF == OPAQUE:  # an object of a MATLAB class: no size, no use
-        return "", _Matrix(order, OPAQUE, flags, (0,), data[at:])
-    dims_kind, dims_bytes, at = _element(data, at, order)
-    _, name, at = _element(data, at, order)
-    dims = tuple(int(n) for n in np.frombuffer(dims_bytes, order + "i4"))
-    if dims_kind != 5 or not 0 < len(dims) <= 32 or min(dims) < 0:
+    kind = KINDS.get(flags & 0xFF)
+    if kind is None or flags & (LOGICAL | COMPLEX):
+        return "", Array()
+    shape_kind, shape_bytes, at = _element(head, at, order)
+    _, name, at = _element(head, at, order)
+    shape = tuple(int(n) for n in np.frombuffer(shape_bytes, order + "i4"))
+    if shape_kind != 5 or not 0 < len(shape) <= 32 or min(shape) < 0:
         raise BadRecord("unreadable", "the size of an array is damaged")
-    return bytes(name).decode("latin-1"), _Matrix(order, flags & 0xFF, flags, dims, data[at:])
+    if kind == "struct":
+        return _name(name), _Struct(kind, shape, load=lambda: _fields(whole()[at:], shape, order))
+    number, held, _ = _tag(head, at, order) if at < len(head) else (0, 0, 0)  # nothing may follow where there is none
+    if kind == "numbers" and math.prod(shape) * int(NUMBERS.get(number, "i0")[1]) != held:
+        raise BadRecord("unreadable", "the size of an array does not agree with its numbers")
+    values = _Values(kind, shape, type=number, order=order, load=lambda: _element(whole(), at, order)[1])
+    return _name(name), values
 
 
-def _variables(raw: bytes, size: int, order: str) -> dict[str, _Matrix]:
-    """Return the variables of a version 5 file by name."""
-    data, at = memoryview(raw), 128
-    found: dict[str, _Matrix] = {}
-    room = DEFLATE * size
-    while at + 8 <= len(data):
-        kind, part, at = _element(data, at, order)
-        if kind == COMPRESSED:
-            engine = zlib.decompressobj()
-            part = memoryview(engine.decompress(part, max(room, 1)))  # 0 would be no bound
-            if not engine.eof:
-                raise BadRecord("unreadable", "a compressed variable is cut off")
-            room -= len(part)
-            kind, part, _ = _element(part, 0, order)
-        if kind == MATRIX and len(part):
-            name, matrix = _matrix(part, order)
-            found[name] = matrix
+def _fields(data: memoryview, shape: tuple[int, ...], order: str) -> dict[str, list[Array]]:
+    """Return the fields of each element of a structure: width of a name, names, matrix elements."""
+    _, width_bytes, at = _element(data, 0, order)
+    _, names, at = _element(data, at, order)
+    width = struct.unpack(order + "i", width_bytes[:4])[0]
+    if width <= 0 or len(names) % width:
+        raise BadRecord("unreadable", "the names of a structure's fields are damaged")
+    found: dict[str, list[Array]] = {_name(names[i : i + width]): [] for i in range(0, len(names), width)}
+    for _ in range(math.prod(shape) if found else 0):
+        for arrays in found.values():
+            kind, part, at = _element(data, at, order)
+            if kind != MATRIX:
+                raise BadRecord("unreadable", "a structure holds something that is no array")
+            arrays.append(_array(part, order)[1])
     return found
 
 
-class _Mat5Fields(Fields):
-    """Fields of a version 5 file."""
-
-    def __init__(self, fields: dict[str, _Matrix]) -> None:
-        self.fields = fields
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.fields
-
-    def _field(self, name: str) -> _Matrix:
-        if name not in self.fields:
-            raise BadRecord("unreadable", "the file lacks a field that every recording has")
-        return self.fields[name]
-
-    def number(self, name: str) -> float:
-        values = self._field(name).numbers()
-        if len(values) != 1:
-            raise BadRecord("unreadable", "a field of one number holds another count of them")
-        return float(values[0])
-
-    def text(self, name: str) -> str | None:
-        return self._field(name).text()
-
-    def columns(self, name: str, rows: int, length: int, start: int, stop: int) -> np.ndarray:
-        matrix = self._field(name)
-        if matrix.dims != (rows, length):
-            raise BadRecord("unreadable", "the data have another size than the file states")
-        return matrix.numbers().reshape(length, rows)[start:stop].T
-
-    def structs(self, name: str, wanted: tuple[str, ...]) -> list[dict[str, Any]]:
-        matrix = self._field(name)
-        if matrix.kind != STRUCT:
-            return []
-        return [{key: element[key].text() for key in wanted if key in element} for element in matrix.elements()]
+def _name(raw: bytes | memoryview) -> str:
+    return bytes(raw).split(b"\0")[0].decode("latin-1")
 
 
-class _Hdf5Fields(Fields):
-    """Fields of a version 7.3 file, where arrays are stored transposed and structures as references to texts."""
+# --- version 7.3 ----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, kw_only=True)
+class _Hdf5(Array):
+    """A group (a structure) or a data set, whose axes are MATLAB's in reverse."""
 
-    def __init__(self, group: Any, root: Any) -> None:
-        self.group, self.root = group, root
+    item: Any
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.group
-
-    def _member(self, group: Any, name: str) -> Any:
+    def names(self) -> list[str]:
         import h5py
 
-        link = group.get(name, getlink=True)
+        if self.kind != "struct":
+            return []
+        if len(self.item) > MAX_VARIABLES:
+            raise BadRecord("unreadable", f"the file claims more than {MAX_VARIABLES} variables")
+        # A link of another kind may lead to another file.
+        return [name for name in self.item if isinstance(self.item.get(name, getlink=True), h5py.HardLink)]
+
+    def field(self, name: str) -> list[Array]:
+        import h5py
+
+        link = self.item.get(name, getlink=True) if self.kind == "struct" else None
         if link is None:
-            raise BadRecord("unreadable", "the file lacks a field that every recording has")
+            return []
         if not isinstance(link, h5py.HardLink):
             raise BadRecord("outside_folder", "the file refers to another file")
-        return self._checked(group[name])
+        array = _hdf5(self.item[name])
+        # The field of an array of structures is stored as references, one an element; a cell is no structure.
+        is_references = h5py.check_ref_dtype(getattr(array.item, "dtype", None)) is h5py.Reference
+        if not is_references or array.item.attrs.get("MATLAB_class") == b"cell":
+            return [array]
+        return [_hdf5(self.item.file[ref]) if ref else Array() for ref in array.checked()[()].reshape(-1)]
 
-    def _checked(self, item: Any) -> Any:
-        """Return ``item`` unless its contents lie in another file or are larger than this one could hold."""
-        import h5py
+    def numbers(self, *at: slice) -> np.ndarray:
+        if self.kind != "numbers":
+            return super().numbers()
+        return np.asarray(self.checked()[at[::-1]]).T
 
-        if isinstance(item, h5py.Dataset):
-            if item.external or item.is_virtual:
-                raise BadRecord("outside_folder", "the file refers to another file")
-            require_bytes(item.nbytes, DEFLATE * Path(self.root.filename).stat().st_size)
-        return item
-
-    def number(self, name: str) -> float:
-        values = self._member(self.group, name)
-        if values.size != 1:
-            raise BadRecord("unreadable", "a field of one number holds another count of them")
-        return float(np.asarray(values).reshape(-1)[0])
-
-    def text(self, name: str) -> str | None:
-        return self._text(self._member(self.group, name))
-
-    def columns(self, name: str, rows: int, length: int, start: int, stop: int) -> np.ndarray:
-        stored = self._member(self.group, name)
-        if stored.shape != (length, rows) or stored.dtype.kind not in "iuf":
-            raise BadRecord("unreadable", "the data have another size or type than the file states")
-        return stored[start:stop].T
-
-    def structs(self, name: str, wanted: tuple[str, ...]) -> list[dict[str, Any]]:
-        import h5py
-
-        group = self._member(self.group, name)
-        if not isinstance(group, h5py.Group):
-            return []
-        columns = {key: self._texts(self._member(group, key)) for key in wanted if key in group}
-        if len({len(column) for column in columns.values()}) > 1:
-            raise BadRecord("unreadable", "a structure has fields of different lengths")
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-    def _texts(self, item: Any) -> list[str | None]:
-        """Return the texts that ``item`` refers to; a structure of one element holds the text itself."""
-        import h5py
-
-        if h5py.check_ref_dtype(item.dtype) is not h5py.Reference:
-            return [self._text(item)]
-        return [self._text(self._checked(self.root[ref])) if ref else None for ref in np.asarray(item).reshape(-1)]
-
-    def _text(self, item: Any) -> str | None:
-        if item.attrs.get("MATLAB_class") != b"char":
+    def text(self) -> str | None:
+        if self.kind != "text":
             return None
-        if "MATLAB_empty" in item.attrs:
+        if "MATLAB_empty" in self.item.attrs:
             return ""
-        if item.dtype.kind != "u" or item.size > MAX_TEXT:
+        if self.item.dtype.kind != "u" or self.item.size > MAX_TEXT:
             raise BadRecord("unreadable", "a text is damaged or too long")
-        return "".join(chr(code) for code in np.asarray(item).reshape(-1)).rstrip("\0 ")
+        return "".join(chr(code) for code in self.checked()[()].reshape(-1)).rstrip("\0 ")
+
+    def checked(self) -> Any:
+        """Return the data set, or refuse it by what it claims before it is read."""
+        table = self.item
+        if table.external or table.is_virtual:
+            raise BadRecord("outside_folder", "the file refers to another file")
+        layout = table.id.get_create_plist()
+        filters = {layout.get_filter(i)[0] for i in range(layout.get_nfilters())}
+        if not filters <= BUILT_IN_FILTERS:
+            raise BadRecord("unsupported", "the file is compressed in a way that MATLAB does not use")
+        stored, width = table.id.get_storage_size(), table.dtype.itemsize
+        require_bytes(stored, Path(table.file.filename).stat().st_size)
+        require_bytes(math.prod(table.shape) * width, stored * (MAX_COMPRESSION if filters else 1))
+        require_bytes(math.prod(table.chunks or ()) * width, MAX_CHUNK_BYTES)
+        return table
+
+
+def _hdf5(item: Any) -> _Hdf5:
+    """Return an object of an HDF5 file as an array; MATLAB stores text and logical values as numbers too."""
+    import h5py
+
+    if isinstance(item, h5py.Group):
+        return _Hdf5("struct", (1, 1), item=item)
+    if not isinstance(item, h5py.Dataset):
+        return _Hdf5(item=item)
+    name = item.attrs.get("MATLAB_class", b"double")
+    kind = HDF5_CLASSES.get(name.decode("ascii") if isinstance(name, bytes) else str(name), "other")
+    if kind == "numbers" and (item.dtype.kind not in "iuf" or item.attrs.get("MATLAB_empty", 0)):
+        kind = "other"
+    return _Hdf5(kind, (item.shape or ())[::-1], item=item)
+
+
+def _check_superblock(block: bytes, size: int, at: int) -> None:
+    """Refuse an HDF5 file whose first block, less its mark, is damaged or promises a longer file."""
+    version = block[0] if len(block) >= 48 else -1
+    # Position of: bytes of an address (MATLAB writes 8), address of the start, address of the end.
+    width_at, base_at, end_at = {0: (5, 16, 32), 1: (5, 20, 36), 2: (1, 4, 20), 3: (1, 4, 20)}.get(version, (0, 0, 0))
+    base, end = (int.from_bytes(block[i : i + 8], "little") for i in (base_at, end_at))
+    if not width_at or block[width_at : width_at + 2] != b"\x08\x08" or base not in (0, at):
+        raise BadRecord("unreadable", "the first block of the HDF5 file is damaged")
+    require_bytes(end, size)

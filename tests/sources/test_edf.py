@@ -1,4 +1,4 @@
-"""EDF and BDF: values against mne, channels of several rates, gaps, and headers that must be refused."""
+"""EDF and BDF: values against mne, channels of several rates, and headers that must be refused."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from medssl import sources
+from medssl.sources import edf
 from medssl.sources.record import BadRecord, Record, Signal
 
 RATE_HZ = 200
@@ -71,7 +72,7 @@ def test_sine(pair: Path) -> None:
     assert (signal.rate_hz, signal.channels, signal.unit) == (200.0, ("Fp1", "Cz"), "uV")
 
 
-def test_same_as_mne(pair: Path) -> None:
+def test_whole_file_by_mne(pair: Path) -> None:
     reader = {".edf": mne.io.read_raw_edf, ".bdf": mne.io.read_raw_bdf}[pair.suffix]
     np.testing.assert_allclose(read(pair).values, reader(pair, verbose="error").get_data() * 1e6, atol=1e-4)
 
@@ -98,6 +99,15 @@ def test_inverted_physical_range(pair: Path) -> None:
     at = 256 + 3 * (16 + 80 + 8)  # physical minima, then maxima; the third channel is the annotations
     patch(patch(pair, at, b"500     "), at + 3 * 8, b"-500    ")
     np.testing.assert_allclose(read(pair).values[0], -upright[0], atol=0.02)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("nV", 1e-3), ("uV", 1.0), ("\xb5V", 1.0), ("mV", 1e3), ("V", 1e6)])
+def test_every_unit_of_voltage(pair: Path, unit: str, factor: float) -> None:
+    in_uv = read(pair).values
+    patch(pair, 256 + 3 * (16 + 80), unit.encode("latin-1").ljust(8))
+    values = read(pair).values
+    np.testing.assert_allclose(values[0], in_uv[0] * factor, rtol=1e-6)
+    np.testing.assert_array_equal(values[1], in_uv[1])  # the other channel is in uV
 
 
 def test_decimal_comma_and_case_of_the_unit(pair: Path) -> None:
@@ -167,59 +177,12 @@ def test_two_channels_of_one_name(tmp_path: Path) -> None:
     np.testing.assert_allclose(signal.values[1], values / 2, atol=0.02)
 
 
-# --- gaps -----------------------------------------------------------------------------------------------------------
-def with_gaps(path: Path, onsets: list[str]) -> Path:
-    """Turn a file of blocks of 1 s, annotations last, into one with gaps: block i begins at ``onsets[i]``."""
-    data = bytearray(path.read_bytes())
-    data[192:197] = data[192:195] + b"+D"
-    step = 3 if path.suffix == ".bdf" else 2
-    count = int(data[252:256])
-    samples = [int(data[256 + 216 * count + 8 * i :][:8]) for i in range(count)]
-    for block, onset in enumerate(onsets):
-        end = 256 * (count + 1) + (block + 1) * sum(samples) * step
-        width = samples[-1] * step
-        data[end - width : end] = f"{onset}\x14\x14".encode().ljust(width, b"\0")
-    path.write_bytes(data)
-    return path
-
-
-def test_gaps_become_nan(pair: Path) -> None:
-    whole = read(pair).values
-    onsets = ["+0.5", "+1.5", "+2.5", "+6.0", "+7.0", "+8.0", "+9.0", "+10.0", "+11.0", "+13.25"]
-    signal = read(with_gaps(pair, onsets))
-    assert signal.values.shape == (2, round(13.75 * RATE_HZ))
-    np.testing.assert_array_equal(signal.values[:, :600], whole[:, :600])
-    assert np.isnan(signal.values[:, 600:1100]).all()
-    np.testing.assert_array_equal(signal.values[:, 1100:2300], whole[:, 600:1800])
-    assert np.isnan(signal.values[:, 2300:2550]).all()
-    np.testing.assert_array_equal(signal.values[:, 2550:], whole[:, 1800:])
-    part = read(pair, start_s=2.0, end_s=6.0).values
-    np.testing.assert_array_equal(part, signal.values[:, 400:1200])
-
-
-def test_announced_gaps_may_be_none(pair: Path) -> None:
-    whole = read(pair).values
-    np.testing.assert_array_equal(read(with_gaps(pair, [f"+{i}" for i in range(10)])).values, whole)
-
-
-@pytest.mark.parametrize(
-    ("onsets", "reason"),
-    [
-        (["+0", "+5", "+3"], "unreadable"),  # back in time
-        (["+0", "+0.5"], "unreadable"),  # overlap
-        (["+0", "x"], "unreadable"),
-        (["+0"] + [f"+{1000000 + i}" for i in range(9)], "unsupported"),
-    ],
-)
-def test_bad_gaps(pair: Path, onsets: list[str], reason: str) -> None:
-    assert refusal(with_gaps(pair, onsets)) == reason
-
-
 # --- claims ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("at", "text", "reason"),
     [
         (0, b"\xffBIOSEMA", "unreadable"),
+        (195, b"+D", "unsupported"),  # gaps in time
         (184, b"256     ", "unreadable"),  # length of the header
         (236, b"99999999", "unreadable"),  # blocks
         (236, b"0       ", "no_samples"),
@@ -246,6 +209,39 @@ def test_24_bits_claimed_of_16(tmp_path: Path) -> None:
 def test_channel_without_a_range_is_left_out(pair: Path, field: bytes) -> None:
     at = 256 + 3 * (16 + 80 + 8 + 8)  # physical maximum of the first channel
     assert read(patch(pair, at, field)).channels == ("Cz",)
+
+
+@pytest.mark.parametrize(
+    ("at", "text"),
+    [
+        (8, f"{SECRET} F 01-JAN-1950 {SECRET} a=b=c".encode()),  # patient
+        (None, b"a@@Cz@@b"),  # annotation
+    ],
+)
+def test_what_stops_mne_given_the_file_itself(pair: Path, at: int | None, text: bytes) -> None:
+    whole = read(pair).values
+    patch(pair, pair.read_bytes().rfind(SECRET.encode()) if at is None else at, text)
+    with pytest.raises(Exception):  # noqa: B017, PT011 - whichever it is
+        {".edf": mne.io.read_raw_edf, ".bdf": mne.io.read_raw_bdf}[pair.suffix](pair, verbose="error")
+    np.testing.assert_array_equal(read(pair).values, whole)
+
+
+def test_mne_is_given_no_text(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    name = f"read_raw_{pair.suffix[1:]}"
+    original = getattr(mne.io, name)
+    monkeypatch.setattr(mne.io, name, lambda file, **more: given.append(file.getvalue()) or original(file, **more))
+    read(pair)
+    (data,) = given  # opened once
+    for text in (SECRET, "FP1", "Annotations", "EDF+C", "uV"):
+        assert text.encode() not in data[: 256 * 4]
+
+
+def test_pieces_are_joined(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = read(pair).values
+    monkeypatch.setattr(edf, "PIECE_BYTES", 5000)
+    np.testing.assert_array_equal(read(pair).values, whole)
+    np.testing.assert_array_equal(read(pair, start_s=2.3, end_s=8.1).values, whole[:, 460:1620])
 
 
 def test_unknown_number_of_blocks(pair: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 import scipy.io
 
 from medssl import sources
-from medssl.sources import electrodes, matfile
+from medssl.sources import brainvision, electrodes, matfile
 from medssl.sources.record import BadRecord, Record, Signal
 
 RATE_HZ = 200
@@ -81,15 +81,12 @@ def test_brainvision_part_and_unit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "dtype"), [("INT_16", "i2"), ("INT_32", "i4"), ("IEEE_FLOAT_32", "f4")])
 @pytest.mark.parametrize("orientation", ["MULTIPLEXED", "VECTORIZED"])
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_brainvision_layouts(tmp_path: Path, kind: str, dtype: str, orientation: str, order: str) -> None:
+def test_brainvision_layouts(tmp_path: Path, kind: str, dtype: str, orientation: str) -> None:
     path = write_brainvision(tmp_path, fmt="binary_int16", resolution=0.01)
     edit(edit(path, "INT_16", kind), "MULTIPLEXED", orientation)
-    if order == ">":
-        edit(path, "[Binary Infos]", "[Binary Infos]\nUseBigEndianOrder=YES")
     stored = np.round(SINES / 0.01)
     stored = stored.T if orientation == "MULTIPLEXED" else stored
-    (tmp_path / "smith.eeg").write_bytes(np.ascontiguousarray(stored).astype(order + dtype).tobytes())
+    (tmp_path / "smith.eeg").write_bytes(np.ascontiguousarray(stored).astype("<" + dtype).tobytes())
     np.testing.assert_allclose(read(path).values, SINES, atol=0.006)
     np.testing.assert_allclose(read(path, start_s=2, end_s=3).values, SINES[:, 400:600], atol=0.006)
 
@@ -117,26 +114,51 @@ def test_brainvision_in_a_windows_code_page(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(path).values, whole)
 
 
-def test_brainvision_base_name(tmp_path: Path) -> None:
-    path = edit(write_brainvision(tmp_path), "DataFile=smith.eeg", "DataFile=$b.eeg")
-    assert read(path).values.shape == (2, 2000)
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("nV", 1e-3), ("uV", 1), ("μV", 1), ("ÂµV", 1), ("UV", 1), ("mV", 1e3), ("V", 1e6)]
+)
+def test_brainvision_every_unit_of_voltage(tmp_path: Path, unit: str, factor: float) -> None:
+    path = write_brainvision(tmp_path)
+    in_uv = read(path).values
+    text = path.read_text("utf-8").replace("µV", unit, 1)
+    path.write_text(text, "utf-8")
+    values = read(path).values
+    np.testing.assert_allclose(values[0], in_uv[0] * factor, rtol=1e-6)
+    np.testing.assert_array_equal(values[1], in_uv[1])
 
 
-def test_brainvision_needs_no_markers(tmp_path: Path) -> None:
+def test_brainvision_pieces_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_brainvision(tmp_path)
+    whole = read(path).values
+    monkeypatch.setattr(brainvision, "PIECE_VALUES", 1000)
+    np.testing.assert_array_equal(read(path).values, whole)
+    np.testing.assert_array_equal(read(path, start_s=1.23, end_s=8.9).values, whole[:, 246:1780])
+
+
+@pytest.mark.parametrize("markers", [None, b"", "Brain Vision\nMk1=Comment,Müller,x".encode("cp1252")])
+def test_brainvision_needs_no_markers(tmp_path: Path, markers: bytes | None) -> None:
     path = write_brainvision(tmp_path)
     (tmp_path / "smith.vmrk").unlink()
+    if markers is not None:
+        (tmp_path / "smith.vmrk").write_bytes(markers)
     assert read(path).values.shape == (2, 2000)
 
 
+@pytest.mark.parametrize("sign", ["=", " : "])
 @pytest.mark.parametrize("key", ["DataFile=smith.eeg", "MarkerFile=smith.vmrk"])
 @pytest.mark.parametrize(
     "target", ["../smith.eeg", "/etc/passwd", "sub/smith.eeg", "..\\smith.eeg", "C:smith.eeg", ".."]
 )
-def test_brainvision_header_must_not_lead_outside(tmp_path: Path, key: str, target: str) -> None:
+def test_brainvision_header_must_not_lead_outside(tmp_path: Path, key: str, target: str, sign: str) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
-    path = edit(write_brainvision(folder), key, f"{key.split('=')[0]}={target}")
+    path = edit(write_brainvision(folder), key, f"{key.split('=')[0]}{sign}{target}")
     assert refusal(path) == "outside_folder"
+
+
+def test_brainvision_name_hidden_by_a_code_page(tmp_path: Path) -> None:
+    path = edit(write_brainvision(tmp_path), "MarkerFile=smith.vmrk", "MarkerFile=+AC4ALgAv-smith.vmrk")  # ../
+    assert refusal(edit(path, "Codepage=UTF-8", "Codepage=utf-7")) == "unsupported"
 
 
 def test_brainvision_link_must_not_lead_outside(tmp_path: Path) -> None:
@@ -163,8 +185,12 @@ def test_brainvision_link_must_not_lead_outside(tmp_path: Path) -> None:
         ("SamplingInterval=5000", "Other=1", "no_rate"),
         ("DataFormat=BINARY", "DataFormat=ASCII", "unsupported"),
         ("IEEE_FLOAT_32", "IEEE_FLOAT_64", "unsupported"),
+        ("IEEE_FLOAT_32", "UINT_16", "unsupported"),
+        ("[Binary Infos]", "[Binary Infos]\nUseBigEndianOrder=YES", "unsupported"),
         ("MULTIPLEXED", "SHUFFLED", "unsupported"),
+        ("Common Infos", "Other Infos", "unreadable"),
         ("Ch2=", "Ch3=", "unreadable"),
+        ("Ch2=Cz-REF", "Ch2=FP1", "unsupported"),
         ("DataFile=smith.eeg", "DataFile=other.eeg", "missing_file"),
         ("DataFile=smith.eeg", "DataFile=", "unreadable"),
     ],
@@ -332,7 +358,7 @@ def test_eeglab_absurd_size_of_a_structure_takes_no_memory(tmp_path: Path) -> No
 def test_eeglab_bomb_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_eeglab(tmp_path / "smith.set", compress=True, data=np.zeros((2, 2000)))
     assert read(path).values.shape == (2, 2000)
-    monkeypatch.setattr(matfile, "DEFLATE", 1)
+    monkeypatch.setattr(matfile, "MAX_COMPRESSION", 1)
     assert refusal(path) == "unreadable"
 
 

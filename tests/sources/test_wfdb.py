@@ -252,3 +252,217 @@ def test_differences_begin_at_the_zero_of_the_converter(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_signal(tmp_path / "a.hea").values[0], np.arange(6, 16) - 5)
     later = read_signal(tmp_path / "a.hea", start_s=0.04, end_s=0.08).values[0]
     np.testing.assert_array_equal(later, np.arange(10, 14) - 5)
+
+
+def test_header_text_never_comes_out(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    path.write_text(path.read_text().replace("rec 3 100 500", "rec 3 100 500 10:11:12 13/04/1975") + f"# {NAME}\n")
+    signal = read_signal(path)
+    assert NAME not in repr(signal) and "1975" not in repr(signal)
+
+
+# --- rates ----------------------------------------------------------------------------------------------------------
+def write_rates(folder: Path, per_frame: tuple[int, ...], signals: list[np.ndarray], unit: str = "mV") -> Path:
+    """Write channels of ``per_frame`` samples per frame, 1000 steps per mV, 50 frames a second."""
+    frames = len(signals[0]) // per_frame[0]
+    blocks = [
+        np.nan_to_num(np.round(1000 * s), nan=-32768).reshape(frames, n)
+        for s, n in zip(signals, per_frame, strict=True)
+    ]
+    (folder / "a.dat").write_bytes(np.concatenate(blocks, axis=1).astype("<i2").tobytes())
+    lines = [f"a.dat 16x{n} 1000/{'mV' if i == 0 else unit} 16 0 0 0 0 c{i}" for i, n in enumerate(per_frame)]
+    (folder / "a.hea").write_text("\n".join([f"a {len(per_frame)} 50 {frames}", *lines]))
+    return folder / "a.hea"
+
+
+def sine(rate_hz: float, f_hz: float = 2.0, seconds: float = 10.0, offset: float = 0.0) -> np.ndarray:
+    return np.sin(2 * np.pi * f_hz * np.arange(round(seconds * rate_hz)) / rate_hz) + offset
+
+
+@pytest.mark.parametrize("per_frame", [(4, 1), (1, 4), (3, 2), (2, 1, 5)])
+def test_slower_channels_come_at_the_fastest_rate(tmp_path: Path, per_frame: tuple[int, ...]) -> None:
+    path = write_rates(tmp_path, per_frame, [sine(50 * n, offset=5.0) for n in per_frame])
+    signal = read_signal(path)
+    rate_hz = 50.0 * max(per_frame)
+    assert signal.rate_hz == rate_hz
+    expected = sine(rate_hz, offset=5.0)
+    assert signal.values.shape == (len(per_frame), len(expected))
+    inner = slice(len(expected) // 10, -len(expected) // 10)
+    for row, n in zip(signal.values, per_frame, strict=True):
+        # 0.5 % of the amplitude; half a sample late would be 3 % at 200 Hz.
+        np.testing.assert_allclose(row[inner], expected[inner], atol=0.005)
+        # No step at the ends, in spite of the offset; after a channel's last sample nothing is known.
+        last = (500 * n - 1) * max(per_frame) // n
+        np.testing.assert_allclose(row[: last + 1], expected[: last + 1], atol=0.1)
+        np.testing.assert_allclose(row[last:], expected[last], atol=0.5)
+    part = read_signal(path, start_s=2.0, end_s=6.0)
+    whole = signal.values[:, int(2 * rate_hz) : int(6 * rate_hz)]
+    np.testing.assert_allclose(part.values[:, 40:-40], whole[:, 40:-40], atol=0.005)
+
+
+def test_missing_values_of_slower_channels_stay_missing(tmp_path: Path) -> None:
+    slow = sine(50)
+    slow[100:110] = np.nan
+    values = read_signal(write_rates(tmp_path, (4, 1), [sine(200), slow])).values
+    absent = np.flatnonzero(np.isnan(values[1]))
+    # From just after the last known value to just before the next: nothing else is lost, nothing made up.
+    np.testing.assert_array_equal(absent, np.arange(99 * 4 + 1, 110 * 4))
+    assert not np.isnan(values[0]).any()
+    gone = np.full(500, np.nan)
+    assert np.isnan(read_signal(write_rates(tmp_path, (4, 1), [sine(200), gone])).values[1]).all()
+
+
+def test_rate_is_that_of_the_channels_kept(tmp_path: Path) -> None:
+    path = write_rates(tmp_path, (1, 4), [sine(50), sine(200)], unit="mmHg")
+    signal = read_signal(path)
+    assert (signal.rate_hz, signal.channels, signal.values.shape) == (50.0, ("c0",), (1, 500))
+
+
+# --- segments -------------------------------------------------------------------------------------------------------
+def write_fixed(folder: Path, lines: str = "a 200\nb 300\n", record: str = "rec/2 3 100 500") -> Path:
+    write(folder, SINES[:, :200], name="a")
+    write(folder, SINES[:, 200:], name="b", fmt="212")
+    (folder / "rec.hea").write_text(f"{record}\n{lines}# {NAME}\n")
+    return folder / "rec.hea"
+
+
+def test_fixed_layout(tmp_path: Path) -> None:
+    path = write_fixed(tmp_path)
+    signal = read_signal(path)
+    np.testing.assert_allclose(signal.values, SINES, atol=6e-4)
+    np.testing.assert_allclose(signal.values, wfdb.rdrecord(str(path.with_suffix(""))).p_signal.T, atol=1e-6)
+    assert (signal.rate_hz, signal.channels, signal.unit) == (100.0, ("I", "II", "III"), "mV")
+    for start, stop in ((150, 250), (0, 200), (200, 201), (350, 500)):
+        part = read_signal(path, start_s=start / RATE_HZ, end_s=stop / RATE_HZ)
+        np.testing.assert_array_equal(part.values, signal.values[:, start:stop])
+
+
+def write_variable(folder: Path, lines: str = "lay 0\na 200\n~ 50\nb 250\n", record: str = "rec/4 3 100 500") -> Path:
+    write(folder, SINES[:2, :200], name="a")
+    write(folder, SINES[[2, 1], 250:], name="b", labels=["III", "II"])
+    layout = [f"~ 0 1000/mV 16 0 0 0 0 {name}" for name in ("I", "II", "III")]
+    (folder / "lay.hea").write_text("\n".join(["lay 3 100 0", *layout]))
+    (folder / "rec.hea").write_text(f"{record}\n{lines}")
+    return folder / "rec.hea"
+
+
+def test_variable_layout(tmp_path: Path) -> None:
+    path = write_variable(tmp_path)
+    signal = read_signal(path)
+    expected = SINES.copy()
+    expected[0, 200:] = np.nan
+    expected[1, 200:250] = np.nan
+    expected[2, :250] = np.nan
+    np.testing.assert_allclose(signal.values, expected, atol=6e-4)
+    np.testing.assert_allclose(signal.values, wfdb.rdrecord(str(path.with_suffix(""))).p_signal.T, atol=1e-6)
+    assert signal.channels == ("I", "II", "III")
+    part = read_signal(path, start_s=1.9, end_s=2.6)
+    np.testing.assert_array_equal(part.values, signal.values[:, 190:260])
+
+
+def test_segments_of_two_rates(tmp_path: Path) -> None:
+    write_rates(tmp_path, (4, 1), [sine(200), sine(50)])
+    (tmp_path / "rec.hea").write_text("rec/3 2 50 1100\n~ 100\na 500\n~ 500\n")
+    values = read_signal(tmp_path / "rec").values
+    assert values.shape == (2, 4400)
+    assert np.isnan(values[:, :400]).all() and np.isnan(values[:, 2400:]).all()
+    np.testing.assert_allclose(values[1, 500:2300], sine(200)[100:1900], atol=0.01)
+
+
+def test_segments_in_other_units(tmp_path: Path) -> None:
+    path = write_fixed(tmp_path)
+    second = tmp_path / "b.hea"
+    second.write_text(second.read_text().replace("1000(3)/mV", "1(3)/uV"))
+    np.testing.assert_allclose(read_signal(path).values, SINES, atol=6e-4)
+    second.write_text(second.read_text().replace("/uV", "/mmHg"))
+    assert refusal(path) == "bad_unit"
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ("a 200\n../b 300\n", "outside_folder"),
+        ("a 200\n/etc/b 300\n", "outside_folder"),
+        ("a 200\nc 300\n", "missing_file"),
+        ("a 200\nb 301\n", "unreadable"),
+        ("a 200\nb 299\n", "unreadable"),
+        ("a 200\na 200\n", "unsupported"),
+        ("a 200\nrec 300\n", "unsupported"),  # itself
+        ("~ 200\n~ 300\n", "no_samples"),
+        ("a 200\n~ 99999999999\n", "unreadable"),
+        ("a 200\nb 0\n", "unreadable"),
+        ("a 200\nb -300\n", "unreadable"),
+        ("a 200\nb\n", "unreadable"),
+        ("a 200\n", "unreadable"),
+        ("a 200\nother 300\n", "unreadable"),  # one channel less
+    ],
+)
+def test_segments_are_checked(tmp_path: Path, lines: str, reason: str) -> None:
+    write(tmp_path, SINES[:2, 200:], name="other")
+    assert refusal(write_fixed(tmp_path, lines)) == reason
+    assert refusal(write_fixed(tmp_path, lines, "rec/2 3 100")) == reason
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ("rec/2 3 100 501", "unreadable"),
+        ("rec/2 2 100 500", "unreadable"),
+        ("rec/3 3 100 500", "unreadable"),
+        ("rec/2 3 200 500", "unreadable"),
+        ("rec/2 3", "no_rate"),
+        ("rec/2 3 100 50000", "unreadable"),
+    ],
+)
+def test_segments_must_add_up(tmp_path: Path, record: str, reason: str) -> None:
+    assert refusal(write_fixed(tmp_path, record=record)) == reason
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("b.dat 212", "../b.dat 212", "outside_folder"),
+        ("b 3 100 300", "b 3 100 99999999999", "unreadable"),
+        ("b 3 100 300", "b 3 50 300", "unreadable"),
+        ("b.dat 212", "b.dat 99", "unsupported"),
+        ("1000(3)/mV", "0/mV", "bad_unit"),
+        ("b 3 100 300", "b/3 3 100 300", "unreadable"),
+    ],
+)
+def test_headers_of_segments_are_checked(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    path = write_fixed(tmp_path)
+    second = tmp_path / "b.hea"
+    assert old in second.read_text()
+    second.write_text(second.read_text().replace(old, new))
+    assert refusal(path) == reason
+
+
+def test_two_lists_of_segments_that_name_each_other(tmp_path: Path) -> None:
+    (tmp_path / "a.hea").write_text("a/1 1 100 10\nb 10\n")
+    (tmp_path / "b.hea").write_text("b/1 1 100 10\na 10\n")
+    assert refusal(tmp_path / "a.hea") == "unsupported"
+
+
+@pytest.mark.parametrize("linked", ["b.hea", "b.dat"])
+def test_links_of_segments_must_not_lead_outside(tmp_path: Path, linked: str) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    path = write_fixed(folder)
+    (folder / linked).rename(tmp_path / linked)
+    (folder / linked).symlink_to(tmp_path / linked)
+    assert refusal(path) == "outside_folder"
+
+
+def test_a_segment_with_a_channel_that_the_layout_lacks(tmp_path: Path) -> None:
+    path = write_variable(tmp_path)
+    layout = tmp_path / "lay.hea"
+    layout.write_text(layout.read_text().replace("III", "V1"))
+    assert refusal(path) == "unreadable"
+
+
+def test_many_segments_are_read_in_order(tmp_path: Path) -> None:
+    for i in range(50):
+        write(tmp_path, SINES[:, 10 * i : 10 * i + 10], name=f"s{i}")
+    lines = "".join(f"s{i} 10\n" for i in range(50))
+    (tmp_path / "rec.hea").write_text(f"rec/50 3 100 500\n{lines}")
+    np.testing.assert_allclose(read_signal(tmp_path / "rec").values, SINES, atol=6e-4)
