@@ -11,6 +11,7 @@ https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf
 from __future__ import annotations
 
 import math
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -28,16 +29,13 @@ from medssl.sources.record import BadRecord
 # Types of data elements.
 MATRIX, COMPRESSED = 14, 15
 NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-TEXTS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
+TEXTS = {1: "latin-1", 2: "latin-1", 4: "utf-16-{}e", 16: "utf-8", 17: "utf-16-{}e", 18: "utf-32-{}e"}
 NUMBERS_4 = (9, 7, 5, 3, 4, 2)  # the types of numbers in version 4, as those of version 5
 KINDS = {2: "struct", 4: "text", **dict.fromkeys(range(6, 16), "numbers")}  # by the class of an array
 LOGICAL, COMPLEX = 0x200, 0x800  # flags of an array
 HEAD_BYTES = 1024  # class, size and name of an array take less
 HDF5 = b"\x89HDF\r\n\x1a\n"
 HDF5_AT = (0, 512)  # MATLAB puts 512 bytes of text first
-HDF5_CLASSES = {"char": "text"} | dict.fromkeys(
-    ["double", "single", *(f"{sign}{bits}" for sign in ("int", "uint") for bits in (8, 16, 32, 64))], "numbers"
-)
 BUILT_IN_FILTERS = {1, 2, 3}  # deflate, shuffle, checksum; others may load code from the machine
 # Recordings compress a few times. What shrinks more than this is no recording.
 MAX_COMPRESSION = 200
@@ -146,9 +144,8 @@ class _Values(Array):
         raw = self.load()
         if self.type not in TEXTS or len(raw) > 4 * MAX_TEXT:
             raise BadRecord("unreadable", "a text is damaged or too long")
-        code = TEXTS[self.type]
-        wide = {"<": "-le", ">": "-be"}[self.order] if code in ("utf-16", "utf-32") else ""
-        return bytes(raw).decode(code + wide, errors="replace").rstrip("\0 ")
+        encoding = TEXTS[self.type].format("l" if self.order == "<" else "b")
+        return bytes(raw).decode(encoding, errors="replace").rstrip("\0 ")
 
 
 def _list_4(file: BinaryIO, size: int) -> Iterator[tuple[str, Array]]:
@@ -191,18 +188,16 @@ def _list_5(file: BinaryIO, size: int, mark: bytes) -> Iterator[tuple[str, Array
         at += 8 + length
 
 
-def _contents(
-    file: BinaryIO, start: int, length: int, order: str, packed: bool, wanted: int | None = None
-) -> memoryview:
-    """Return ``length`` bytes, or what the matrix element packed in them holds; of it the first ``wanted`` at most."""
+def _contents(file: BinaryIO, start: int, length: int, order: str, packed: bool, first: int = 0) -> memoryview:
+    """Return ``length`` bytes, or what the matrix element packed in them holds; at most the ``first`` bytes if given."""
     file.seek(start)
     if not packed:
-        return memoryview(file.read(min(length, wanted or length)))
+        return memoryview(file.read(min(length, first or length)))
     engine = zlib.decompressobj()
-    raw = file.read(min(length, 4 * wanted if wanted else length))
-    content = memoryview(engine.decompress(raw, wanted or MAX_COMPRESSION * length + HEAD_BYTES))
+    raw = file.read(min(length, 4 * first or length))
+    content = memoryview(engine.decompress(raw, first or MAX_COMPRESSION * length + HEAD_BYTES))
     kind, size, at = _tag(content, 0, order)
-    if wanted is None:
+    if not first:
         if not engine.eof:  # the checksum included
             raise BadRecord("unreadable", "a compressed variable is cut off or claims more than a recording can hold")
         require_bytes(at + size, len(content))
@@ -344,9 +339,12 @@ def _hdf5(item: Any) -> _Hdf5:
     if not isinstance(item, h5py.Dataset):
         return _Hdf5(item=item)
     name = item.attrs.get("MATLAB_class", b"double")
-    kind = HDF5_CLASSES.get(name.decode("ascii") if isinstance(name, bytes) else str(name), "other")
-    if kind == "numbers" and (item.dtype.kind not in "iuf" or item.attrs.get("MATLAB_empty", 0)):
-        kind = "other"
+    name = name.decode("ascii") if isinstance(name, bytes) else str(name)
+    is_number = re.fullmatch(r"double|single|u?int(8|16|32|64)", name) and item.dtype.kind in "iuf"
+    if is_number and not item.attrs.get("MATLAB_empty", 0):
+        kind = "numbers"
+    else:
+        kind = "text" if name == "char" else "other"
     return _Hdf5(kind, (item.shape or ())[::-1], item=item)
 
 
