@@ -146,5 +146,14 @@ def _columns(record: Record) -> dict[str, Any]:
 
 def unit_of_measure(name: str) -> str:
     """Return the unit that the suffix of a measure names."""
-    units = {"_ml": "ml", "_mm3": "mm^3", "_cm2": "cm^2", "_years": "year", "_mm": "mm", "_hu": "HU", "_share": "1"}
+    units = {
+        "_ml": "ml",
+        "_mm3": "mm^3",
+        "_mm2": "mm^2",
+        "_cm2": "cm^2",
+        "_years": "year",
+        "_mm": "mm",
+        "_hu": "HU",
+        "_share": "1",
+    }
     return next((unit for suffix, unit in units.items() if name.endswith(suffix)), "1")

@@ -10,10 +10,11 @@ trial    name of the recording, unique within the patient
 
 Optional: ``start_s``, ``end_s`` (part to use), ``format`` (default: from the suffix), ``fold``, ``mask`` (NIfTI label
 map), ``label_<task>`` (number or class), ``label_<task>_multi`` (several classes separated by ``;``) and
-``anat_<measure>`` (number). Hints for the reader: ``rate_hz``, ``unit``, ``time_column``, ``time_unit``, ``columns``
-(``I=lead1;II=lead2`` or ``I;II``), ``spacing_mm`` (``1x0.5x0.5`` or ``0.5;0.5``), ``frame`` (of 4-D NIfTI) and, for
-arrays, ``variable``, ``axis`` and ``index``. Empty cells are absent values. ``mask_labels.csv`` beside the manifest
-names the organs of the masks: columns ``value``, ``name``.
+``anat_<measure>`` (number), ``freesurfer`` (a subject's folder, whose tables become measures). Hints for the reader:
+``rate_hz``, ``unit``, ``time_column``, ``time_unit``, ``columns`` (``I=lead1;II=lead2`` or ``I;II``), ``spacing_mm``
+(``1x0.5x0.5`` or ``0.5;0.5``), ``frame`` (of 4-D NIfTI) and, for arrays, ``variable``, ``axis`` and ``index``. Empty
+cells are absent values. ``mask_labels.csv`` beside the manifest names the organs of the masks: columns ``value``,
+``name``.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medssl.sources import freesurfer
 from medssl.sources.claims import locate, refused
-from medssl.sources.record import Label, Record, SourceError
+from medssl.sources.record import BadRecord, Label, Record, SourceError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,6 +178,18 @@ def _record(row: Mapping[str, str], position: int, root: Path, numeric: set[str]
         if len(spacing) > 3 or any(value is None or value <= 0 for value in spacing):
             hints = {**refused("unreadable", "the manifest's spacing_mm is not one to three positive numbers"), **hints}
         hints["spacing_mm"] = tuple(spacing)
+    anatomy = {
+        name.removeprefix("anat_"): value
+        for name, text in row.items()
+        if name.startswith("anat_") and (value := number(text)) is not None
+    }
+    if row.get("freesurfer", "").lower() not in ABSENT:
+        folder, folder_hints = locate(root, row["freesurfer"])
+        hints = {**folder_hints, **hints}
+        try:
+            anatomy = {**({} if folder_hints else freesurfer.measures(folder)), **anatomy}
+        except BadRecord as bad:
+            hints = {**refused(bad.reason, bad.detail), **hints}
     return Record(
         path=path,
         format=row.get("format") or ("unknown" if "refused" in hints else format_of(path)),
@@ -183,11 +197,7 @@ def _record(row: Mapping[str, str], position: int, root: Path, numeric: set[str]
         trial=row["trial"],
         source="manifest",
         labels=_labels(row, numeric),
-        anatomy={
-            name.removeprefix("anat_"): value
-            for name, text in row.items()
-            if name.startswith("anat_") and (value := number(text)) is not None
-        },
+        anatomy=anatomy,
         fold=None if numbers["fold"] is None else int(numbers["fold"]),
         mask=mask,
         mask_labels=organs if mask is not None else {},

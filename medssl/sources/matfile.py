@@ -26,8 +26,7 @@ import numpy as np
 from medssl.sources.claims import require_bytes
 from medssl.sources.record import BadRecord
 
-# Types of data elements.
-MATRIX, COMPRESSED = 14, 15
+MATRIX, COMPRESSED = 14, 15  # types of data elements, as are the next two
 NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 TEXTS = {1: "latin-1", 2: "latin-1", 4: "utf-16-{}e", 16: "utf-8", 17: "utf-16-{}e", 18: "utf-32-{}e"}
 NUMBERS_4 = (9, 7, 5, 3, 4, 2)  # the types of numbers in version 4, as those of version 5
@@ -59,18 +58,14 @@ class Array:
         return []
 
     def field(self, name: str) -> list[Array]:
-        """Return the field ``name`` of each element of a structure; nothing where there is none.
-
-        Raises:
-            BadRecord: ``outside_folder``, the field is a link to another file.
-        """
+        """Return the field ``name`` of each element of a structure, nothing where there is none."""
         return []
 
     def numbers(self, *at: slice) -> np.ndarray:
         """Return the real numbers of the part ``at``, in MATLAB's order of axes and in the file's own type.
 
         Raises:
-            BadRecord: ``unreadable``; ``outside_folder`` for what lies in another file; ``unsupported``.
+            BadRecord: ``unreadable``, ``outside_folder`` for what lies in another file, or ``unsupported``.
         """
         raise BadRecord("unreadable", "an array that should hold real numbers does not")
 
@@ -84,7 +79,7 @@ def open_matlab(path: Path, size: int) -> Iterator[Array]:
     """Open a file of ``size`` bytes as a structure of its variables, which can be read as long as it is open.
 
     Raises:
-        BadRecord: ``unreadable``; or whatever parsing a damaged header raises.
+        BadRecord: ``unreadable``. Damage may also raise what its parser does; see `medssl.sources.claims.guarded`.
     """
     with path.open("rb") as file:
         head = file.read(HDF5_AT[-1] + 64)
@@ -165,9 +160,8 @@ def _list_4(file: BinaryIO, size: int) -> Iterator[tuple[str, Array]]:
         at = start + held * (2 if is_complex else 1)
         require_bytes(at, size)
         load = partial(_contents, file, start, held, order, False)
-        plain = content == 0 and not is_complex
-        array = _Values("numbers", (rows, columns), type=kind, order=order, load=load) if plain else Array()
-        yield _name(file.read(name_bytes)), array
+        values = _Values("numbers", (rows, columns), type=kind, order=order, load=load)
+        yield _name(file.read(name_bytes)), Array() if content or is_complex else values
 
 
 def _list_5(file: BinaryIO, size: int, mark: bytes) -> Iterator[tuple[str, Array]]:
@@ -189,7 +183,7 @@ def _list_5(file: BinaryIO, size: int, mark: bytes) -> Iterator[tuple[str, Array
 
 
 def _contents(file: BinaryIO, start: int, length: int, order: str, packed: bool, first: int = 0) -> memoryview:
-    """Return ``length`` bytes, or what the matrix element packed in them holds; at most the ``first`` bytes if given."""
+    """Return ``length`` bytes, or what the matrix element packed in them holds; if given, only the ``first`` bytes."""
     file.seek(start)
     if not packed:
         return memoryview(file.read(min(length, first or length)))
@@ -218,9 +212,8 @@ def _tag(data: memoryview, at: int, order: str) -> tuple[int, int, int]:
 def _element(data: memoryview, at: int, order: str) -> tuple[int, memoryview, int]:
     """Return type, contents and end of the data element at ``at``."""
     kind, size, start = _tag(data, at, order)
-    end = start + size
-    require_bytes(end, len(data))
-    return kind, data[start:end], end + -end % 8
+    require_bytes(start + size, len(data))
+    return kind, data[start : start + size], -(-(start + size) // 8) * 8
 
 
 def _array(head: memoryview, order: str, load: Callable[[], memoryview] | None = None) -> tuple[str, Array]:
@@ -243,8 +236,7 @@ def _array(head: memoryview, order: str, load: Callable[[], memoryview] | None =
     number, held, _ = _tag(head, at, order) if at < len(head) else (0, 0, 0)  # nothing may follow where there is none
     if kind == "numbers" and math.prod(shape) * int(NUMBERS.get(number, "i0")[1]) != held:
         raise BadRecord("unreadable", "the size of an array does not agree with its numbers")
-    values = _Values(kind, shape, type=number, order=order, load=lambda: _element(whole(), at, order)[1])
-    return _name(name), values
+    return _name(name), _Values(kind, shape, type=number, order=order, load=lambda: _element(whole(), at, order)[1])
 
 
 def _fields(data: memoryview, shape: tuple[int, ...], order: str) -> dict[str, list[Array]]:
@@ -294,10 +286,9 @@ class _Hdf5(Array):
         if not isinstance(link, h5py.HardLink):
             raise BadRecord("outside_folder", "the file refers to another file")
         array = _hdf5(self.item[name])
-        # The field of an array of structures is stored as references, one an element; a cell is no structure.
-        is_references = h5py.check_ref_dtype(getattr(array.item, "dtype", None)) is h5py.Reference
-        if not is_references or array.item.attrs.get("MATLAB_class") == b"cell":
+        if array.kind != "references":
             return [array]
+        # The field of an array of structures: one reference an element.
         return [_hdf5(self.item.file[ref]) if ref else Array() for ref in array.checked()[()].reshape(-1)]
 
     def numbers(self, *at: slice) -> np.ndarray:
@@ -340,11 +331,11 @@ def _hdf5(item: Any) -> _Hdf5:
         return _Hdf5(item=item)
     name = item.attrs.get("MATLAB_class", b"double")
     name = name.decode("ascii") if isinstance(name, bytes) else str(name)
-    is_number = re.fullmatch(r"double|single|u?int(8|16|32|64)", name) and item.dtype.kind in "iuf"
-    if is_number and not item.attrs.get("MATLAB_empty", 0):
-        kind = "numbers"
-    else:
-        kind = "text" if name == "char" else "other"
+    kind = "text" if name == "char" else "other"
+    if h5py.check_ref_dtype(item.dtype) is h5py.Reference and name != "cell":
+        kind = "references"
+    elif re.fullmatch(r"double|single|u?int(8|16|32|64)", name) and item.dtype.kind in "iuf":
+        kind = "other" if item.attrs.get("MATLAB_empty", 0) else "numbers"
     return _Hdf5(kind, (item.shape or ())[::-1], item=item)
 
 
