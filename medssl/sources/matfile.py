@@ -233,8 +233,8 @@ def _array(head: memoryview, order: str, load: Callable[[], memoryview] | None =
         raise BadRecord("unreadable", "the size of an array is damaged")
     if kind == "struct":
         return _name(name), _Struct(kind, shape, load=lambda: _fields(whole()[at:], shape, order))
-    number, held, _ = _tag(head, at, order) if at < len(head) else (0, 0, 0)  # nothing may follow where there is none
-    if kind == "numbers" and math.prod(shape) * int(NUMBERS.get(number, "i0")[1]) != held:
+    number, held, _ = _tag(head, at, order) if at < len(head) else (1, 0, 0)  # an empty array may end here
+    if kind == "numbers" and (number not in NUMBERS or math.prod(shape) * int(NUMBERS[number][1]) != held):
         raise BadRecord("unreadable", "the size of an array does not agree with its numbers")
     return _name(name), _Values(kind, shape, type=number, order=order, load=lambda: _element(whole(), at, order)[1])
 

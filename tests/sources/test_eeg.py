@@ -431,6 +431,10 @@ def test_eeglab_hdf5_must_not_lead_outside(tmp_path: Path) -> None:
         layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "data", (2000, 2))
         file["EEG"].create_virtual_dataset("data", layout)
     assert refusal(path) == "outside_folder"
+    with h5py.File(path, "r+") as file:
+        del file["EEG"]
+        file["EEG"] = h5py.ExternalLink("other.h5", "/")
+    assert refusal(path) == "outside_folder"
 
 
 def test_eeglab_hdf5_claims_are_checked(tmp_path: Path) -> None:

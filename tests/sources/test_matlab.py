@@ -149,6 +149,16 @@ def test_structs_cells_and_other_kinds_are_stepped_over(tmp_path: Path, of: str)
         assert refusal(path, hints={**HINTS, "variable": name}) == "missing_channel"
 
 
+def test_hdf5_cells_and_structs_are_stepped_over(tmp_path: Path) -> None:
+    path = write73(tmp_path / "a.mat", {})
+    with h5py.File(path, "a") as file:
+        file["#refs#/a"] = SINES.T
+        file["s/ecg"] = SINES.T
+        refs = np.array([[file["#refs#/a"].ref]], dtype=h5py.ref_dtype)
+        file.create_dataset("c", data=refs, dtype=h5py.ref_dtype).attrs["MATLAB_class"] = np.bytes_("cell")
+    assert refusal(path) == "no_samples"
+
+
 def test_variable_is_named_where_there_are_several(tmp_path: Path, version: str) -> None:
     path = write(tmp_path / "a.mat", version, {"secret": SINES, "other": 2 * SINES})
     assert refusal(path) == "unsupported"
