@@ -80,8 +80,6 @@ SETS = {
         "eegmat/1.0.0",
         ODC_BY,
         "Zyma et al. 2019, Data 4(1):14, doi:10.3390/data4010014",
-        "write DIR/labels.csv (file, subject, condition, age, gender, count_quality) from subject-info.csv, then "
-        "medssl check DIR --source NAME",
     ),
     "eegmmidb": PublicSet(
         "eegmmidb/1.0.0",

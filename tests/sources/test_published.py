@@ -181,9 +181,20 @@ def test_cinc2017_labels(tmp_path: Path) -> None:
 
 
 def test_missing_label_column_is_named(tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text("file,subject\n")
-    with pytest.raises(SourceError, match=r"labels.csv: column 'condition' is missing; point source.root at"):
+    (tmp_path / "subject-info.csv").write_text("Subject,Age\n")
+    with pytest.raises(SourceError, match=r"subject-info.csv: column 'Gender' is missing; point source.root at"):
         sources.list_records("eegmat", tmp_path)
+
+
+def test_eegmat_has_rest_and_task_of_each_subject(tmp_path: Path) -> None:
+    (tmp_path / "subject-info.csv").write_text(
+        "Subject,Age,Gender,Recording year,Number of subtractions,Count quality\nSubject00,21,F,2011,9.7,0\n"
+    )
+    rest, task = sources.list_records("eegmat", tmp_path)
+    same = {"age": 21.0, "sex": "female", "count_quality": "bad"}
+    assert dict(rest.labels) == {"condition": "rest", **same}
+    assert dict(task.labels) == {"condition": "mental_arithmetic", **same}
+    assert [r.path.name for r in (rest, task)] == ["Subject00_1.edf", "Subject00_2.edf"]
 
 
 def test_welltory_heart_rate(tmp_path: Path) -> None:

@@ -21,18 +21,18 @@ def eegmat(root: Path) -> list[Record]:
 
     Source: Zyma et al. 2019, doi:10.3390/data4010014.
     """
-    fix = "point source.root at the folder that holds labels.csv and the .edf files"
+    fix = "point source.root at the folder of eegmat that holds subject-info.csv and Subject00_1.edf"
     records = []
-    for row in rows_of(root / "labels.csv", ("file", "subject", "condition", "age", "gender", "count_quality"), fix):
-        labels = present(
-            condition=row["condition"] or None,
-            sex=SEXES.get(row["gender"].lower()),
-            age=number(row["age"]),
-            count_quality={"1": "good", "0": "bad"}.get(row["count_quality"]),
+    for row in rows_of(root / "subject-info.csv", ("Subject", "Age", "Gender", "Count quality"), fix):
+        about = present(
+            sex=SEXES.get(row["Gender"].lower()),
+            age=number(row["Age"]),
+            count_quality={"1": "good", "0": "bad"}.get(row["Count quality"]),
         )
-        path, hints = locate(root, row["file"])
-        trial = Path(row["file"]).stem.rpartition("_")[2]
-        records.append(Record(path, "edf", row["subject"], trial, "eegmat", labels, hints=hints))
+        for trial, condition in (("1", "rest"), ("2", "mental_arithmetic")):
+            path, hints = locate(root, f"{row['Subject']}_{trial}.edf")
+            labels = {"condition": condition, **about}
+            records.append(Record(path, "edf", row["Subject"], trial, "eegmat", labels, hints=hints))
     return records
 
 
