@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from typing import Any, Literal, TypeVar
 
+from threadpoolctl import ThreadpoolController, threadpool_limits
 from tqdm import tqdm
 
 Item = TypeVar("Item")
@@ -54,8 +55,11 @@ def ordered_map(
     bar = tqdm(total=total, desc=label, disable=None if progress else True, leave=False)
     with bar:
         if executor == "serial" or (executor == "process" and workers == 1):
+            blas = ThreadpoolController()
             for item in items:
-                yield function(item)
+                with blas.limit(limits=1):
+                    result = function(item)
+                yield result
                 bar.update()
             return
         work = _Pool(workers, function) if executor == "process" else _Cluster(workers, address)
@@ -99,7 +103,7 @@ class _Pool:
         context = multiprocessing.get_context("forkserver" if forks else "spawn")
         if forks:
             context.set_forkserver_preload([self.module])
-        return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+        return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
 
     def __enter__(self) -> _Pool:
         return self
@@ -146,8 +150,13 @@ class _Pool:
         return done
 
 
-def _end_with_parent() -> None:
-    """End this worker when its parent is killed; it would wait for work for ever."""
+def _start_worker() -> None:
+    """Have this worker end when its parent is killed, as it would wait for work for ever, and take one core.
+
+    BLAS on every core is of no use to pieces this small, and workers whose BLAS does so wait for one another: two of
+    them were slower than one.
+    """
+    threadpool_limits(1)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

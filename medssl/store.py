@@ -33,7 +33,10 @@ class StoreError(ValueError):
 
 @contextmanager
 def _tight() -> Iterator[None]:
-    """Have pyarrow take memory from the system: its own pool holds tens of megabytes for a table of one."""
+    """Have pyarrow take memory from the system: its own pool holds tens of megabytes for a table of one.
+
+    Whoever asks for it takes one thread too, as each thread keeps a heap of its own.
+    """
     before = pa.default_memory_pool()
     pa.set_memory_pool(pa.system_memory_pool())
     try:
@@ -45,7 +48,7 @@ def _tight() -> Iterator[None]:
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
     """Write a table without pandas' own metadata, which would carry library versions into the bytes."""
     with _tight():
-        arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+        arrow = pa.Table.from_pandas(table, preserve_index=False, nthreads=1).replace_schema_metadata(None)
         pq.write_table(arrow, path, compression="zstd", version="2.6")
 
 
@@ -69,7 +72,7 @@ class Store:
         if self.facts.get("format") != FORMAT:
             raise StoreError(f"{facts}: format {self.facts.get('format')}; this version reads {FORMAT}. Ingest again.")
         with _tight():
-            self.table = pd.read_parquet(self.folder / "samples.parquet")
+            self.table = pd.read_parquet(self.folder / "samples.parquet", use_threads=False)
         tables.check(self.table, str(self.folder / "samples.parquet"))
         for path in extra:
             self.table = tables.join(self.table, pd.read_parquet(path), str(path))
@@ -227,6 +230,7 @@ class Writer:
         for column in self._columns.values():
             column += [None] * (self._n_samples - len(column))
         table = pd.DataFrame(self._columns)
+        self._columns.clear()  # the table holds it all; memory for both is not needed
         for name in ("patient", "trial", "index_in_trial"):
             table[name] = table[name].astype("int64")
         for name in ("shard", "row"):

@@ -26,8 +26,8 @@ from medssl.config import SignalIngest, VolumeIngest
 from medssl.ingest.cut import Cut, cut
 from medssl.sources.record import Record
 
-# Files of one recording that lie beside the one that names it: WFDB, BrainVision, EEGLAB, NIfTI pairs.
-COMPANIONS = (".hea", ".dat", ".mat", ".eeg", ".vmrk", ".fdt", ".img")
+# Suffixes of the files of one recording that lie beside the one that names it, by format.
+COMPANIONS = {"wfdb": (".hea", ".dat", ".mat"), "brainvision": (".eeg",), "eeglab": (".fdt",), "nifti": (".img",)}
 
 
 @contextmanager
@@ -67,8 +67,8 @@ def _states(record: Record) -> list[tuple[int, int]]:
     files = [record.path, *([record.mask] if record.mask else [])]
     with contextlib.suppress(OSError, ValueError):  # a name too long: reading it will be refused
         files += sorted(record.path.iterdir()) if record.path.is_dir() else []
-        files += [record.path.with_suffix(suffix) for suffix in COMPANIONS]
-        files += [record.path.with_name(record.path.name + suffix) for suffix in COMPANIONS]
+        for base in dict.fromkeys((record.path.with_suffix(""), record.path)):
+            files += [Path(f"{base}{suffix}") for suffix in COMPANIONS.get(record.format, ())]
     states = []
     for file in files:
         with contextlib.suppress(OSError, ValueError):

@@ -7,7 +7,6 @@ The same `prepare` serves ingest and the encoder's input contract, so both see e
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import lru_cache
 
 import numpy as np
 from scipy import signal as dsp
@@ -15,6 +14,7 @@ from scipy import signal as dsp
 from medssl.ingest import beats
 from medssl.sources.claims import VOLTS
 from medssl.sources.record import BadRecord, Signal
+from medssl.sources.resampling import polyphase
 
 # Each unit in terms of the first of its family.
 UNITS = {**{name: ("V", factor) for name, factor in VOLTS.items()}, "1": ("1", 1.0)}
@@ -26,8 +26,6 @@ RENAMED = {"t3": "t7", "t4": "t8", "t5": "p7", "t6": "p8"}
 DERIVED = {"iii": (-1.0, 1.0), "avr": (-0.5, -0.5), "avl": (1.0, -0.5), "avf": (-0.5, 1.0)}
 
 MAX_VALUE = 1e12  # in the unit of the samples. Counts of 32 bits are smaller, and its spectrum still fits float32
-STOP_DB = 72.0  # the anti-alias filter's stop band, which begins at the lower of the two Nyquist frequencies
-PASS_SHARE = 0.85  # and the share of that frequency which it leaves as it is
 NOTCH_WIDTH_HZ = 2.0  # between the -3 dB points of one pass
 
 
@@ -109,25 +107,8 @@ def check_rate(rate_hz: float) -> None:
         raise BadRecord("no_rate", f"rate_hz is {rate_hz:g}; expected a positive number")
 
 
-@lru_cache(maxsize=32)
-def _anti_alias(factor: int) -> np.ndarray:
-    """Return the taps of the low-pass for a change of rate, at ``factor`` times the lower of the two rates.
-
-    Source: Kaiser's formulas for width and attenuation (Oppenheim & Schafer, Discrete-Time Signal Processing, 7.6).
-    """
-    half = int(np.ceil((STOP_DB - 7.95) / (2.285 * np.pi * (1 - PASS_SHARE)) * factor / 2))
-    window = ("kaiser", dsp.kaiser_beta(STOP_DB))
-    taps = dsp.firwin(2 * half + 1, (1 + PASS_SHARE) / 2 / factor, window=window).astype(np.float32)
-    taps.flags.writeable = False
-    return np.asarray(taps)
-
-
 def resample(values: np.ndarray, rate_hz: float, target_hz: float) -> np.ndarray:
-    """Return ``values`` (C, T) at ``target_hz`` by a polyphase anti-alias filter, float32.
-
-    What lies above the lower of the two Nyquist frequencies is 72 dB down; below 0.85 of it nothing changes. Each
-    channel's straight line (least squares) is set aside meanwhile: the phases of such a filter differ by their share of
-    the stop band, which on a large offset is a ringing as loud as a small signal.
+    """Return ``values`` (C, T) at ``target_hz``, float32; see `medssl.sources.resampling.polyphase`.
 
     Raises:
         BadRecord: ``no_rate`` where a rate is none, or a thousandfold of the other.
@@ -140,17 +121,7 @@ def resample(values: np.ndarray, rate_hz: float, target_hz: float) -> np.ndarray
             "no_rate", f"rate_hz is {rate_hz:g}; more than a factor of 1000 lies between it and {target_hz:g}"
         )
     ratio = Fraction(target_hz / rate_hz).limit_denominator(1000)
-    up, down = ratio.numerator, ratio.denominator
-    steps = np.arange(values.shape[1]) - (values.shape[1] - 1) / 2
-    lines = [(row.mean(dtype=np.float64), row @ steps / max(float(steps @ steps), 1.0)) for row in values]
-    centred = np.empty(values.shape, dtype=np.float32)
-    for row, rest, (mean, slope) in zip(values, centred, lines, strict=True):
-        rest[:] = row - (mean + slope * steps)
-    out = dsp.resample_poly(centred, up, down, axis=1, window=_anti_alias(max(up, down)), padtype="line")
-    place = np.arange(out.shape[1]) * (down / up) + steps[0]
-    for row, (mean, slope) in zip(out, lines, strict=True):
-        row += mean + slope * place
-    return np.asarray(out, dtype=np.float32)
+    return polyphase(values, ratio.numerator, ratio.denominator)
 
 
 def notch(values: np.ndarray, rate_hz: float, line_hz: float) -> np.ndarray:
@@ -315,7 +286,11 @@ def flat_share(
     """
     values = pick_channels(signal, channels)
     position = np.arange(int(values.shape[1] / signal.rate_hz * rate_hz)) * (signal.rate_hz / rate_hz)
-    even = np.stack([np.interp(position, np.arange(values.shape[1]), row) for row in values])
+    before = np.minimum(position.astype(int), max(values.shape[1] - 2, 0))
+    share = (position - before).astype(np.float32)
+    left, right = values[:, before], values[:, np.minimum(before + 1, values.shape[1] - 1)]
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities are neither flat nor not
+        even = np.where(share == 0, left, left + share * (right - left))
     largest = np.max(np.abs(even), axis=1, keepdims=True, where=np.isfinite(even), initial=0.0)
     still = np.abs(np.diff(even, axis=1)) <= 1e-6 * (1e-12 + largest)
     first = np.rint(starts * rate_hz).astype(int)

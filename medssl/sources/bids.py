@@ -15,11 +15,11 @@ from pathlib import Path
 
 from medssl.sources.claims import locate
 from medssl.sources.manifest import ABSENT, FORMATS, number
+from medssl.sources.published.tables import SEXES
 from medssl.sources.record import Label, Record, SourceError
 
 EEG = (".edf", ".bdf", ".vhdr", ".set", ".fif")
 CONTRASTS = ("T1w", "T2w", "PDw", "FLAIR", "T2starw", "UNIT1", "inplaneT1", "inplaneT2", "PDT2")
-SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
 # Columns that may tell who somebody is, whatever they hold; labels go into the store as they are.
 IDENTIFYING = re.compile(r"(^|_)(id|name|initials|birth\w*|dob|born|date\w*|mrn|address|zip|postal|phone|email)(_|$)")
 # A text column with more classes than this is notes or names, not a class.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medssl.sources.claims import guarded, positive, require_bytes, require_file, span
+from medssl.sources.claims import guarded, positive, require_bytes, require_file, require_plain_name, span
 from medssl.sources.electrodes import MAX_VOLTS, UNITS, as_float32, asked_unit, check_rate, clean_name, is_marker
 from medssl.sources.record import BadRecord, Record, Signal, inside
 
@@ -77,8 +77,7 @@ def _check_header(path: Path) -> tuple[float, int, list[_Channel]]:
     common = header[section]
     names = [common[key] for key in ("DataFile", "MarkerFile") if common.get(key)]
     for name in names:  # before anything else: whatever is wrong, such a record must not be followed
-        if re.search(r"[/\\\0]|^\w:|^\.*$", name):
-            raise BadRecord("outside_folder", "the header names a file outside its own folder")
+        require_plain_name(name)
         inside(path.parent / name, path.parent)
     if not common.get("DataFile"):
         raise BadRecord("unreadable", "the header names no data file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,3 +93,13 @@ def locate(root: Path, relative: str | Path) -> tuple[Path, dict[str, Any]]:
     except (OSError, ValueError, RuntimeError) as error:  # loops of links, a NUL or too long a name
         return path, refused("unreadable", f"the path raised {type(error).__name__}")
     return path, {}
+
+
+def require_plain_name(name: str) -> None:
+    """Refuse a file name out of a header that leads to another folder; whether it is a link is for `inside`.
+
+    Raises:
+        BadRecord: ``outside_folder``.
+    """
+    if re.search(r"[/\\\0]|^\w:|^\.*$", name):
+        raise BadRecord("outside_folder", "the file names another file outside its own folder")

@@ -20,6 +20,7 @@ import numpy as np
 from medssl.sources.claims import guarded, positive, require_bytes, require_file, span
 from medssl.sources.electrodes import MAX_VOLTS, SCALP, UNITS, as_float32, asked_unit, check_rate, clean_name, is_marker
 from medssl.sources.record import BadRecord, Record, Signal
+from medssl.sources.resampling import REACH, polyphase
 
 FIELDS = (  # name and width of the per-channel fields, in file order
     ("label", 16), ("transducer", 80), ("unit", 8), ("physical_min", 8), ("physical_max", 8),
@@ -63,8 +64,7 @@ def read(record: Record) -> Signal:
 
     All channels in a unit of voltage are kept, save markers and those without a range. The recording has the rate
     of most scalp channels (of the fastest channel where there are none); channels of another rate are brought to
-    it by an anti-aliased polyphase filter with their mean removed and restored, unless the ratio has terms above
-    10,000.
+    it by `medssl.sources.resampling.polyphase`, unless the ratio has terms above 10,000.
 
     Raises:
         BadRecord: ``missing_file``, ``no_rate``, ``bad_unit``, ``no_samples``, ``too_short``, ``unsupported``
@@ -85,8 +85,10 @@ def read(record: Record) -> Signal:
     for samples in {channel.samples for channel in header.channels}:
         rows = [i for i, channel in enumerate(header.channels) if channel.samples == samples]
         decoded = _decode(record.path, header, [header.channels[i] for i in rows], first, last, unit_volts)
-        for i, row in zip(rows, decoded, strict=True):
-            values[i] = (row if samples == header.samples else _resample(row, header.samples, samples))[part]
+        if samples != header.samples:
+            shared = math.gcd(header.samples, samples)
+            decoded = polyphase(decoded, header.samples // shared, samples // shared)
+        values[rows] = decoded[:, part]
     return Signal(values, rate_hz, tuple(channel.name for channel in header.channels), unit)
 
 
@@ -202,13 +204,5 @@ def _plain_header(header: _Header, blocks: int) -> bytes:
 
 
 def _margin(samples: int, common: int) -> float:
-    """Return how many blocks `_resample` looks to either side: ten samples of the slower rate, and one to round."""
-    return 0.0 if samples == common else 10 / min(samples, common) + 1 / samples
-
-
-def _resample(values: np.ndarray, up: int, down: int) -> np.ndarray:
-    """Return ``values`` at ``up / down`` times their rate, filtered against aliases around their mean."""
-    from scipy.signal import resample_poly
-
-    shared = math.gcd(up, down)
-    return resample_poly(values.astype(np.float64), up // shared, down // shared, padtype="mean")
+    """Return how many blocks the filter that joins two rates looks to either side, and one sample to round."""
+    return 0.0 if samples == common else REACH / min(samples, common) + 1 / samples

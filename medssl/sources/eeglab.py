@@ -8,7 +8,6 @@ Source: Delorme & Makeig, J Neurosci Methods 134 (2004); eeglab.org, "EEGLAB dat
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medssl.sources.claims import VOLTS, guarded, positive, require_bytes, require_file, span
+from medssl.sources.claims import VOLTS, guarded, positive, require_bytes, require_file, require_plain_name, span
 from medssl.sources.electrodes import as_float32, check_rate, clean_name, is_marker
 from medssl.sources.matfile import Array, open_matlab
 from medssl.sources.record import BadRecord, Record, Signal, inside
@@ -122,8 +121,7 @@ def _channels(eeg: Array, count: int) -> list[tuple[int, str]]:
 
 def _read_fdt(path: Path, name: str, count: int, points: int, start: int, stop: int) -> np.ndarray:
     """Return (C, T) of the float32 file ``name``, channels of one time step together."""
-    if re.search(r"[/\\\0]|^\w:|^\.*$", name):
-        raise BadRecord("outside_folder", "the file names a data file outside its own folder")
+    require_plain_name(name)
     if not name.lower().endswith(".fdt"):
         raise BadRecord("unsupported", "the data are in a file of the old layout; save the recording again as .set")
     data = path.parent / name

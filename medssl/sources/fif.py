@@ -9,7 +9,6 @@ Source: Elekta Neuromag, "Functional Image File Format description" (2011).
 from __future__ import annotations
 
 import gzip
-import re
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from medssl.sources.claims import guarded, require_bytes, require_file, span
+from medssl.sources.claims import guarded, require_bytes, require_file, require_plain_name, span
 from medssl.sources.electrodes import as_float32, asked_unit, check_rate, clean_name, is_marker
 from medssl.sources.record import BadRecord, Record, Signal, inside
 
@@ -201,7 +200,8 @@ def _next_part(reference: dict[int, bytes]) -> list[str]:
         if REF_NUM in reference:
             raise BadRecord("unsupported", "the recording names its next part by number alone; save it again")
         return []
-    name = reference[REF_NAME].decode("latin-1")  # mne reads "&#...;" as another character, hence no &
-    if not name or re.search(r"[/\\\0&]|^\w:|^\.*$", name):
-        raise BadRecord("outside_folder", "the recording names a part outside its own folder")
+    name = reference[REF_NAME].decode("latin-1")
+    require_plain_name(name)
+    if "&" in name:  # mne reads "&#...;" as another character
+        raise BadRecord("outside_folder", "the recording names a part whose name may mean another folder")
     return [name]

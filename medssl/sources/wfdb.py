@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from medssl.sources.claims import VOLTS, guarded, positive, require_bytes, require_file, span
+from medssl.sources.claims import VOLTS, guarded, positive, require_bytes, require_file, require_plain_name, span
 from medssl.sources.record import BadRecord, Record, Signal, inside
+from medssl.sources.resampling import polyphase
 
 MAX_HEADER_BYTES = 1_000_000
 # A list of segments may claim gaps of any length. Beyond this many frames per recorded one it is a mistake.
@@ -133,8 +134,7 @@ def _parse(base: Path) -> _Header:
         raise BadRecord("unreadable", "the header has no record line")
     first, lines = rows[0], rows[1:]
     for line in lines:  # before anything else: whatever is wrong, such a record must not be followed
-        if re.search(r"[/\\\0]|^\w:|^\.*$", line[0]):
-            raise BadRecord("outside_folder", "the header names a file outside its own folder")
+        require_plain_name(line[0])
     rate_hz = positive(re.split(r"[/(]", first[2])[0]) if len(first) > 2 else None
     if len(first) > 2 and rate_hz is None:
         raise BadRecord("no_rate", "the header states no sampling rate; add it to the record line")
@@ -332,12 +332,9 @@ def _fill(rows: dict[Key, np.ndarray], part: _Part, scales: dict[str, float], *,
 def _faster(values: np.ndarray, per_frame: int, own: int) -> np.ndarray:
     """Return ``values`` (T,) of ``own`` samples per frame at ``per_frame`` samples per frame.
 
-    A polyphase low-pass filter of the exact ratio; sample 0 stays where it is. What the filter takes for zero beyond
-    the ends is the line through the first and the last value, so that an offset makes no steps there. Missing values
-    are bridged by straight lines for the filter and are NaN again afterwards, up to their neighbours.
+    Filtered by `polyphase`. Missing values are bridged by straight lines for the filter and are NaN again afterwards,
+    up to their neighbours.
     """
-    from scipy.signal import resample_poly
-
     if own == per_frame:
         return values
     known = np.isfinite(values)
@@ -346,7 +343,7 @@ def _faster(values: np.ndarray, per_frame: int, own: int) -> np.ndarray:
     divisor = math.gcd(own, per_frame)
     at = np.arange(len(values))
     bridged = np.interp(at, at[known], values[known])
-    dense = resample_poly(bridged, per_frame // divisor, own // divisor, padtype="line").astype(np.float32)
+    dense = polyphase(bridged[None], per_frame // divisor, own // divisor)[0]
     here = np.arange(len(dense)) * own
     before, after = here // per_frame, -(-here // per_frame)
     dense[~(known[before] & known[np.minimum(after, len(values) - 1)])] = np.nan
