@@ -121,6 +121,6 @@ def test_part() -> None:
 
 
 def test_the_shipped_files_are_valid() -> None:
-    root = Path(config.__file__).parents[1]
+    root = Path(config.__file__).parents[2]
     for name in ("params.yaml", "params.real.yaml"):
         assert config.load(root / name).runs

@@ -70,8 +70,8 @@ def test_one_importer_of_mlflow_and_one_yaml_reader() -> None:
         }
 
     assert users("mlflow") == {"tracking.py"}
-    # workspace.py only rewrites the roots in a params file; values are read by config.py alone.
-    assert users("yaml") == {"config.py", "workspace.py"}
+    # workspace.py only rewrites the roots in a params file; values are read by config alone.
+    assert users("yaml") == {"config/__init__.py", "workspace.py"}
     assert users("pickle") == set()
 
 

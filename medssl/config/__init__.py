@@ -1,0 +1,158 @@
+"""Typed sections of ``params.yaml``: the only package that reads YAML.
+
+Every section is a frozen pydantic model that forbids unknown keys, so a typing mistake is one clear line
+that names the key, the value and what is allowed. Functions elsewhere get plain values.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from medssl.config.cohort import Cohort, Dedup, Modality, SignalIngest, Source, SplitParams, VolumeIngest
+from medssl.config.run import Anatomy, Batch, EncoderParams, Evaluate, Factor, Pretrain, Run, Swav
+from medssl.config.section import MODALITIES, SIGNALS, Count, Positive, Section
+
+__all__ = [
+    "MODALITIES", "SIGNALS", "Anatomy", "Batch", "Cohort", "Compute", "ConfigError", "Dedup", "EncoderParams",
+    "Evaluate", "Factor", "Modality", "Params", "Pretrain", "Run", "SignalIngest", "Source", "SplitParams", "Swav",
+    "Tracking", "VolumeIngest", "explain", "load", "load_default", "modality_of", "parse", "part",
+]  # fmt: skip
+
+
+class ConfigError(ValueError):
+    """A value in ``params.yaml`` or the environment that cannot be used; the message names it and the fix."""
+
+
+class Tracking(Section):
+    """Where runs are recorded. ``MLFLOW_TRACKING_URI`` wins over ``uri``; null means ``mlflow.db`` of the project."""
+
+    uri: str | None = None
+    experiment: str = "medssl"
+
+
+class Compute(Section):
+    """How work is spread over workers, devices and nodes.
+
+    The loss does not depend on the number of processes: contrast is over the whole batch. Precision does change what is
+    trained, and so does batch normalisation on CPU processes, which see their own share (on GPUs it is synchronised).
+    """
+
+    workers: Count = 1
+    executor: Literal["serial", "process", "dask"] = "serial"
+    address: str | None = None
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
+    devices: Count | Literal["auto"] = 1
+    nodes: Count = 1
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    loader_workers: Annotated[int, Field(ge=0)] = 0
+    compile: bool = False
+    checkpoint_minutes: Positive = 10.0
+    progress: bool = True
+
+
+class Params(Section):
+    """The whole of ``params.yaml``."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    tracking: Tracking = Tracking()
+    compute: Compute = Compute()
+    synthetic: dict[str, Cohort] = Field(default_factory=dict)
+    modalities: dict[str, Modality]
+    runs: dict[str, Run] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        for section, names in (("modalities", self.modalities), ("synthetic", self.synthetic)):
+            for key in names:
+                if modality_of(key) not in MODALITIES:
+                    raise ValueError(
+                        f"{section}.{key}: '{modality_of(key)}' is not a modality; allowed: {', '.join(MODALITIES)}, "
+                        "each with an optional suffix such as ecg-holter"
+                    )
+        for key, modality in self.modalities.items():
+            signal = modality_of(key) in SIGNALS
+            if signal != isinstance(modality.ingest, SignalIngest):
+                raise ValueError(
+                    f"modalities.{key}.ingest: keys of a {'volume' if signal else 'signal'} given; "
+                    f"{key} needs those of a {'signal' if signal else 'volume'}"
+                )
+        for name, run in self.runs.items():
+            if run.modality not in self.modalities:
+                raise ValueError(
+                    f"runs.{name}.modality '{run.modality}' is not in modalities; allowed: {', '.join(self.modalities)}"
+                )
+        return self
+
+
+def modality_of(key: str) -> str:
+    """Return the modality of a key of ``modalities``: ``ecg`` for ``ecg`` and for ``ecg-holter``."""
+    return key.split("-", 1)[0]
+
+
+def explain(error: ValidationError, where: str) -> str:
+    """Turn the first failures of a validation into one line with key, value and what is allowed."""
+    parts = []
+    for item in error.errors()[:4]:
+        # The union of ingest kinds adds its class names to the path; they mean nothing to a user.
+        key = ".".join(str(p) for p in item["loc"] if p not in ("SignalIngest", "VolumeIngest"))
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown key; remove it or correct its name"
+        value = item.get("input")
+        shown = "" if isinstance(value, dict | BaseModel) or item["type"] == "missing" else f" = {value!r}"
+        parts.append(f"{key}{shown}: {message}" if key else message)
+    return f"{where}: " + "; ".join(parts)
+
+
+def parse(text: str, where: str = "params.yaml") -> Params:
+    """Read the text of a params file.
+
+    Raises:
+        ConfigError: not YAML, an unknown key, a wrong type or a value out of range.
+    """
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: expected sections (seed, modalities, runs ...), found {type(raw).__name__}")
+    for key, modality in (raw.get("modalities") or {}).items():
+        # Choose the ingest model by modality first: a union would report the failures of both.
+        if isinstance(modality, dict) and isinstance(modality.get("ingest"), dict):
+            kind: type[Section] = SignalIngest if modality_of(str(key)) in SIGNALS else VolumeIngest
+            try:
+                modality["ingest"] = kind.model_validate(modality["ingest"])
+            except ValidationError as error:
+                raise ConfigError(explain(error, f"{where}: modalities.{key}.ingest")) from None
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(explain(error, where)) from None
+
+
+def load(path: str | Path = "params.yaml") -> Params:
+    """Read and check ``params.yaml``."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; run from the folder that holds params.yaml")
+    return parse(path.read_text(), str(path))
+
+
+def load_default() -> Params:
+    """Read the project's ``params.yaml``: of this folder, else the one the package brings along."""
+    here = Path("params.yaml")
+    package = Path(__file__).parents[1]
+    homes = [here, package.parent / "params.yaml", package / "template" / "params.yaml"]
+    return load(next((p for p in homes if p.is_file()), here))
+
+
+def part(params: Params, section: str, key: str) -> Any:
+    """Return ``params.<section>.<key>`` or say which keys exist."""
+    table = getattr(params, section)
+    if key not in table:
+        raise ConfigError(f"{section}.{key}: no such entry; allowed: {', '.join(table) or 'none'}")
+    return table[key]

@@ -1,0 +1,175 @@
+"""Sections of a cohort: synthetic or real recordings, how they are cut, deduplicated and split."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from medssl.config.section import Count, Positive, Section, Share
+
+
+class Cohort(Section):
+    """Size and planted defects of one synthetic cohort (truth table in ``data/README.md``)."""
+
+    patients: Count = 100
+    trials: Count = 2
+    exact_duplicates: Annotated[int, Field(ge=0)] = 3
+    near_duplicates: Annotated[int, Field(ge=0)] = 3
+    corrupt: Annotated[int, Field(ge=0)] = 3
+
+
+class Source(Section):
+    """Raw recordings: ``manifest`` (a table of files) or the published layout of a named public set."""
+
+    name: str = "manifest"
+    root: str
+    limit: Count | None = None
+
+
+class SignalIngest(Section):
+    """Raw signal to samples of ``window_s`` seconds at ``rate_hz`` with the listed channels.
+
+    ``cut: beats`` centres a window on each R peak (ECG) or systolic peak (PPG) instead of laying them end to end.
+    ``notch_hz`` removes the mains and its harmonics. ``absent: derive`` computes limb leads that lack from I and II.
+    Each ``max_*`` is the largest share, in the worst channel, that a window (``max_missing``: a recording) may have;
+    null refuses nothing. All shares are columns ``quality_*`` of the table, refused or not (`medssl.ingest.quality`).
+    """
+
+    rate_hz: Positive
+    channels: tuple[str, ...] = Field(min_length=1)
+    unit: str
+    window_s: Positive
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    cut: Literal["windows", "beats"] = "windows"
+    absent: Literal["refuse", "derive"] = "refuse"
+    notch_hz: Literal[50, 60] | None = None
+    band_hz: tuple[float, float] | None = None
+    normalise: Literal["none", "sample", "channel"] = "sample"
+    max_missing: Share = 0.05
+    max_flat: Share = 0.9
+    max_clipped: Share | None = None
+    max_out_of_range: Share | None = None
+    max_line_noise: Share | None = None
+    max_reject_share: Share = 0.5
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.band_hz is not None:
+            low, high = self.band_hz
+            if not 0 < low < high < self.rate_hz / 2:
+                raise ValueError(
+                    f"band_hz {list(self.band_hz)} must satisfy 0 < low < high < rate_hz/2 = {self.rate_hz / 2:g}"
+                )
+        if self.cut == "beats" and self.overlap:
+            raise ValueError(f"overlap: {self.overlap:g} is for cut: windows; beats decide where theirs begin")
+        return self
+
+
+class VolumeIngest(Section):
+    """Raw volume to samples: whole volumes ``(D, H, W)`` or its axial slices ``(H, W)``.
+
+    ``spacing_mm`` (same length as ``size``) respaces and then crops or pads; null resizes to ``size``, for sets
+    that publish no spacing. ``hu_window`` clips and maps to [0, 1]; null takes the 1st and 99.5th percentile
+    of the volume, for units without a scale (MRI). ``crop: foreground`` first cuts to the box around the body.
+    ``truncated: missing`` leaves out the measures of an organ that reaches the first or last slice, of which the mask
+    holds a part; either way a column ``quality_<organ>_truncated`` says which do.
+    """
+
+    samples: Literal["volume", "slices"] = "volume"
+    size: tuple[Count, ...] = Field(min_length=2, max_length=3)
+    spacing_mm: tuple[Positive, ...] | None = None
+    hu_window: tuple[float, float] | None = None
+    crop: Literal["foreground"] | None = None
+    truncated: Literal["keep", "missing"] = "keep"
+    unit: str = "1"
+    max_reject_share: Share = 0.5
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        need = 3 if self.samples == "volume" else 2
+        if len(self.size) != need:
+            raise ValueError(f"size {list(self.size)} must have {need} numbers for samples: {self.samples}")
+        if self.spacing_mm is not None and len(self.spacing_mm) != need:
+            raise ValueError(f"spacing_mm {list(self.spacing_mm)} must have {need} numbers, one per axis of size")
+        if self.hu_window is not None and self.hu_window[0] >= self.hu_window[1]:
+            raise ValueError(f"hu_window {list(self.hu_window)} must be [low, high] with low < high")
+        return self
+
+
+class Dedup(Section):
+    """Redundancy removal: exact copies always, then near-duplicates by ``method`` within ``scope``.
+
+    A pair at most ``threshold`` apart is redundant (null: the method's own); ``keep_ratio`` finds the threshold that
+    keeps such a share instead. ``every`` is for ``every_n``, ``encoder`` (a folder) for ``embedding``. ``keeper`` stays
+    of several: the first by position, or the one of best quality. ``published`` orders positions as text and scales
+    each slice by itself, as the release of Less is More does.
+    """
+
+    method: Literal[
+        "none",
+        "every_n",
+        "dhash",
+        "ahash",
+        "phash",
+        "slices",
+        "dhash3d",
+        "ssim",
+        "mutual_information",
+        "embedding",
+        "beats",
+        "bands",
+        "overlap",
+        "copies",
+    ] = "none"
+    threshold: Annotated[float, Field(ge=0)] | None = None
+    keep_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
+    every: Annotated[int, Field(ge=2)] = 4
+    encoder: str | None = None
+    scope: Literal["volume", "patient", "global"] = "volume"
+    keeper: Literal["position", "quality"] = "position"
+    published: bool = False
+    min_per_patient: Count = 1
+
+    @model_validator(mode="after")
+    def _fits_the_method(self) -> Self:
+        if self.threshold is not None and self.keep_ratio is not None:
+            raise ValueError(f"threshold: {self.threshold:g} and keep_ratio: {self.keep_ratio:g} both decide; take one")
+        if self.method in ("none", "every_n") and (self.threshold is not None or self.keep_ratio is not None):
+            raise ValueError(f"method: {self.method} has no threshold; remove threshold and keep_ratio")
+        if self.method == "copies" and self.keep_ratio is not None:
+            raise ValueError("method: copies finds copies, however many there are; remove keep_ratio")
+        if (self.method == "embedding") != (self.encoder is not None):
+            raise ValueError("method: embedding needs encoder, a folder, and no other method takes one")
+        return self
+
+
+class SplitParams(Section):
+    """Shares of patients; ``publisher_folds`` follows the data set's own folds where it has any.
+
+    ``copies``: look for copies in another form across the parts too, by content. Off unless asked for: it takes
+    seconds for two thousand windows, minutes for hundreds of volumes, and holds features of all samples in memory.
+    """
+
+    train: Share = 0.6
+    val: Share = 0.1
+    test: Share = 0.3
+    stratify: tuple[str, ...] = ()
+    publisher_folds: dict[Literal["val", "test"], tuple[int, ...]] | None = None
+    copies: bool = False
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Self:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train + val + test = {total:g}; expected 1")
+        return self
+
+
+class Modality(Section):
+    """One cohort of recordings from raw files to a patient split."""
+
+    source: Source
+    ingest: SignalIngest | VolumeIngest
+    dedup: Dedup = Dedup()
+    split: SplitParams = SplitParams()
