@@ -25,6 +25,7 @@ from medssl import table as tables
 
 FORMAT = 1
 SHARD_BYTES = 256 * 2**20
+TABLE_ROWS = 1024  # of a table that are written at once, which bounds the memory it takes
 
 
 class StoreError(ValueError):
@@ -49,7 +50,7 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
     """Write a table without pandas' own metadata, which would carry library versions into the bytes."""
     with _tight():
         arrow = pa.Table.from_pandas(table, preserve_index=False, nthreads=1).replace_schema_metadata(None)
-        pq.write_table(arrow, path, compression="zstd", version="2.6")
+        pq.write_table(arrow, path, compression="zstd", version="2.6", row_group_size=TABLE_ROWS)
 
 
 class Store:

@@ -43,10 +43,11 @@ def content_hash(array: np.ndarray) -> str:
     Equal recordings that were exported in other units or with another offset get the same hash. A constant array
     hashes by its shape alone.
     """
-    values = np.asarray(array, dtype=np.float64)
-    spread = values.std()
-    scaled = (values - values.mean()) / spread if spread > 1e-12 else np.zeros_like(values)
-    quantised = np.rint(np.clip(scaled, -8, 8) * 512).astype("<i2")
+    values = np.array(array, dtype=np.float64)
+    values -= values.mean()
+    spread = np.sqrt(np.square(values).mean())
+    values *= 512 / spread if spread > 1e-12 else 0.0
+    quantised = np.rint(np.clip(values, -4096, 4096, out=values), out=values).astype("<i2")
     digest = hashlib.blake2b(quantised.tobytes(), digest_size=16, person=b"medssl-content")
     digest.update(repr(quantised.shape).encode())
     return digest.hexdigest()

@@ -7,7 +7,7 @@ a cluster the folder of the store is one that all its machines see.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,21 +66,20 @@ def build(
     seen: set[tuple[int, int]] = set()
     refused_records = 0
     with parts.folder_for(Path(out), key, params) as folder, store.Writer(out, facts) as writer:
-        names = [parts.name_of(record, secret) for record in records]
-        finished = ordered_map(
+        finished: Iterator[Path | tuple[str, str]] = ordered_map(
             partial(parts.make, params=params, modality=modality_of(key)),
-            ((record, folder / name) for record, name in zip(records, names, strict=True)),
+            ((record, folder / parts.name_of(record, secret)) for record in records),
             executor=executor,
             address=address,
             workers=workers,
             label=f"ingest {key}",
             total=len(records),
             progress=progress,
-            died=False,
+            died=CRASHED,
         )
         same = _constants(key, params)
-        for position, (record, part, whole) in enumerate(zip(records, names, finished, strict=True), start=1):
-            result = parts.read(folder / part) if whole else CRASHED
+        for position, (record, part) in enumerate(zip(records, finished, strict=True), start=1):
+            result = parts.read(part) if isinstance(part, Path) else part
             suffix = record.path.suffix if record.path.suffix in manifest.FORMATS else ""
             name = table.keyed_name(secret, record.source, record.patient, record.trial, record.path.name) + suffix
             where = f" (entry {position} of the source's sorted list)"

@@ -1,8 +1,8 @@
 """What workers leave of finished records: one file each, read back in the source's order, found again by a restart.
 
-A part is two arrays, one after the other: the samples (N, ...) float32, and the table rows and refusals as JSON text.
-It appears under its name in one step, so what is there is whole. Its name is a keyed hash of the record and of the
-size and time of its files: a file that changed since is read again.
+A part is a line of JSON, which holds the shape of the samples, the table rows and the refusals, then the samples,
+float32. It appears under its name in one step, so what is there is whole. Its name is a keyed hash of the record and
+of the size and time of its files: a file that changed since is read again.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from medssl.ingest.cut import Cut, cut
 from medssl.sources.record import Record
 
 # Suffixes of the files of one recording that lie beside the one that names it, by format.
+ALIGN = 64  # bytes; the samples of a part begin at a multiple, where the processor reads them fastest
 COMPANIONS = {"wfdb": (".hea", ".dat", ".mat"), "brainvision": (".eeg",), "eeglab": (".fdt",), "nifti": (".img",)}
 
 
@@ -77,11 +78,11 @@ def _states(record: Record) -> list[tuple[int, int]]:
     return states
 
 
-def make(task: tuple[Record, Path], *, params: SignalIngest | VolumeIngest, modality: str) -> bool:
-    """Cut one record and leave its part, unless it is there; return True. Runs in a worker."""
+def make(task: tuple[Record, Path], *, params: SignalIngest | VolumeIngest, modality: str) -> Path:
+    """Cut one record and leave its part, unless it is there; return its path. Runs in a worker."""
     record, path = task
     if path.exists():
-        return True
+        return path
     result = cut(record, params=params, modality=modality)
     if isinstance(result, Cut):
         for row, sample in zip(result.rows, result.samples, strict=True):
@@ -90,25 +91,26 @@ def make(task: tuple[Record, Path], *, params: SignalIngest | VolumeIngest, moda
     else:
         samples, said = np.zeros(0), {"reason": result}
     write(path, samples, said)
-    return True
+    return path
 
 
 def write(path: Path, samples: np.ndarray, said: dict[str, Any]) -> None:
     """Leave a part in one step; two workers that were given one record leave the same."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    text = np.frombuffer(json.dumps(said, default=lambda number: number.item()).encode(), dtype=np.uint8)
+    text = json.dumps({"shape": samples.shape, **said}, default=lambda number: number.item()).encode()
     with temporary.open("wb") as file:
-        np.save(file, np.ascontiguousarray(samples, dtype="<f4"), allow_pickle=False)
-        np.save(file, text, allow_pickle=False)
+        file.write(text.ljust(-(-(len(text) + 1) // ALIGN) * ALIGN - 1) + b"\n")
+        file.write(np.ascontiguousarray(samples, dtype="<f4").data)
     temporary.replace(path)
 
 
 def read(path: Path) -> Cut | tuple[str, str]:
     """Return what one record became."""
-    with path.open("rb") as file:
-        samples = np.load(file, allow_pickle=False)
-        said = json.loads(np.load(file, allow_pickle=False).tobytes())
+    data = path.read_bytes()
+    end = data.index(b"\n") + 1
+    said = json.loads(data[:end])
     if "reason" in said:
         reason, detail = said["reason"]
         return reason, detail
+    samples = np.frombuffer(data, dtype="<f4", offset=end).reshape(said["shape"])
     return Cut(samples, said["rows"], [(reason, detail) for reason, detail in said["refused"]])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import fft
 
-from medssl.ingest.signals import UNITS, fill_missing, flat_share, worst_share
+from medssl.ingest.signals import UNITS, fill_missing, flat_share, largest, worst_share
 from medssl.ingest.volumes import BODY_HU
 from medssl.sources.record import Signal, Volume
 
@@ -27,7 +27,7 @@ INDICES = {
     "ecg": ("psqi", ((5.0, 15.0), (5.0, 40.0))),
     "eeg": ("high_to_low", ((20.0, 40.0), (1.0, 20.0))),
 }
-BLOCK = 2**22  # values whose spectrum is taken at once
+BLOCK = 2**17  # values whose spectrum is taken at once, which the processor's cache holds
 
 
 def of_signal(
@@ -49,13 +49,14 @@ def of_signal(
         window_s: their length.
         modality: ``ecg``, ``ppg`` or ``eeg``.
     """
-    values = np.where(np.isfinite(signal.values), signal.values, np.nan)
+    known = np.isfinite(signal.values)
+    values = signal.values if known.all() else np.where(known, signal.values, np.nan)
     length = max(1, min(round(window_s * signal.rate_hz), values.shape[1]))
     first = np.minimum(np.rint(starts * signal.rate_hz).astype(int), values.shape[1] - length)
     out = {
         "flat": flat_share(signal, signal.channels, starts, rate_hz=rate_hz, window_s=window_s),
         "clipped": worst_share(at_the_rails(values), first, length),
-        "missing": worst_share(np.isnan(values), first, length),
+        "missing": worst_share(~known, first, length),
         "out_of_range": np.full(len(first), np.nan),
     }
     if modality in LIMITS and signal.unit in UNITS and UNITS[signal.unit][0] == "V":
@@ -85,7 +86,9 @@ def at_the_rails(values: np.ndarray) -> np.ndarray:
         return marked
     top, bottom = extremes(values)
     for rail in (top, bottom):
-        at = (values == rail) & (top > bottom)
+        at = values == np.where(top > bottom, rail, np.nan)
+        if np.count_nonzero(at) < CLIPPED_STEPS:
+            continue
         runs = np.logical_and.reduce([at[:, k : k + starts] for k in range(CLIPPED_STEPS)])
         if runs.any():
             for k in range(CLIPPED_STEPS):
@@ -142,13 +145,15 @@ def band_powers(
     taper = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
     views = np.lib.stride_tricks.sliding_window_view(values, length, axis=1)
     at_once = max(1, BLOCK // (length * len(values)))
+    constant = 1e-6 * largest(values)  # what rounding leaves of a constant has no spectrum
     out = np.empty((len(bands), len(first), len(values)))
     for i in range(0, len(first), at_once):
-        block = views[:, first[i : i + at_once]]
-        block = (block - block.mean(axis=2, keepdims=True)).astype(np.float32)
-        # What rounding leaves of a constant has no spectrum.
-        block[np.ptp(block, axis=2) <= 1e-6 * np.abs(values).max(axis=1)[:, None]] = 0
-        power = np.square(np.abs(fft.rfft(block * taper, axis=2)))
+        block = views[:, first[i : i + at_once]]  # a copy
+        block -= block.mean(axis=2, keepdims=True)
+        block = block.astype(np.float32, copy=False)
+        block[np.ptp(block, axis=2) <= constant] = 0
+        block *= taper
+        power = np.square(np.abs(fft.rfft(block, axis=2)))
         out[:, i : i + at_once] = np.einsum("cnf,kf->knc", power, inside.astype(power.dtype))
     return out
 

@@ -30,7 +30,7 @@ NOTCH_WIDTH_HZ = 2.0  # between the -3 dB points of one pass
 
 
 def pick_channels(signal: Signal, channels: tuple[str, ...], absent: str = "refuse") -> np.ndarray:
-    """Return the rows of ``signal`` in the order of ``channels``, float32 (C, T).
+    """Return the rows of ``signal`` in the order of ``channels``, float32 (C, T); its own array if that is their order.
 
     Names are compared without case, and EEG sites by their old or new name (T3 = T7, T4 = T8, T5 = P7, T6 = P8); the
     name as it is wins. ``absent="derive"`` computes III, aVR, aVL and aVF where they lack, exactly, from I and II.
@@ -51,7 +51,8 @@ def pick_channels(signal: Signal, channels: tuple[str, ...], absent: str = "refu
     if missing:
         raise BadRecord("missing_channel", f"channels {missing} are absent; needed: {list(channels)}")
     if all(name in have for name in names):
-        return signal.values[[have[name] for name in names]]
+        rows = [have[name] for name in names]
+        return signal.values if rows == list(range(len(signal.values))) else signal.values[rows]
     one, two = signal.values[have["i"]], signal.values[have["ii"]]
     return np.stack(
         [
@@ -77,9 +78,18 @@ def convert(values: np.ndarray, unit: str, target: str) -> np.ndarray:
 def check_size(values: np.ndarray, unit: str, target: str) -> None:
     """Refuse ``values`` in ``unit`` of which one exceeds `MAX_VALUE` in ``target``: flipped bits, no recording."""
     factor = UNITS[unit][1] / UNITS[target][1] if unit in UNITS and target in UNITS else 1.0
-    largest = np.max(np.abs(values), where=np.isfinite(values), initial=0.0)
-    if float(largest) * factor > MAX_VALUE:
+    if float(largest(values).max(initial=0.0)) * factor > MAX_VALUE:
         raise BadRecord("unreadable", f"holds values of more than {MAX_VALUE:g} {target}; the file may be damaged")
+
+
+def largest(values: np.ndarray) -> np.ndarray:
+    """Return the largest finite size of a value in each channel of ``values`` (C, T), (C, 1); 0 where there is none."""
+    if not values.size:
+        return np.zeros((len(values), 1), dtype=values.dtype)
+    size = np.maximum(values.max(axis=1, keepdims=True), -values.min(axis=1, keepdims=True))
+    if np.isfinite(size).all():
+        return np.asarray(size)
+    return np.asarray(np.max(np.abs(values), axis=1, keepdims=True, where=np.isfinite(values), initial=0.0))
 
 
 def fill_missing(values: np.ndarray, max_missing: float) -> np.ndarray:
@@ -88,12 +98,13 @@ def fill_missing(values: np.ndarray, max_missing: float) -> np.ndarray:
     Raises:
         BadRecord: ``missing_values`` when a channel lacks more than the share ``max_missing``.
     """
-    absent = ~np.isfinite(values)
+    known = np.isfinite(values)
+    if values.size and known.all():
+        return values
+    absent = ~known
     worst = float(absent.mean(axis=1).max()) if values.size else 1.0
     if worst > max_missing:
         raise BadRecord("missing_values", f"{worst:.0%} of a channel is missing; allowed {max_missing:.0%}")
-    if worst == 0:
-        return values
     values = values.copy()
     steps = np.arange(values.shape[1])
     for c in np.flatnonzero(absent.any(axis=1)):
@@ -270,7 +281,7 @@ def worst_share(marked: np.ndarray, first: np.ndarray, length: int) -> np.ndarra
     """
     if not marked.any():
         return np.zeros(len(first))
-    counts = np.zeros((marked.shape[0], marked.shape[1] + 1), dtype=np.int64)
+    counts = np.zeros((marked.shape[0], marked.shape[1] + 1), dtype=np.int32)
     np.cumsum(marked, axis=1, out=counts[:, 1:])
     last = np.minimum(first + length, marked.shape[1])
     return np.asarray((counts[:, last] - counts[:, first]).max(axis=0) / np.maximum(last - first, 1))
@@ -288,10 +299,11 @@ def flat_share(
     position = np.arange(int(values.shape[1] / signal.rate_hz * rate_hz)) * (signal.rate_hz / rate_hz)
     before = np.minimum(position.astype(int), max(values.shape[1] - 2, 0))
     share = (position - before).astype(np.float32)
-    left, right = values[:, before], values[:, np.minimum(before + 1, values.shape[1] - 1)]
+    even = np.take(values, before, axis=1)
+    between = np.flatnonzero(share)
+    after = np.take(values, np.minimum(before[between] + 1, values.shape[1] - 1), axis=1)
     with np.errstate(invalid="ignore", over="ignore"):  # infinities are neither flat nor not
-        even = np.where(share == 0, left, left + share * (right - left))
-    largest = np.max(np.abs(even), axis=1, keepdims=True, where=np.isfinite(even), initial=0.0)
-    still = np.abs(np.diff(even, axis=1)) <= 1e-6 * (1e-12 + largest)
+        even[:, between] += share[between] * (after - np.take(even, between, axis=1))
+        still = np.abs(np.diff(even, axis=1)) <= 1e-6 * (1e-12 + largest(even))
     first = np.rint(starts * rate_hz).astype(int)
     return worst_share(still, first, round(window_s * rate_hz) - 1)

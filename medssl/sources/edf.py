@@ -179,14 +179,16 @@ def _decode(
     samples, block_bytes = channels[0].samples, sum(header.samples_of) * header.sample_bytes
     values = np.empty((len(channels), (last - first) * samples), dtype=np.float32)
     step = max(1, PIECE_BYTES // block_bytes)
-    with guarded("mne"), path.open("rb") as file:
+    with guarded("mne"), path.open("rb") as file, np.errstate(over="ignore", invalid="ignore"):
         file.seek(header.data_at + first * block_bytes)
         for at in range(first, last, step):
             count = min(step, last - at)
             piece = BytesIO(_plain_header(header, count) + file.read(count * block_bytes))
             raw = read_raw(piece, include=names, preload=True, verbose="error")
-            values[:, (at - first) * samples : (at - first + count) * samples] = as_float32(raw.get_data() * scales)
-    return values
+            decoded = raw.get_data()
+            decoded *= scales
+            values[:, (at - first) * samples : (at - first + count) * samples] = decoded
+    return as_float32(values)
 
 
 def _plain_header(header: _Header, blocks: int) -> bytes:
