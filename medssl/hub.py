@@ -29,6 +29,7 @@ FORMAT = 1
 FILES = ("config.json", "model.safetensors", "card.md")
 # What the stores and encoders of earlier versions, which do not say, were made with.
 SIGNAL_OPTIONS: dict[str, Any] = {"cut": "windows", "absent": "refuse", "notch_hz": None}
+IMAGE_OPTIONS: dict[str, Any] = {"crop": None, "normalise": "range", "overlap": 0.0}
 
 
 class EncoderError(ValueError):
@@ -46,9 +47,11 @@ def contract_of(facts: dict[str, Any], embedding_dim: int) -> dict[str, Any]:
         contract["normalisation"] = contract.pop("normalise")
     else:
         contract |= {k: params[k] for k in ("samples", "size", "spacing_mm", "hu_window")}
-        contract["crop"] = params.get("crop")
+        contract |= {k: params.get(k, usual) for k, usual in IMAGE_OPTIONS.items()}
         contract["channels"] = [facts["unit"]]
         contract["normalisation"] = "hu_window" if params["hu_window"] else "percentile 1-99.5"
+        if contract["normalise"] == "zscore":
+            contract["normalisation"] += ", then zscore of the body, 3 SD to 0 and 1"
     return contract
 
 
@@ -251,7 +254,7 @@ class Encoder:
                 hu_window=contract["hu_window"],
                 spacing_mm=contract["spacing_mm"],
                 unit=contract["unit"],
-                crop=contract.get("crop"),
+                **{k: contract.get(k, usual) for k, usual in IMAGE_OPTIONS.items()},
             )
             for values in volumes_of
         ]

@@ -4,6 +4,7 @@ import json
 
 from medssl import config, tracking
 from medssl.curate import copies, leakage, split
+from medssl.ingest import costs
 from medssl.store import open_store, write_parquet
 from medssl.table import SPLITS
 from pipeline import stage
@@ -34,6 +35,7 @@ def work(params: config.Params, key: str) -> None:
             "samples": len(table),
             "patients": int(table["patient"].nunique()),
             "rejects": store.rejects["reason"].value_counts().sort_index().to_dict(),
+            "costs": [vars(cost) for cost in costs.of_store(store.table, store.rejects, cohort.ingest)],
             "exact": int((table["method"] == "exact").sum()),
             "near": int((~table["method"].isin(["", "exact"])).sum()),
             "kept": int(table["kept"].sum()),

@@ -67,33 +67,41 @@ class SignalIngest(Section):
 
 
 class VolumeIngest(Section):
-    """Raw volume to samples: whole volumes ``(D, H, W)`` or its axial slices ``(H, W)``.
+    """Raw volume to samples: whole volumes ``(D, H, W)``, its axial slices ``(H, W)`` or patches ``(D, H, W)``.
 
     ``spacing_mm`` (same length as ``size``) respaces and then crops or pads; null resizes to ``size``, for sets
-    that publish no spacing. ``hu_window`` clips and maps to [0, 1]; null takes the 1st and 99.5th percentile
-    of the volume, for units without a scale (MRI). ``crop: foreground`` first cuts to the box around the body.
+    that publish no spacing (patches keep their voxels). ``hu_window`` clips and maps to [0, 1]; null takes the 1st and
+    99.5th percentile of the volume, for units without a scale (MRI). ``normalise: zscore`` then maps the mean of the
+    body to 0.5 and 3 standard deviations to either side to 0 and 1. ``crop: foreground`` first cuts to the box around
+    the body. ``overlap`` is the share of a patch that the next one repeats.
     ``truncated: missing`` leaves out the measures of an organ that reaches the first or last slice, of which the mask
-    holds a part; either way a column ``quality_<organ>_truncated`` says which do.
+    holds a part; either way a column ``quality_<organ>_truncated`` says which do. ``max_blank`` is the largest share of
+    a sample that may be 0, background or padding; a constant one is always refused.
     """
 
-    samples: Literal["volume", "slices"] = "volume"
+    samples: Literal["volume", "slices", "patches"] = "volume"
     size: tuple[Count, ...] = Field(min_length=2, max_length=3)
     spacing_mm: tuple[Positive, ...] | None = None
     hu_window: tuple[float, float] | None = None
+    normalise: Literal["range", "zscore"] = "range"
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
     crop: Literal["foreground"] | None = None
     truncated: Literal["keep", "missing"] = "keep"
     unit: str = "1"
+    max_blank: Share | None = None
     max_reject_share: Share = 0.5
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
-        need = 3 if self.samples == "volume" else 2
+        need = 2 if self.samples == "slices" else 3
         if len(self.size) != need:
             raise ValueError(f"size {list(self.size)} must have {need} numbers for samples: {self.samples}")
         if self.spacing_mm is not None and len(self.spacing_mm) != need:
             raise ValueError(f"spacing_mm {list(self.spacing_mm)} must have {need} numbers, one per axis of size")
         if self.hu_window is not None and self.hu_window[0] >= self.hu_window[1]:
             raise ValueError(f"hu_window {list(self.hu_window)} must be [low, high] with low < high")
+        if self.overlap and self.samples != "patches":
+            raise ValueError(f"overlap: {self.overlap:g} is for samples: patches; remove it for {self.samples}")
         return self
 
 

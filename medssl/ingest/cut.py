@@ -14,6 +14,8 @@ from medssl.sources.record import BadRecord, Record, Signal, Volume
 
 # What a unit measures as a rule, for callers that do not say.
 USUAL = {"mV": "ecg", "uV": "eeg", "1": "ppg"}
+# One sample of a volume, by how it is cut.
+KINDS = {"volume": "volume", "slices": "slice", "patches": "patch"}
 # Measures of quality that have a limit in the parameters, max_<name>, and what a window beyond it does.
 LIMITED = {
     "flat": "does not change",
@@ -130,7 +132,7 @@ def _cut_signal(raw: Signal, record: Record, params: SignalIngest, modality: str
 
 
 def _cut_volume(raw: Volume, record: Record, params: VolumeIngest) -> Cut:
-    samples = volumes.prepare(
+    samples, boxes = volumes.located(
         raw,
         samples=params.samples,
         size=params.size,
@@ -138,25 +140,31 @@ def _cut_volume(raw: Volume, record: Record, params: VolumeIngest) -> Cut:
         hu_window=params.hu_window,
         unit=params.unit,
         crop=params.crop,
+        normalise=params.normalise,
+        overlap=params.overlap,
     )
     names = dict(record.mask_labels)
     truncated = volumes.truncated_organs(raw, names)
     if params.truncated == "missing":
         names = {value: name for value, name in names.items() if not truncated.get(name)}
     whole = {**volumes.organ_volumes(raw, names), **volumes.organ_densities(raw, names), **record.anatomy}
-    per_slice = volumes.composition(raw)
+    found = volumes.composition_of(raw, boxes) if params.samples == "patches" else volumes.composition(raw)
     if params.samples == "volume":
-        keys = {k for row in per_slice for k in row if k != "position"}
-        means = {k: float(np.mean([row[k] for row in per_slice if k in row])) for k in keys}
-        per_sample = [{**means, **whole}]
-    else:
-        per_sample = [{**row, **whole} for row in per_slice]
+        keys = {k for row in found for k in row if k != "position"}
+        found = [{k: float(np.mean([row[k] for row in found if k in row])) for k in keys}]
+    per_sample = [{**row, **whole} for row in found]
     measures = quality.of_volume(raw, samples)
     organs = {f"quality_{name}_truncated": float(flag) for name, flag in truncated.items()}
     rows, keep, refused = [], [], []
     for i, anatomy in enumerate(per_sample):
         if samples[i].max() <= samples[i].min():
-            refused.append(("blank", f"slice {i} is constant"))
+            refused.append(("blank", f"{KINDS[params.samples]} {i} is constant"))
+            continue
+        if params.max_blank is not None and measures["blank"][i] > params.max_blank:
+            share = measures["blank"][i]
+            refused.append(
+                ("blank", f"{share:.0%} of {KINDS[params.samples]} {i} is blank; allowed {params.max_blank:.0%}")
+            )
             continue
         keep.append(i)
         of_sample = {f"quality_{name}": float(value[i]) for name, value in measures.items()}

@@ -6,6 +6,10 @@ The same `prepare` serves ingest and the encoder's input contract.
 
 from __future__ import annotations
 
+import itertools
+import math
+from typing import Any
+
 import numpy as np
 from scipy import ndimage
 
@@ -15,10 +19,18 @@ from medssl.sources.record import BadRecord, Volume
 HU_BANDS = {"lung": (-1024, -500), "fat": (-190, -30), "soft": (-30, 150), "bone": (200, 4000)}
 BODY_HU = -300.0
 MAX_VOXELS = 2**28
+MAX_PATCHED = 2**30  # voxels of all patches of a volume
+Z_RANGE = 3.0  # standard deviations of the body to either side of its mean that [0, 1] covers
+Box = tuple[slice, ...]
 
 
-def rescale(values: np.ndarray, hu_window: tuple[float, float] | None) -> np.ndarray:
+def rescale(
+    values: np.ndarray, hu_window: tuple[float, float] | None, *, normalise: str = "range", unit: str = "HU"
+) -> np.ndarray:
     """Return intensities in [0, 1]: a fixed HU window, or the volume's own 1st to 99.5th percentile.
+
+    ``normalise="zscore"`` scales what is left of the values by the mean and standard deviation of the body (`body`):
+    0.5 is the mean, and 0 and 1 lie 3 standard deviations off.
 
     Raises:
         BadRecord: ``blank`` for a constant volume, ``missing_values`` for one that is not finite.
@@ -31,6 +43,13 @@ def rescale(values: np.ndarray, hu_window: tuple[float, float] | None) -> np.nda
         low, high = hu_window
     if values.max() <= values.min() or high <= low:
         raise BadRecord("blank", "the volume is constant; nothing to learn from")
+    if normalise == "zscore":
+        inside = np.clip(values[body(values, unit)], low, high)
+        mean, deviation = (inside.mean(), inside.std()) if inside.size else (0.0, 0.0)
+        if deviation <= 0:
+            raise BadRecord("blank", "nothing in the volume is brighter than its background; take normalise: range")
+        bottom, top = mean - Z_RANGE * deviation, mean + Z_RANGE * deviation
+        return np.clip((np.clip(values, low, high) - bottom) / (top - bottom), 0, 1).astype(np.float32)
     return np.clip((values - low) / (high - low), 0, 1).astype(np.float32)
 
 
@@ -57,26 +76,33 @@ def crop_or_pad(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     return out
 
 
-def foreground(values: np.ndarray, unit: str) -> tuple[slice, ...]:
-    """Return the box around the body in ``values`` (D, H, W); all of it where there is no body.
-
-    The body is the largest connected part above -300 HU, which leaves out the table, or in other units above Otsu's
-    threshold (Otsu 1979).
-    """
+def body(values: np.ndarray, unit: str) -> np.ndarray:
+    """Return where ``values`` (D, H, W) is above -300 HU, or in other units above Otsu's threshold (Otsu 1979)."""
     if unit == "HU":
-        bright = values > BODY_HU
-    else:
-        from skimage.filters import threshold_otsu
+        return values > BODY_HU
+    from skimage.filters import threshold_otsu
 
-        bright = values > threshold_otsu(values)
-    parts, count = ndimage.label(bright)
+    return np.asarray(values > threshold_otsu(values))
+
+
+def foreground(values: np.ndarray, unit: str) -> Box:
+    """Return the box around the largest connected part of the `body` in ``values`` (D, H, W), so without the table.
+
+    All of it where there is no body.
+    """
+    parts, count = ndimage.label(body(values, unit))
     if not count:
         return tuple(slice(0, n) for n in values.shape)
     boxes = ndimage.find_objects(parts)
     return tuple(boxes[int(np.bincount(parts.ravel())[1:].argmax())])
 
 
-def prepare(
+def prepare(volume: Volume, **options: Any) -> np.ndarray:
+    """Return the samples of a volume alone; arguments as in `located`."""
+    return located(volume, **options)[0]
+
+
+def located(
     volume: Volume,
     *,
     samples: str,
@@ -85,33 +111,81 @@ def prepare(
     hu_window: tuple[float, float] | None,
     unit: str,
     crop: str | None = None,
-) -> np.ndarray:
-    """Cut a volume into samples float32 (N, 1, D, H, W) or, for ``samples="slices"``, (N, 1, H, W), in [0, 1].
+    normalise: str = "range",
+    overlap: float = 0.0,
+) -> tuple[np.ndarray, list[Box]]:
+    """Cut a volume into samples and say where each lies.
 
-    ``crop="foreground"`` first cuts to the box around the body (`foreground`); of slices, all to the volume's own box
-    and none is left out.
+    Args:
+        volume: what to cut.
+        samples: ``volume``, ``slices`` or ``patches``, boxes of ``size`` on a grid that covers all of the volume; the
+            grid ends where the volume does, so its last patches overlap more. A volume smaller than a patch is one.
+        size: (D, H, W), or (H, W) of slices.
+        spacing_mm: of the samples, as many numbers; None: resize to ``size``, or keep the voxels of patches.
+        hu_window, normalise: see `rescale`.
+        unit: of the cohort.
+        crop: ``foreground`` first cuts to the box around the body (`foreground`); of slices, all to the volume's own
+            box and none is left out.
+        overlap: share of a patch that the next one repeats, at least.
+
+    Returns:
+        Samples float32 (N, 1, D, H, W) or (N, 1, H, W), in [0, 1], and the box of each in ``volume.values``.
 
     Raises:
-        BadRecord: ``bad_unit``, ``blank``, ``missing_values`` or ``no_spacing``.
+        BadRecord: ``bad_unit``, ``blank``, ``missing_values``, ``no_spacing`` or ``too_large``.
     """
     if volume.unit != unit:
         raise BadRecord("bad_unit", f"volume in '{volume.unit[:8]}'; this cohort holds '{unit}'")
-    values = rescale(volume.values, hu_window)
+    values = rescale(volume.values, hu_window, normalise=normalise, unit=unit)
+    box: Box = tuple(slice(0, n) for n in values.shape)
     if crop == "foreground":
-        box = foreground(volume.values, unit)
-        values = values[box] if samples == "volume" else values[:, *box[1:]]
-    grids = [values] if samples == "volume" else list(values)
+        found = foreground(volume.values, unit)
+        box = (box[0], *found[1:]) if samples == "slices" else found
+    values = values[box]
     spacing = np.asarray(volume.spacing_mm, dtype=float)[-len(size) :]
     if spacing_mm is not None and not (np.isfinite(spacing).all() and (spacing > 0).all()):
         raise BadRecord("no_spacing", "the file gives no spacing; set spacing_mm: null to resize instead")
+
+    def fitted(grid: np.ndarray) -> np.ndarray:
+        if spacing_mm is not None:
+            return respace(grid, spacing, np.asarray(spacing_mm, float))
+        return respace(grid, 1 / np.asarray(grid.shape, float), 1 / np.asarray(size, float))
+
+    if samples == "volume":
+        return crop_or_pad(fitted(values), size)[None, None], [box]
+    if samples == "slices":
+        slices = [crop_or_pad(fitted(image), size) for image in values]
+        return np.stack(slices)[:, None], [(slice(d, d + 1), *box[1:]) for d in range(len(slices))]
+    if spacing_mm is not None:
+        values = fitted(values)
+    places = grid_of(values.shape, size, overlap)
+    if len(places) * math.prod(size) > MAX_PATCHED:
+        raise BadRecord("too_large", f"{len(places)} patches hold more than 2^30 voxels; take less overlap")
+    return np.stack([crop_or_pad(values[place], size) for place in places])[:, None], [
+        _enlarged(place, values.shape, box) for place in places
+    ]
+
+
+def grid_of(shape: tuple[int, ...], size: tuple[int, ...], overlap: float) -> list[Box]:
+    """Return boxes of ``size``, evenly spaced, that cover an array of ``shape``; an axis too short has one, cut off."""
+    starts = []
+    for have, want in zip(shape, size, strict=True):
+        number = 1 + max(0, math.ceil((have - want) / max(1, want * (1 - overlap))))
+        starts.append(np.rint(np.linspace(0, max(0, have - want), number)).astype(int).tolist())
+    return [
+        tuple(slice(at, min(at + want, have)) for at, want, have in zip(corner, size, shape, strict=True))
+        for corner in itertools.product(*starts)
+    ]
+
+
+def _enlarged(place: Box, shape: tuple[int, ...], box: Box) -> Box:
+    """Return a box of a grid of ``shape`` as a box of the volume whose part ``box`` the grid shows, never empty."""
     out = []
-    for grid in grids:
-        if spacing_mm is None:
-            fitted = respace(grid, 1 / np.asarray(grid.shape, float), 1 / np.asarray(size, float))
-        else:
-            fitted = respace(grid, spacing, np.asarray(spacing_mm, float))
-        out.append(crop_or_pad(fitted, size))
-    return np.stack(out)[:, None]
+    for part, steps, whole in zip(place, shape, box, strict=True):
+        voxels = (whole.stop - whole.start) / steps
+        first = min(whole.start + round(part.start * voxels), whole.stop - 1)
+        out.append(slice(first, max(first + 1, whole.start + round(part.stop * voxels))))
+    return tuple(out)
 
 
 def organ_volumes(volume: Volume, names: dict[int, str]) -> dict[str, float]:
@@ -156,6 +230,13 @@ def _filled(body: np.ndarray) -> np.ndarray:
     return filled
 
 
+def _tissues(values: np.ndarray) -> dict[str, float]:
+    """Return the share of each HU band among the voxels of a body."""
+    return {
+        f"{name}_share": float(((values >= low) & (values < high)).mean()) for name, (low, high) in HU_BANDS.items()
+    }
+
+
 def composition(volume: Volume) -> list[dict[str, float]]:
     """Return for each slice its tissue shares by HU band, body area and relative position.
 
@@ -167,13 +248,34 @@ def composition(volume: Volume) -> list[dict[str, float]]:
     for d, image in enumerate(volume.values):
         row = {"position": d / (depth - 1)} if depth > 1 else {}
         if volume.unit == "HU":
-            body = _filled(image > BODY_HU)
-            area = int(np.count_nonzero(body))
+            inside = _filled(image > BODY_HU)
+            area = int(np.count_nonzero(inside))
             if area:
-                inside = image[body]
-                for name, (low, high) in HU_BANDS.items():
-                    row[f"{name}_share"] = float(((inside >= low) & (inside < high)).mean())
+                row |= _tissues(image[inside])
                 if np.isfinite(volume.spacing_mm[1:]).all():
                     row["body_cm2"] = area * volume.spacing_mm[1] * volume.spacing_mm[2] / 100
+        measures.append(row)
+    return measures
+
+
+def composition_of(volume: Volume, boxes: list[Box]) -> list[dict[str, float]]:
+    """Return for each box its tissue shares, the share of it that is body, and where its centre lies.
+
+    ``position`` runs from the lowest slice (0) to the highest (1), ``position_back`` from front to back and
+    ``position_left`` from the right to the left of the patient. Shares as in `composition`.
+    """
+    inside = None
+    if volume.unit == "HU":
+        inside = np.stack([_filled(image > BODY_HU) for image in volume.values])
+    measures = []
+    for box in boxes:
+        middle = [
+            (part.start + part.stop - 1) / 2 / max(1, n - 1) for part, n in zip(box, volume.values.shape, strict=True)
+        ]
+        row = dict(zip(("position", "position_back", "position_left"), middle, strict=True))
+        if inside is not None:
+            row["body_share"] = float(inside[box].mean())
+            if row["body_share"]:
+                row |= _tissues(volume.values[box][inside[box]])
         measures.append(row)
     return measures

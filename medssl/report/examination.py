@@ -14,11 +14,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from medssl.examine import Balance, Examination
-from medssl.ingest import cut
+from medssl.ingest import costs, cut
 
 COLOUR = "#0b6e99"
 ROWS = 40  # of one table, shown at most
-LIMITS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9)  # whose costs are told
 ENTRIES = {"lines": 12, "page": 500}  # of one reason, listed at most
 
 
@@ -195,13 +194,12 @@ def _refused(found: Examination) -> Section:
 
 def _costs(found: Examination) -> Section:
     """Say what each limit on quality would cost."""
-    rows = []
-    for name in cut.LIMITED:
-        values = np.array(found.quality.get(name, []))
-        known = values[np.isfinite(values)]
-        if len(known):
-            rows.append((f"max_{name}", *(f"{(known > limit).mean():.2%}" for limit in LIMITS)))
-    header = ("limit", *(f"{limit:g}" for limit in LIMITS))
+    measures = {name: np.array(found.quality[name]) for name in cut.LIMITED if name in found.quality}
+    rows = [
+        (cost.limit, *(f"{share:.2%}" for share in cost.shares.values() if share is not None))
+        for cost in costs.of_measures(measures)
+    ]
+    header = ("limit", *(f"{at:g}" for at in costs.AT))
     return Section("What a limit costs", header, rows, note="share of samples that would be refused at each value")
 
 

@@ -165,6 +165,28 @@ def test_the_encoder_crops_as_the_samples_were(monkeypatch: pytest.MonkeyPatch, 
     assert np.array_equal(encoder.prepare(x, spacing_mm=(2, 1, 1))[0], done.samples)
 
 
+def test_patches_are_samples_with_measures_and_the_encoder_averages_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    x = np.full((8, 24, 24), -1000, np.float32)
+    x[:, :16] = np.random.default_rng(0).uniform(-100, 200, (8, 16, 24))  # the last third is air
+    raw = Volume(x, (2.0, 1.0, 1.0), "HU")
+    params = VolumeIngest(samples="patches", size=(8, 8, 8), hu_window=(-200, 300), unit="HU", normalise="zscore")
+    monkeypatch.setattr(sources, "read", lambda record: raw)
+    done = cut(Record(Path("x"), "nifti", "p", "t", anatomy={"age_years": 60.0}), params=params)
+    assert isinstance(done, Cut)
+    assert done.samples.shape == (6, 1, 8, 8, 8)
+    assert [reason for reason, _ in done.refused] == ["blank"] * 3
+    assert done.refused[0][1] == "patch 6 is constant"
+    assert done.rows[4]["_anatomy"]["position_back"] == pytest.approx(11.5 / 23)
+    assert done.rows[4]["_anatomy"]["age_years"] == 60
+    assert {row["_anatomy"]["body_share"] for row in done.rows} == {1.0}
+    encoder = encoder_of(tmp_path, "ct", params, "resnet3d", 1)
+    [parts] = encoder.prepare(x, spacing_mm=(2, 1, 1))
+    assert np.array_equal(parts[:6], done.samples)
+    assert encoder.embed(x, spacing_mm=(2, 1, 1)).shape == (1, 4)
+
+
 def encoder_of(
     folder: Path, modality: str, params: SignalIngest | VolumeIngest, name: str, channels: int
 ) -> hub.Encoder:

@@ -177,3 +177,102 @@ def test_holes_are_filled_as_scipy_does() -> None:
         draw = np.random.default_rng(seed)
         body = ndimage.gaussian_filter(draw.random((20, 30)), 1.0) > draw.uniform(0.4, 0.6)
         np.testing.assert_array_equal(volumes._filled(body), ndimage.binary_fill_holes(body))
+
+
+def chest() -> np.ndarray:
+    """Return soft tissue with a lung in air, int HU (12, 40, 50)."""
+    x = np.full((12, 40, 50), -1000.0)
+    x[:, 6:34, 8:44] = np.random.default_rng(0).normal(40, 30, (12, 28, 36))
+    x[:, 12:28, 14:24] = -800
+    return x
+
+
+@pytest.mark.parametrize(("unit", "window"), [("HU", (-1000, 1000)), ("1", None)])
+def test_zscore_is_that_of_the_body(unit: str, window: tuple[float, float] | None) -> None:
+    x = chest()
+    out = volumes.rescale(x, window, normalise="zscore", unit=unit)
+    inside = x[x > -300]  # Otsu finds the same gap
+    if window is None:
+        inside = np.clip(inside, *np.percentile(x, (1, 99.5)))
+    expected = (inside - inside.mean()) / inside.std()
+    kept = np.abs(expected) < 3
+    assert ((out[x > -300] - 0.5) * 6)[kept] == pytest.approx(expected[kept], abs=1e-4)
+    assert out.min() == 0
+    assert out.max() <= 1
+    assert out.dtype == np.float32
+
+
+@pytest.mark.parametrize("gain", [0.01, 1.0, 250.0])
+def test_zscore_forgets_the_scanners_gain(gain: float) -> None:
+    x = chest() + 1000
+    once = volumes.rescale(x, None, normalise="zscore", unit="1")
+    assert volumes.rescale(gain * x, None, normalise="zscore", unit="1") == pytest.approx(once, abs=1e-4)
+
+
+def test_zscore_needs_a_body() -> None:
+    x = np.full((3, 4, 4), -1000.0)
+    x[0, 0, 0] = -900
+    with pytest.raises(BadRecord, match="blank"):
+        volumes.rescale(x, (-1000, 1000), normalise="zscore")
+
+
+@pytest.mark.parametrize(("have", "want"), [(10, 4), (8, 4), (9, 4), (4, 4), (3, 4), (1, 4), (41, 5)])
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.9])
+def test_patches_cover_all_and_repeat_at_least_the_overlap(have: int, want: int, overlap: float) -> None:
+    places = [box[0] for box in volumes.grid_of((have,), (want,), overlap)]
+    seen = np.zeros(have, dtype=int)
+    for place in places:
+        assert place.stop - place.start == min(have, want)
+        seen[place] += 1
+    assert seen.all()
+    steps = np.diff([place.start for place in places])
+    assert (steps >= 1).all()
+    assert (steps <= max(1, want * (1 - overlap)) + 0.5).all()
+    if have % want == 0 and not overlap:
+        assert (seen == 1).all()
+
+
+def test_patches_are_the_volume_and_say_where_they_lie() -> None:
+    x = chest()
+    v = volume(x, (3, 1, 1))
+    options: dict[str, Any] = {"samples": "patches", "size": (4, 16, 16), "spacing_mm": None, "unit": "HU"}
+    out, boxes = volumes.located(v, hu_window=(-1000, 1000), **options)
+    assert out.shape == (3 * 3 * 4, 1, 4, 16, 16)
+    scaled = volumes.rescale(v.values, (-1000, 1000))
+    assert all(np.array_equal(patch[0], scaled[box]) for patch, box in zip(out, boxes, strict=True))
+    measures = volumes.composition_of(v, boxes)
+    assert (measures[0]["position"], measures[-1]["position"]) == pytest.approx((1.5 / 11, 9.5 / 11))
+    assert (measures[0]["position_back"], measures[0]["position_left"]) == pytest.approx((7.5 / 39, 7.5 / 49))
+    middle = measures[boxes.index((slice(4, 8), slice(12, 28), slice(11, 27)))]
+    assert middle["body_share"] == 1  # the lung is filled
+    assert middle["lung_share"] == pytest.approx(10 / 16)
+    corner = measures[0]
+    assert corner["body_share"] == pytest.approx((10 * 8) / 256)
+
+
+def test_patches_after_crop_and_respacing_are_found_in_the_volume() -> None:
+    x = np.full((20, 40, 40), -1000.0)
+    x[4:16, 8:32, 12:28] = np.random.default_rng(0).uniform(0, 100, (12, 24, 16))
+    v = volume(x, (2, 1, 1))
+    out, boxes = volumes.located(
+        v, samples="patches", size=(6, 6, 4), spacing_mm=(4, 2, 2), hu_window=(-200, 300), unit="HU", crop="foreground"
+    )
+    assert out.shape == (1 * 2 * 2, 1, 6, 6, 4)
+    assert boxes[0] == (slice(4, 16), slice(8, 20), slice(12, 20))
+    assert boxes[-1] == (slice(4, 16), slice(20, 32), slice(20, 28))
+
+
+def test_a_volume_smaller_than_a_patch_is_padded() -> None:
+    v = volume(chest()[:2])
+    out, boxes = volumes.located(
+        v, samples="patches", size=(4, 64, 64), spacing_mm=None, hu_window=(-1000, 1000), unit="HU"
+    )
+    assert out.shape == (1, 1, 4, 64, 64)
+    assert boxes == [(slice(0, 2), slice(0, 40), slice(0, 50))]
+    assert (out[0, 0, [0, 3]] == 0).all()
+
+
+def test_too_many_patches_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volumes, "MAX_PATCHED", 1000)
+    with pytest.raises(BadRecord, match="less overlap"):
+        prepare(volume(chest()), samples="patches", size=(4, 8, 8))

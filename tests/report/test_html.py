@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
 from medssl.report import html
 
 
@@ -37,3 +43,21 @@ def test_wide_table_has_a_row_per_run_and_label() -> None:
     ]
     assert rows[0][4:] == ["0.80 [0.70, 0.90]", ""]
     assert rows[1][5] == "0.60 [0.50, 0.70]"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_page_tells_what_limits_cost(tmp_path: Path, known: bool) -> None:
+    for name in ("curves.png", "label_efficiency.png"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "metrics.json").write_text(json.dumps(METRICS["one"]))
+    costs = [{"limit": "max_flat", "value": 0.5, "refused": 3, "shares": {"0.1": 0.25, "0.9": None}}]
+    flow: dict[str, Any] = {
+        **{"cohort": "ecg", "source": "ptbxl", "samples": 9, "patients": 3, "rejects": {"flat": 3}, "kept": 9},
+        **{"exact": 0, "near": 0, "split": {"train": 1, "val": 1, "test": 1}, "leaks": 0},
+        "costs": costs if known else [],
+    }
+    page, _ = html.render([flow, {**flow, "costs": []}], {}, {"one": tmp_path}, {"one": "comet"}, {"one": []})
+    assert ("What limits on quality cost" in page) == known
+    if known:
+        assert "<th>at 0.1</th><th>at 0.9</th>" in page
+        assert "<td>max_flat</td>\n<td>0.5</td><td>3</td>\n<td>25.0 %</td><td>–</td>" in page

@@ -1,0 +1,63 @@
+"""What the limits on quality cost: how much each refuses, and how much it would at other values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from medssl.config import SignalIngest, VolumeIngest
+
+AT = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9)  # values of a limit whose costs are told
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A limit, its ``value`` (None: off), how many samples it ``refused``, and the share it would at each of `AT`.
+
+    None where that is not known: beyond a limit nothing was kept whose measure could be asked.
+    """
+
+    limit: str
+    value: float | None
+    refused: int
+    shares: dict[str, float | None]
+
+
+def of_measures(measures: Mapping[str, np.ndarray]) -> list[Cost]:
+    """Return the costs from the measures of all samples, by name, none refused yet; NaN is never refused."""
+    return [
+        Cost(f"max_{name}", None, 0, {f"{at:g}": float((values > at).mean()) for at in AT})
+        for name, values in measures.items()
+        if np.isfinite(values).any()
+    ]
+
+
+def of_store(table: pd.DataFrame, rejects: pd.DataFrame, params: SignalIngest | VolumeIngest) -> list[Cost]:
+    """Return the costs from what a store kept and refused.
+
+    A refused sample counts for the reason it was refused for alone, as its other measures were not kept.
+
+    Args:
+        table: of the samples, with columns ``quality_*``.
+        rejects: of the same store.
+        params: with its limits.
+    """
+    refused = rejects.loc[rejects["stage"] == "ingest", "reason"].value_counts()
+    limits = {name.removeprefix("max_"): value for name, value in params if name.startswith("max_")}
+    limits = {name: value for name, value in limits.items() if f"quality_{name}" in table and name != "missing"}
+    total = len(table) + sum(int(refused.get(name, 0)) for name in limits)
+    costs = []
+    for name, value in limits.items():
+        values = table[f"quality_{name}"].to_numpy(dtype=float)
+        if not np.isfinite(values).any():
+            continue
+        now = int(refused.get(name, 0))
+        shares = {
+            f"{at:g}": None if value is not None and at > value else (now + int((values > at).sum())) / total
+            for at in AT
+        }
+        costs.append(Cost(f"max_{name}", value, now, shares))
+    return costs
