@@ -53,9 +53,10 @@ class Balance:
     Attributes:
         task: label without prefix.
         kind: ``class``, ``multilabel`` or ``number``.
-        labelled: usable records that have it.
+        labelled: usable records that have it, or samples of a label that changes within recordings.
         counts: (class, records) from the most frequent on; of a multi-label record each class counts.
         quantiles: (point, value) of a number with many values; then there are no counts.
+        unit: ``records`` or ``samples``.
     """
 
     task: str
@@ -63,6 +64,7 @@ class Balance:
     labelled: int
     counts: tuple[tuple[str, int], ...] = ()
     quantiles: tuple[tuple[str, float], ...] = ()
+    unit: str = "records"
 
 
 @dataclass
@@ -78,6 +80,7 @@ class Examination:
         channels: usable recordings in time by channel name, as spelt where first seen.
         durations_s: of each usable recording in time.
         labels: one for each task.
+        timed: samples by class of each task whose label changes within recordings; with parameters alone.
         rejects: what ingest would refuse.
         carriers: files by format and kind of identifying field.
         carrying, looked, unread: files with such a field; files whose header was looked at; those that it could not
@@ -103,6 +106,7 @@ class Examination:
     channels: Counter[str] = field(default_factory=Counter)
     durations_s: list[float] = field(default_factory=list)
     labels: list[Balance] = field(default_factory=list)
+    timed: dict[str, Counter[str]] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
     carriers: Counter[tuple[str, str]] = field(default_factory=Counter)
     carrying: int = 0
@@ -169,6 +173,8 @@ def examine(
             _look(found, record)
     for task in sorted({task for record in records for task in record.labels}):
         found.labels.append(_balance(task, [r.labels[task] for r in usable if task in r.labels]))
+    for task, classes in sorted(found.timed.items()):
+        found.labels.append(Balance(task, "class", classes.total(), tuple(classes.most_common()), unit="samples"))
     return found
 
 
@@ -241,6 +247,9 @@ def _cut(
             found.refused.update({why: int(bad.sum()) for why, bad in cut.refusals(measures, params).items()})
         for name, values in measures.items():
             found.quality.setdefault(name, []).extend(values.tolist())
+        for task in {task for task, _ in record.event_labels.values()}:
+            classes = (row.get(f"label_{task}") for row in made.rows)
+            found.timed.setdefault(task, Counter()).update(name for name in classes if name is not None)
     else:
         made = cut.of(raw, record, params, modality)
     found.samples += len(made.rows) + len(made.refused)

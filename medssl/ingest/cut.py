@@ -10,6 +10,7 @@ import numpy as np
 from medssl import sources
 from medssl.config import SignalIngest, VolumeIngest
 from medssl.ingest import beats, quality, signals, volumes
+from medssl.sources import events
 from medssl.sources.record import BadRecord, Record, Signal, Volume
 
 # What a unit measures as a rule, for callers that do not say.
@@ -119,9 +120,11 @@ def _cut_signal(raw: Signal, record: Record, params: SignalIngest, modality: str
         ]
         good &= ~bad
     offset = record.start_s or 0.0
+    labels = events.labels_of(record, offset + starts, params.window_s)
     rows = [
         {
             "start_s": float(offset + starts[i]),
+            **{f"label_{task}": classes[i] for task, classes in labels.items()},
             "quality": float(1 - measures["flat"][i]),
             **{f"quality_{name}": float(value[i]) for name, value in measures.items()},
             "_anatomy": dict(record.anatomy),

@@ -24,11 +24,15 @@ import medssl
 from medssl import table
 from medssl.config import SignalIngest, VolumeIngest
 from medssl.ingest.cut import Cut, cut
+from medssl.sources import manifest
 from medssl.sources.record import Record
 
-# Suffixes of the files of one recording that lie beside the one that names it, by format.
 ALIGN = 64  # bytes; the samples of a part begin at a multiple, where the processor reads them fastest
-COMPANIONS = {"wfdb": (".hea", ".dat", ".mat"), "brainvision": (".eeg",), "eeglab": (".fdt",), "nifti": (".img",)}
+# Suffixes of the files of one recording that lie beside the one that names it, by format.
+COMPANIONS = {
+    "wfdb": (".hea", ".dat", ".mat"), "brainvision": (".eeg",), "eeglab": (".fdt",), "nifti": (".img",),
+    "metaimage": (".raw", ".zraw"),
+}  # fmt: skip
 
 
 @contextmanager
@@ -65,11 +69,14 @@ def name_of(record: Record, secret: bytes) -> str:
 
 def _states(record: Record) -> list[tuple[int, int]]:
     """Return size and time of change of every file of the record that is there."""
-    files = [record.path, *([record.mask] if record.mask else [])]
+    named = [(record.path, record.format)]
+    named += [(path, manifest.format_of(path)) for path in (record.mask, record.events) if path is not None]
+    files = [path for path, _ in named]
     with contextlib.suppress(OSError, ValueError):  # a name too long: reading it will be refused
         files += sorted(record.path.iterdir()) if record.path.is_dir() else []
-        for base in dict.fromkeys((record.path.with_suffix(""), record.path)):
-            files += [Path(f"{base}{suffix}") for suffix in COMPANIONS.get(record.format, ())]
+        for path, form in named:
+            for base in dict.fromkeys((path.with_suffix(""), path)):
+                files += [Path(f"{base}{suffix}") for suffix in COMPANIONS.get(form, ())]
     states = []
     for file in files:
         with contextlib.suppress(OSError, ValueError):

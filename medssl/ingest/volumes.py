@@ -29,8 +29,9 @@ def rescale(
 ) -> np.ndarray:
     """Return intensities in [0, 1]: a fixed HU window, or the volume's own 1st to 99.5th percentile.
 
-    ``normalise="zscore"`` scales what is left of the values by the mean and standard deviation of the body (`body`):
-    0.5 is the mean, and 0 and 1 lie 3 standard deviations off.
+    ``normalise="zscore"`` scales what is left of the values by mean and standard deviation: 0.5 is the mean, and 0 and
+    1 lie 3 standard deviations off. Those are of the body in HU; else of all but the lowest value, which is that of a
+    background set to a constant (skull stripping) and next to nothing in a volume without one.
 
     Raises:
         BadRecord: ``blank`` for a constant volume, ``missing_values`` for one that is not finite.
@@ -44,10 +45,10 @@ def rescale(
     if values.max() <= values.min() or high <= low:
         raise BadRecord("blank", "the volume is constant; nothing to learn from")
     if normalise == "zscore":
-        inside = np.clip(values[body(values, unit)], low, high)
+        inside = np.clip(values[body(values, unit) if unit == "HU" else values > values.min()], low, high)
         mean, deviation = (inside.mean(), inside.std()) if inside.size else (0.0, 0.0)
         if deviation <= 0:
-            raise BadRecord("blank", "nothing in the volume is brighter than its background; take normalise: range")
+            raise BadRecord("blank", "the body has no contrast, or is absent; nothing to learn from")
         bottom, top = mean - Z_RANGE * deviation, mean + Z_RANGE * deviation
         return np.clip((np.clip(values, low, high) - bottom) / (top - bottom), 0, 1).astype(np.float32)
     return np.clip((values - low) / (high - low), 0, 1).astype(np.float32)

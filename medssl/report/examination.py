@@ -46,7 +46,7 @@ def sections(found: Examination, medium: str = "page") -> list[Section]:
         _channels(found),
         _counted("Voxels", "slices x rows x columns", {" x ".join(map(str, s)): n for s, n in found.shapes.items()}),
         _counted("Spacing", "mm between slices x rows x columns", _spacings(found)),
-        *(_label(balance, sum(found.usable.values())) for balance in found.labels),
+        *(_label(balance, found) for balance in found.labels),
         _rejects(found, ENTRIES[medium]),
         _refused(found),
         _costs(found),
@@ -155,9 +155,10 @@ def _channels(found: Examination) -> Section:
     return Section("Channels", ("channel", "records"), rows, tuple(int(n) / found.signals for _, n in rows), note)
 
 
-def _label(balance: Balance, usable: int) -> Section:
+def _label(balance: Balance, found: Examination) -> Section:
     title = f"Label {balance.task}"
-    note = f"{balance.labelled} of {usable} usable records have it"
+    of = f"{found.samples} samples" if balance.unit == "samples" else f"{sum(found.usable.values())} usable records"
+    note = f"{balance.labelled} of {of} have it"
     if balance.quantiles:
         points = tuple(point for point, _ in balance.quantiles)
         return Section(title, points, [tuple(f"{value:.4g}" for _, value in balance.quantiles)], note=note)
@@ -165,7 +166,7 @@ def _label(balance: Balance, usable: int) -> Section:
         note += "; of a record with several classes each counts"
     rows = [(name, str(n), f"{n / balance.labelled:.1%}") for name, n in balance.counts] or [("none", "0", "")]
     shares = tuple(n / balance.labelled for _, n in balance.counts)
-    return Section(title, ("class", "records", "share"), rows, shares, note)
+    return Section(title, ("class", balance.unit, "share"), rows, shares, note)
 
 
 def _rejects(found: Examination, most: int) -> Section:

@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 
 from medssl.sources.claims import locate
-from medssl.sources.manifest import ABSENT, FORMATS, number
+from medssl.sources.manifest import ABSENT, FORMATS, event_labels, number
 from medssl.sources.published.tables import SEXES
 from medssl.sources.record import Label, Record, SourceError
 
@@ -33,7 +33,9 @@ def list_records(root: Path) -> list[Record]:
     The trial is the name of the file between subject and suffix, such as ``ses-01_task-rest_run-1_eeg``. Labels are
     the columns of ``participants.tsv`` (numbers where all of a column are numbers; ``age`` also from ``89+``) and, of
     the file's own name, ``task``, ``session`` and ``contrast``. Columns that may identify a person and text of more
-    than 20 kinds are left out; so is a value on which two rows of a participant differ.
+    than 20 kinds are left out; so is a value on which two rows of a participant differ. With a table
+    ``event_labels.csv`` (``text,task,class``) beside it, windows have the class of ``*_events.tsv``, whose texts are
+    anybody's.
 
     Raises:
         SourceError: no ``sub-*`` folder holds a recording, or ``participants.tsv`` lacks its first column.
@@ -52,6 +54,7 @@ def list_records(root: Path) -> list[Record]:
             "point source.root at the top folder of a BIDS set"
         )
     records = []
+    classes = event_labels(root)
     for (subject, trial), found in chosen.items():
         entities = dict(ENTITY.findall(trial))
         labels: dict[str, Label] = dict(participants.get(subject, {}))
@@ -64,7 +67,17 @@ def list_records(root: Path) -> list[Record]:
         if suffix in CONTRASTS:
             labels["contrast"] = suffix
         path, hints = locate(root, found.relative_to(root))
-        records.append(Record(path, _format(found), subject, trial, "bids", labels, hints=hints))
+        events = None
+        table = found.with_name(f"{found.name.split('.')[0].rpartition('_')[0]}_events.tsv")
+        if classes and table.is_file():
+            events, more = locate(root, table.relative_to(root))
+            hints = hints or more
+        records.append(
+            Record(
+                path, _format(found), subject, trial, "bids", labels,
+                events=events, event_labels=classes if events else {}, hints=hints,
+            )
+        )  # fmt: skip
     return records
 
 

@@ -4,15 +4,21 @@ The header is checked here, the samples are decoded by mne. It is given blocks o
 alone: so patient, dates and annotations reach no message and make no file unreadable, and channels of one rate are
 decoded at a time, since mne resamples the others without a filter.
 
+EDF+D and BDF+D are recordings with gaps in time: each block says when it starts, in the first bytes of the annotation
+channel (*time keeping*). mne passes over that and joins the blocks; here the time between them is NaN.
+
 Source: Kemp & Olivan, "European data format 'plus' (EDF+)", Clin Neurophysiol 114 (2003); www.biosemi.com for BDF.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +37,34 @@ RANGE = ("physical_min", "physical_max", "digital_min", "digital_max")
 MAX_RATIO = 10_000
 # Channels brought to a faster rate take memory; more than this times the file's samples is a header gone wrong.
 MAX_GROWTH = 50
+# Onsets of blocks may claim gaps of any length. Beyond this many samples of gap per recorded one it is a mistake.
+MAX_GAP_RATIO = 100
 # Decoded at a time: mne takes four times as much memory and more.
 PIECE_BYTES = 32_000_000
+ANNOTATIONS = "Annotations"  # how the labels of channels end that hold text
+NUMBER = rb"\d{1,12}(?:\.\d{0,30})?"  # seconds; bounded, so that no float and no product with a rate overflows
+TIME_KEEPING = re.compile(rb"([+-]" + NUMBER + rb")\x14\x14")  # an onset with an empty text
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a file keeps its blocks, compared with its size. ``block_s`` is None where the header gives none.
+
+    ``columns`` are the per-channel fields, ``samples_of`` a channel's number in a block.
+    """
+
+    data_at: int
+    sample_bytes: int
+    blocks: int
+    block_s: float | None
+    has_gaps: bool
+    columns: dict[str, list[str]]
+    samples_of: tuple[int, ...]
+
+    @property
+    def block_bytes(self) -> int:
+        """Return the bytes of one block of all channels."""
+        return sum(self.samples_of) * self.sample_bytes
 
 
 @dataclass(frozen=True)
@@ -48,15 +80,21 @@ class _Channel:
 
 @dataclass(frozen=True)
 class _Header:
-    """What the header claims, compared with the file. ``samples`` is a block's number at the common rate."""
+    """What the header claims of voltages. ``samples`` is a block's number at the common rate, ``rate_hz``."""
 
-    data_at: int
-    sample_bytes: int
-    blocks: int
-    block_s: float
+    layout: Layout
+    rate_hz: float
     samples: int
-    samples_of: tuple[int, ...]  # of every channel of the file, in a block
     channels: tuple[_Channel, ...]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Blocks ``first`` to ``last`` (excluded) without a gap, the first of which starts at sample ``at``."""
+
+    first: int
+    last: int
+    at: int
 
 
 def read(record: Record) -> Signal:
@@ -64,36 +102,43 @@ def read(record: Record) -> Signal:
 
     All channels in a unit of voltage are kept, save markers and those without a range. The recording has the rate
     of most scalp channels (of the fastest channel where there are none); channels of another rate are brought to
-    it by `medssl.sources.resampling.polyphase`, unless the ratio has terms above 10,000.
+    it by `medssl.sources.resampling.polyphase`, unless the ratio has terms above 10,000. Gaps in time are NaN, and
+    ``start_s`` and ``end_s`` count them.
 
     Raises:
         BadRecord: ``missing_file``, ``no_rate``, ``bad_unit``, ``no_samples``, ``too_short``, ``unsupported``
-            (gaps in time, rates too far apart) or ``unreadable``.
+            (rates too far apart) or ``unreadable``.
     """
     unit, unit_volts = asked_unit(record)
     size = require_file(record.path)
     with guarded("the EDF header"):
         header = _check_header(record.path, size)
-    rate_hz = header.samples / header.block_s
-    start, stop = span(record, rate_hz, header.blocks * header.samples)
-    # A filter needs neighbours on either side, and whole blocks keep the channels in step.
-    margin = max(_margin(channel.samples, header.samples) for channel in header.channels)
-    first = max(0, math.floor(start / header.samples - margin))
-    last = min(header.blocks, math.ceil(stop / header.samples + margin))
-    part = slice(start - first * header.samples, stop - first * header.samples)
+        runs = _runs(record.path, header)
+    start, stop = span(record, header.rate_hz, runs[-1].at + (runs[-1].last - runs[-1].first) * header.samples)
+    runs = _within(runs, header, start, stop)
     values = np.empty((len(header.channels), stop - start), dtype=np.float32)
-    for samples in {channel.samples for channel in header.channels}:
+    if header.layout.has_gaps:
+        values.fill(np.nan)
+    for samples in {channel.samples for channel in header.channels if runs}:  # no runs: all of the part is a gap
         rows = [i for i, channel in enumerate(header.channels) if channel.samples == samples]
-        decoded = _decode(record.path, header, [header.channels[i] for i in rows], first, last, unit_volts)
-        if samples != header.samples:
-            shared = math.gcd(header.samples, samples)
-            decoded = polyphase(decoded, header.samples // shared, samples // shared)
-        values[rows] = decoded[:, part]
-    return Signal(values, rate_hz, tuple(channel.name for channel in header.channels), unit)
+        channels = [header.channels[i] for i in rows]
+        first, shared = runs[0].first, math.gcd(header.samples, samples)
+        decoded = _decode(record.path, header.layout, channels, first, runs[-1].last, unit_volts)
+        for run in runs:
+            piece = decoded[:, (run.first - first) * samples : (run.last - first) * samples]
+            if samples != header.samples:  # within a run: a filter must not join what is apart in time
+                piece = polyphase(piece, header.samples // shared, samples // shared)
+            begin, end = max(start, run.at), min(stop, run.at + piece.shape[1])
+            values[rows, begin - start : end - start] = piece[:, begin - run.at : end - run.at]
+    return Signal(values, header.rate_hz, tuple(channel.name for channel in header.channels), unit)
 
 
-def _check_header(path: Path, size: int) -> _Header:
-    """Compare the header's claims with the file size and choose the channels; patient fields are skipped over."""
+def check_layout(path: Path, size: int) -> Layout:
+    """Compare the header's claims of blocks and channels with the file size; patient fields are skipped over.
+
+    Raises:
+        BadRecord: ``no_samples`` or ``unreadable``. Other exceptions are for `guarded`.
+    """
     with path.open("rb") as file:
         version = file.read(8)
         file.seek(184)
@@ -101,14 +146,9 @@ def _check_header(path: Path, size: int) -> _Header:
         sample_bytes = {b"0": 2, b"\xffBIOSEMI": 3}.get(version.strip(b" "))
         if sample_bytes is None or len(fixed) < 72:
             raise BadRecord("unreadable", "the file is neither EDF nor BDF, or its header is cut off")
-        if fixed[8:13] in (b"EDF+D", b"BDF+D"):
-            raise BadRecord("unsupported", "the recording has gaps in time (EDF+D); export it as EDF+C")
         data_at, blocks, count = int(fixed[:8]), int(fixed[52:60]), int(fixed[68:72])
-        block_s = positive(fixed[60:68].decode("ascii"))
         if count <= 0 or blocks == 0:
             raise BadRecord("no_samples", "the file holds no data")
-        if block_s is None:
-            raise BadRecord("no_rate", "the header gives data blocks without a duration, so no sampling rate")
         require_bytes(256 * (count + 1), size)
         if data_at != 256 * (count + 1):
             raise BadRecord("unreadable", "the header's length contradicts its number of channels")
@@ -117,7 +157,7 @@ def _check_header(path: Path, size: int) -> _Header:
         for name, width in FIELDS:
             text = file.read(width * count).decode("latin-1")
             columns[name] = [text[i * width : (i + 1) * width].split("\0")[0].strip() for i in range(count)]
-    samples = [int(n) for n in columns["samples"]]
+    samples = tuple(int(n) for n in columns["samples"])
     if min(samples) < 0:
         raise BadRecord("unreadable", "the header claims a negative number of samples")
     block_bytes = sum(samples) * sample_bytes
@@ -125,19 +165,92 @@ def _check_header(path: Path, size: int) -> _Header:
     require_bytes(data_at + max(blocks, 1) * block_bytes, size)
     if blocks < 0:
         blocks = (size - data_at) // max(block_bytes, 1)
+    block_s = positive(fixed[60:68].decode("ascii"))
+    return Layout(data_at, sample_bytes, blocks, block_s, fixed[8:13] in (b"EDF+D", b"BDF+D"), columns, samples)
 
-    voltages = _voltages(columns, samples)
+
+def annotation_blocks(path: Path, layout: Layout) -> Iterator[list[bytes]]:
+    """Yield what each block holds in its annotation channels, in file order; nothing where there is no such channel."""
+    sizes = [samples * layout.sample_bytes for samples in layout.samples_of]
+    places = [
+        (end - size, size)
+        for end, size, label in zip(accumulate(sizes), sizes, layout.columns["label"], strict=True)
+        if size and label.endswith(ANNOTATIONS)
+    ]
+    if not places:
+        return
+    with path.open("rb") as file:
+        for block_at in range(layout.data_at, layout.data_at + layout.blocks * layout.block_bytes, layout.block_bytes):
+            texts = []
+            for offset, size in places:
+                file.seek(block_at + offset)
+                texts.append(file.read(size))
+            yield texts
+
+
+def onset_of(texts: list[bytes]) -> float | None:
+    """Return when a block starts by its annotation channels, in seconds; None where the first of them does not say."""
+    match = TIME_KEEPING.match(texts[0])
+    return float(match[1]) if match else None
+
+
+def _check_header(path: Path, size: int) -> _Header:
+    """Return the layout of the file and the channels to read."""
+    layout = check_layout(path, size)
+    if layout.block_s is None:
+        raise BadRecord("no_rate", "the header gives data blocks without a duration, so no sampling rate")
+    voltages = _voltages(layout)
     scalp = [channel.samples for channel in voltages if channel.name in SCALP]
     common = Counter(scalp).most_common(1)[0][0] if scalp else max(channel.samples for channel in voltages)
-    check_rate(common / block_s)
+    rate_hz = check_rate(common / layout.block_s)
     kept = [c for c in voltages if max(c.samples, common) // math.gcd(c.samples, common) <= MAX_RATIO]
     if len(kept) * common > MAX_GROWTH * sum(channel.samples for channel in kept):
         raise BadRecord("unsupported", "nearly all channels are far slower than the one that sets the rate")
-    return _Header(data_at, sample_bytes, blocks, block_s, common, tuple(samples), tuple(kept))
+    return _Header(layout, rate_hz, common, tuple(kept))
 
 
-def _voltages(columns: dict[str, list[str]], samples: list[int]) -> list[_Channel]:
+def _runs(path: Path, header: _Header) -> list[_Run]:
+    """Return the stretches without a gap, of which a recording that claims no gaps has one."""
+    blocks = header.layout.blocks
+    if not header.layout.has_gaps:
+        return [_Run(0, blocks, 0)]
+    onsets = np.array([onset_of(texts) for texts in annotation_blocks(path, header.layout)], dtype=np.float64)
+    if len(onsets) != blocks or np.isnan(onsets).any():
+        raise BadRecord("unreadable", "the recording has gaps in time, and a block does not say when it starts")
+    at = (onsets - onsets[0]) * header.rate_hz
+    # Compared with the block before, not with the first: a duration that the header rounds adds up over a night.
+    gaps = np.rint(np.diff(at) - header.samples)
+    if (gaps < 0).any():
+        raise BadRecord("unreadable", "a block starts before the one in front of it ends")
+    if at[-1] > MAX_GAP_RATIO * blocks * header.samples:
+        raise BadRecord("unreadable", "the blocks claim far more time in gaps than they hold")
+    edges = [0, *(int(i) + 1 for i in np.flatnonzero(gaps)), blocks]
+    runs, end = [], 0
+    for first, last in pairwise(edges):
+        runs.append(_Run(first, last, max(end, round(at[first]))))
+        end = runs[-1].at + (last - first) * header.samples
+    return runs
+
+
+def _within(runs: list[_Run], header: _Header, start: int, stop: int) -> list[_Run]:
+    """Return what to decode of ``runs`` for samples ``start`` to ``stop``.
+
+    A filter needs neighbours on either side, and whole blocks keep the channels in step.
+    """
+    samples = header.samples
+    margin = max(_margin(channel.samples, samples) for channel in header.channels)
+    found = []
+    for run in runs:
+        if run.at < stop and run.at + (run.last - run.first) * samples > start:
+            skipped = max(0, math.floor((start - run.at) / samples - margin))
+            last = min(run.last, run.first + math.ceil((stop - run.at) / samples + margin))
+            found.append(_Run(run.first + skipped, last, run.at + skipped * samples))
+    return found
+
+
+def _voltages(layout: Layout) -> list[_Channel]:
     """Return the channels that are voltages and have a range of values, in file order."""
+    columns, samples = layout.columns, layout.samples_of
     found: list[_Channel] = []
     ranged = False
     for i, label in enumerate(columns["label"]):
@@ -145,7 +258,7 @@ def _voltages(columns: dict[str, list[str]], samples: list[int]) -> list[_Channe
         low, high, digital_min, digital_max = (_number(text) for text in limits)
         # Comparisons with NaN, a field that is no number, are false.
         has_range = 0 < digital_max - digital_min < math.inf and abs(high - low) > 0
-        if label.endswith("Annotations") or not samples[i] or not has_range:
+        if label.endswith(ANNOTATIONS) or not samples[i] or not has_range:
             continue
         ranged = True
         volts = UNITS.get(columns["unit"][i].casefold())
@@ -168,22 +281,22 @@ def _number(text: str) -> float:
 
 
 def _decode(
-    path: Path, header: _Header, channels: list[_Channel], first: int, last: int, unit_volts: float
+    path: Path, layout: Layout, channels: list[_Channel], first: int, last: int, unit_volts: float
 ) -> np.ndarray:
     """Return ``channels``, which share a rate, of blocks ``first`` to ``last``: float32 (C, T)."""
     import mne
 
-    read_raw = mne.io.read_raw_edf if header.sample_bytes == 2 else mne.io.read_raw_bdf
+    read_raw = mne.io.read_raw_edf if layout.sample_bytes == 2 else mne.io.read_raw_bdf
     names = [str(channel.index) for channel in channels]
     scales = np.array([[channel.volts / unit_volts] for channel in channels])
-    samples, block_bytes = channels[0].samples, sum(header.samples_of) * header.sample_bytes
+    samples, block_bytes = channels[0].samples, layout.block_bytes
     values = np.empty((len(channels), (last - first) * samples), dtype=np.float32)
     step = max(1, PIECE_BYTES // block_bytes)
     with guarded("mne"), path.open("rb") as file, np.errstate(over="ignore", invalid="ignore"):
-        file.seek(header.data_at + first * block_bytes)
+        file.seek(layout.data_at + first * block_bytes)
         for at in range(first, last, step):
             count = min(step, last - at)
-            piece = BytesIO(_plain_header(header, count) + file.read(count * block_bytes))
+            piece = BytesIO(_plain_header(layout, channels, count) + file.read(count * block_bytes))
             raw = read_raw(piece, include=names, preload=True, verbose="error")
             decoded = raw.get_data()
             decoded *= scales
@@ -191,16 +304,16 @@ def _decode(
     return as_float32(values)
 
 
-def _plain_header(header: _Header, blocks: int) -> bytes:
+def _plain_header(layout: Layout, channels: list[_Channel], blocks: int) -> bytes:
     """Return a header of ``blocks`` blocks with the sizes and ranges alone: numbers for labels, all else blank."""
-    columns = {"label": [str(i) for i in range(len(header.samples_of))], "samples": list(map(str, header.samples_of))}
-    columns |= {name: ["0"] * len(header.samples_of) for name in RANGE}
-    for channel in header.channels:
+    columns = {"label": [str(i) for i in range(len(layout.samples_of))], "samples": list(map(str, layout.samples_of))}
+    columns |= {name: ["0"] * len(layout.samples_of) for name in RANGE}
+    for channel in channels:
         for name, text in zip(RANGE, channel.limits, strict=True):
             columns[name][channel.index] = text
-    count = len(header.samples_of)
+    count = len(layout.samples_of)
     # Blocks of 1 s: the rate is not taken from mne.
-    fixed = f"{0:<8}{'':160}01.01.8500.00.00{header.data_at:<8}{'':44}{blocks:<8}{1:<8}{count:<4}"
+    fixed = f"{0:<8}{'':160}01.01.8500.00.00{layout.data_at:<8}{'':44}{blocks:<8}{1:<8}{count:<4}"
     fields = (f"{text:<{width}}" for name, width in FIELDS for text in columns.get(name, [""] * count))
     return (fixed + "".join(fields)).encode("latin-1")
 

@@ -59,6 +59,14 @@ SOFTWARE = re.compile(
 # Where NIfTI-1 and NIfTI-2 keep text: name, offset, length.
 NIFTI1 = (("description", 148, 80), ("database name", 14, 18), ("auxiliary file", 228, 24), ("intent name", 328, 16))
 NIFTI2 = (("description", 240, 80), ("auxiliary file", 320, 24), ("intent name", 508, 16))
+# Keys of MetaImage that describe the grid and the program.
+METAIMAGE = {
+    "ObjectType", "ObjectSubType", "NDims", "DimSize", "BinaryData", "CompressedData", "CompressedDataSize",
+    "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "TransformMatrix", "Rotation", "Orientation", "Offset", "Position",
+    "Origin", "CenterOfRotation", "AnatomicalOrientation", "DistanceUnits", "Modality", "HeaderSize", "SequenceID",
+    "ElementSpacing", "ElementSize", "ElementType", "ElementNumberOfChannels", "ElementMin", "ElementMax",
+    "ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset", "ElementDataFile", "ITK_InputFilterName",
+}  # fmt: skip
 # TIFF tags, the same numbers in EXIF.
 TIFF = {
     270: "text", 315: "author", 306: "date", 316: "host", 269: "text", 285: "text", 33432: "text", 34665: "EXIF",
@@ -168,6 +176,22 @@ def _nifti(path: Path) -> Iterator[str]:
             yield name
     if header[end : end + 1] not in (b"", b"\0"):
         yield "header extension"
+
+
+def _metaimage(path: Path) -> Iterator[str]:
+    """Look at the keys beyond those of the grid; ITK keeps fields of a DICOM file there, as ``0010|0010 = ...``."""
+    from pydicom.datadict import keyword_for_tag
+
+    from medssl.sources.metaimage import header
+
+    for key, text in header(path)[0].items():
+        if key in METAIMAGE or SOFTWARE.fullmatch(text):
+            continue
+        if tag := re.fullmatch(r"([\da-fA-F]{4})\|([\da-fA-F]{4})", key):
+            kind = DICOM_KINDS.get(keyword_for_tag(int(tag[1] + tag[2], 16)))
+            yield from ["private element"] if int(tag[1], 16) % 2 else [kind] if kind else []
+        else:
+            yield from _kinds_in(f"{key} = {text}") or {"comment"}
 
 
 def _wfdb(path: Path) -> Iterator[str]:
@@ -303,6 +327,7 @@ SCANNERS: dict[str, Callable[[Path], Iterator[str]]] = {
     "edf": _edf,
     "bdf": _edf,
     "nifti": _nifti,
+    "metaimage": _metaimage,
     "wfdb": _wfdb,
     "brainvision": _brainvision,
     "eeglab": _eeglab,

@@ -8,13 +8,14 @@ patient  identifier of the patient, kept as text: leading zeros survive
 trial    name of the recording, unique within the patient
 ======== ==================================================================================================
 
-Optional: ``start_s``, ``end_s`` (part to use), ``format`` (default: from the suffix), ``fold``, ``mask`` (NIfTI label
-map), ``label_<task>`` (number or class), ``label_<task>_multi`` (several classes separated by ``;``) and
-``anat_<measure>`` (number), ``freesurfer`` (a subject's folder, whose tables become measures). Hints for the reader:
-``rate_hz``, ``unit``, ``time_column``, ``time_unit``, ``columns`` (``I=lead1;II=lead2`` or ``I;II``), ``spacing_mm``
-(``1x0.5x0.5`` or ``0.5;0.5``), ``frame`` (of 4-D NIfTI) and, for arrays, ``variable``, ``axis`` and ``index``. Empty
-cells are absent values. ``mask_labels.csv`` beside the manifest names the organs of the masks: columns ``value``,
-``name``.
+Optional: ``start_s``, ``end_s`` (part to use), ``format`` (default: from the suffix), ``fold``, ``mask`` (label map in
+NIfTI, of a MetaImage also in MetaImage), ``events`` (EDF+ annotations or a table of events), ``label_<task>`` (number
+or class), ``label_<task>_multi`` (several classes separated by ``;``), ``anat_<measure>`` (number) and ``freesurfer`` (a
+subject's folder, whose tables become measures). Hints for the reader: ``rate_hz``, ``unit``, ``time_column``,
+``time_unit``, ``columns`` (``I=lead1;II=lead2`` or ``I;II``), ``spacing_mm`` (``1x0.5x0.5`` or ``0.5;0.5``), ``frame``
+(of 4-D NIfTI) and, for arrays, ``variable``, ``axis`` and ``index``. Empty cells are absent values. Beside the manifest,
+``mask_labels.csv`` names the organs of the masks (columns ``value``, ``name``) and ``event_labels.csv`` the classes that
+texts of events stand for (``text``, ``task``, ``class``).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ FORMATS = {
     ".hea": "wfdb", ".dat": "wfdb", ".mat": "matlab", ".edf": "edf", ".bdf": "bdf", ".vhdr": "brainvision",
     ".set": "eeglab", ".fif": "fif", ".dcm": "dicom", ".nii": "nifti", ".png": "image", ".tif": "image",
     ".tiff": "image", ".txt": "tabular", ".csv": "tabular", ".tsv": "tabular", ".parquet": "tabular", ".npy": "array",
-    ".npz": "array", ".xml": "aecg",
+    ".npz": "array", ".xml": "aecg", ".mhd": "metaimage", ".mha": "metaimage",
 }  # fmt: skip
 ABSENT = {"", "nan", "na", "n/a", "none", "null", "<na>"}
 
@@ -73,8 +74,10 @@ def list_table(table: Path, root: Path | None = None) -> list[Record]:
     root = Path(root) if root is not None else table.parent
     rows = read_text_table(table, REQUIRED, fix="add it to the header line")
     numeric = {name for name in rows.columns if name.startswith("label_") and _all_numbers(rows[name])}
-    organs = _mask_labels(root / "mask_labels.csv")
-    records = [_record(row, number, root, numeric, organs) for number, row in enumerate(as_dicts(rows), start=1)]
+    organs, classes = _mask_labels(root / "mask_labels.csv"), event_labels(root)
+    records = [
+        _record(row, number, root, numeric, organs, classes) for number, row in enumerate(as_dicts(rows), start=1)
+    ]
     records.sort(key=order)
     return records
 
@@ -153,13 +156,36 @@ def _mask_labels(path: Path) -> dict[int, str]:
         raise SourceError(f"{path}: column 'value' must hold whole numbers, as in the masks") from None
 
 
-def _record(row: Mapping[str, str], position: int, root: Path, numeric: set[str], organs: Mapping[int, str]) -> Record:
+def event_labels(root: Path) -> dict[str, tuple[str, str]]:
+    """Return text -> task and class from ``root/event_labels.csv`` (``text,task,class``); empty without that table.
+
+    Raises:
+        SourceError: the table lacks a column.
+    """
+    path = root / "event_labels.csv"
+    if not path.is_file():
+        return {}
+    rows = as_dicts(read_text_table(path, ("text", "task", "class"), fix="event_labels.csv needs text, task, class"))
+    return {row["text"]: (row["task"], row["class"]) for row in rows if row["task"] and row["class"]}
+
+
+def _record(
+    row: Mapping[str, str],
+    position: int,
+    root: Path,
+    numeric: set[str],
+    organs: Mapping[int, str],
+    classes: Mapping[str, tuple[str, str]],
+) -> Record:
     """Return the record of one row; what is wrong with the row becomes its refusal."""
     path, hints = locate(root, row["path"])
-    mask = None
-    if row.get("mask"):
-        mask, mask_hints = locate(root, row["mask"])
-        hints = hints or mask_hints
+    beside: dict[str, Path] = {}
+    for name in ("mask", "events"):
+        if row.get(name, "").lower() not in ABSENT:
+            beside[name], more = locate(root, row[name])
+            hints = hints or more
+    if "events" in beside and not classes:
+        hints = hints or refused("bad_events", "event_labels.csv is absent: write one with the columns text,task,class")
     numbers: dict[str, float | None] = {}
     for name in ("start_s", "end_s", "fold", "rate_hz"):
         text = row.get(name, "")
@@ -199,8 +225,10 @@ def _record(row: Mapping[str, str], position: int, root: Path, numeric: set[str]
         labels=_labels(row, numeric),
         anatomy=anatomy,
         fold=None if numbers["fold"] is None else int(numbers["fold"]),
-        mask=mask,
-        mask_labels=organs if mask is not None else {},
+        mask=beside.get("mask"),
+        mask_labels=organs if "mask" in beside else {},
+        events=beside.get("events"),
+        event_labels=classes if "events" in beside else {},
         hints=hints,
         start_s=numbers["start_s"],
         end_s=numbers["end_s"],

@@ -53,6 +53,8 @@ class Record:
         fold: the publisher's fold, if any.
         mask: file of an organ label map on the grid of the recording.
         mask_labels: value in the mask -> organ name; each becomes the measure ``<name>_ml``.
+        events: file of what happened when, on the recording's clock: EDF+ annotations or a BIDS table of events.
+        event_labels: text in that file -> task and class; a window has the class that covers most of it.
         hints: what the file itself does not say, for its reader (``rate_hz``, ``unit``, ``columns``, ...).
         start_s, end_s: part of the recording to use; None for all.
         row: 1-based row of the user's own table, to find the record by without naming it; None without a table.
@@ -68,6 +70,8 @@ class Record:
     fold: int | None = None
     mask: Path | None = None
     mask_labels: Mapping[int, str] = field(default_factory=dict)
+    events: Path | None = None
+    event_labels: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     hints: Mapping[str, Any] = field(default_factory=dict)
     start_s: float | None = None
     end_s: float | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 import edfio
 import numpy as np
 
+NAME = "Doe^Jane"  # planted where formats keep a name; must never come out
 RATE_HZ = 64
 CHANNELS = ("Fp1", "Fp2")
 LENGTH_S = 6
@@ -40,6 +41,36 @@ def bdf(folder: Path, seed: int) -> Path:
     ]
     edfio.Bdf(signals, data_record_duration=1).write(path)
     return path
+
+
+def annotate(path: Path, texts: list[bytes], kind: str) -> Path:
+    """Write ``texts`` into the last channel of an EDF or BDF file, one a block, and ``kind`` (``+C``, ``+D``)."""
+    data = bytearray(path.read_bytes())
+    count, sample_bytes = int(data[252:256]), 3 if data[0] == 255 else 2
+    fields = data[256 + 216 * count : 256 + 224 * count]
+    sizes = [int(fields[i : i + 8]) * sample_bytes for i in range(0, 8 * count, 8)]
+    assert len(data) == 256 * (count + 1) + len(texts) * sum(sizes)
+    assert all(len(text) <= sizes[-1] for text in texts)
+    data[192:197] = (b"BDF" if sample_bytes == 3 else b"EDF") + kind.encode()
+    for i, text in enumerate(texts, start=1):
+        end = 256 * (count + 1) + i * sum(sizes)
+        data[end - sizes[-1] : end] = text.ljust(sizes[-1], b"\0")
+    path.write_bytes(data)
+    return path
+
+
+def edf_gaps(folder: Path, seed: int) -> Path:
+    path = folder / "a.edf"
+    signals = [
+        edfio.EdfSignal(row, RATE_HZ, label=f"EEG {name}", physical_dimension="uV", physical_range=(-200, 200))
+        for row, name in zip(waves(seed), CHANNELS, strict=True)
+    ]
+    slow = edfio.EdfSignal(waves(seed)[0, ::2], RATE_HZ / 2, label="EOG", physical_dimension="uV")
+    room = [edfio.EdfAnnotation(0, None, 50 * " ")]
+    patient = edfio.Patient(name=NAME)
+    edfio.Edf([*signals, slow], patient=patient, data_record_duration=1, annotations=room).write(path)
+    onsets = ("+0.5", "+1.5", "+2.5", "+4.25", "+5.25", "+60.5")
+    return annotate(path, [f"{t}\x14\x14\0{t}\x151\x14{NAME}\x14\0".encode() for t in onsets], "+D")
 
 
 def brainvision(folder: Path, seed: int) -> Path:
@@ -83,6 +114,7 @@ def fif(folder: Path, seed: int) -> Path:
 EXAMPLES: dict[str, Callable[[Path, int], Path]] = {
     "edf": edf,
     "bdf": bdf,
+    "edf-gaps": edf_gaps,
     "brainvision": brainvision,
     "eeglab": eeglab,
     "fif": fif,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -234,6 +235,33 @@ def nifti2(folder: Path, seed: int) -> Path:
     return nifti(folder, seed, nibabel.Nifti2Image, "a.nii")
 
 
+def metaimage_header(file: str, shape: tuple[int, ...], **more: object) -> bytes:
+    """Return the header of 16-bit voxels ``(z, y, x)`` with 0.5 x 0.75 x 3 mm as ITK writes it; None drops a key."""
+    fields: dict[str, object] = {
+        "ObjectType": "Image", "NDims": 3, "BinaryData": True, "BinaryDataByteOrderMSB": False,
+        "CompressedData": False, "TransformMatrix": "1 0 0 0 1 0 0 0 1", "Offset": "-12.5 3 -70",
+        "AnatomicalOrientation": "RAI", "ElementSpacing": "0.5 0.75 3", "PatientName": NAME,
+        "DimSize": " ".join(map(str, shape[::-1])), "ElementType": "MET_SHORT",
+    }  # fmt: skip
+    fields |= more | {"ElementDataFile": file}
+    return "".join(f"{key} = {value}\n" for key, value in fields.items() if value is not None).encode()
+
+
+def metaimage(folder: Path, seed: int) -> Path:
+    values = np.stack([phantom(seed=seed + i) for i in range(3)]).astype("<i2")
+    (folder / "a.raw").write_bytes(values.tobytes())
+    (folder / "a.mhd").write_bytes(metaimage_header("a.raw", values.shape))
+    return folder / "a.mhd"
+
+
+def metaimage_packed(folder: Path, seed: int) -> Path:
+    values = np.stack([phantom(seed=seed + i) for i in range(3)]).astype("<i2")
+    packed = zlib.compress(values.tobytes())
+    head = metaimage_header("LOCAL", values.shape, CompressedData=True, CompressedDataSize=len(packed))
+    (folder / "a.mha").write_bytes(head + packed)
+    return folder / "a.mha"
+
+
 def image_png(folder: Path, seed: int) -> Path:
     Image.fromarray(phantom(seed=seed).astype(np.uint16)).save(folder / "a.png")
     return folder / "a.png"
@@ -255,6 +283,8 @@ EXAMPLES: dict[str, Callable[[Path, int], Path]] = {
     "dicom-waveform": dicom_waveform,
     "nifti": nifti,
     "nifti2": nifti2,
+    "metaimage": metaimage,
+    "metaimage-packed": metaimage_packed,
     "image-png": image_png,
     "image-tiff": image_tiff,
 }

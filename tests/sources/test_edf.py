@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import edfio
 import mne
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from medssl import sources
 from medssl.sources import edf
 from medssl.sources.record import BadRecord, Record, Signal
+from tests.sources.examples_eeg import annotate
 
 RATE_HZ = 200
 LENGTH_S = 10
@@ -30,7 +34,7 @@ def write(path: Path, channels: dict[str, tuple[np.ndarray, float]], unit: str =
         kind(values, rate_hz, label=label, physical_dimension=unit, physical_range=(low, 500))
         for label, (values, rate_hz) in channels.items()
     ]
-    notes = [edfio.EdfAnnotation(1.0, None, SECRET)]
+    notes = [edfio.EdfAnnotation(1.0, None, SECRET + 40 * " ")]  # room for what `place` writes
     patient = edfio.Patient(name=SECRET)
     file(signals, patient=patient, annotations=notes, data_record_duration=1).write(path)
     return path
@@ -182,7 +186,6 @@ def test_two_channels_of_one_name(tmp_path: Path) -> None:
     ("at", "text", "reason"),
     [
         (0, b"\xffBIOSEMA", "unreadable"),
-        (195, b"+D", "unsupported"),  # gaps in time
         (184, b"256     ", "unreadable"),  # length of the header
         (236, b"99999999", "unreadable"),  # blocks
         (236, b"0       ", "no_samples"),
@@ -253,3 +256,177 @@ def test_unknown_number_of_blocks(pair: Path) -> None:
 def test_rates_too_far_apart(tmp_path: Path) -> None:
     channels = {"x": (sine(2000), 2000.0)} | {f"y{i}": (np.arange(10.0), 1.0) for i in range(80)}
     assert refusal(write(tmp_path / "smith.edf", channels)) == "unsupported"
+
+
+# --- gaps in time ---------------------------------------------------------------------------------------------------
+STARTS_S = (0, 1, 2, 5, 6, 7, 8, 12.5, 13.5, 20)  # of ten blocks of a second: gaps after the third, seventh and ninth
+
+
+def place(path: Path, starts_s: Sequence[float | str]) -> Path:
+    """Let the blocks start at these seconds, each with an annotation that must not come out."""
+    onsets = [f"{t:+.6f}" if not isinstance(t, str) else t for t in starts_s]
+    return annotate(path, [f"{t}\x14\x14\0{t}\x14{SECRET}\x14\0".encode() for t in onsets], "+D")
+
+
+def expand(values: np.ndarray, rate_hz: float, starts_s: Sequence[float] = STARTS_S) -> np.ndarray:
+    """Return blocks of a second (C, T) where they belong in time, NaN elsewhere."""
+    n = round(rate_hz)
+    at = [round((t - starts_s[0]) * rate_hz) for t in starts_s]
+    out = np.full((len(values), at[-1] + n), np.nan)
+    for i, a in enumerate(at):
+        out[:, a : a + n] = values[:, i * n : (i + 1) * n]
+    return out
+
+
+def test_gaps_are_missing(pair: Path) -> None:
+    whole = read(pair).values
+    signal = read(place(pair, STARTS_S))
+    np.testing.assert_array_equal(signal.values, expand(whole, RATE_HZ))
+    assert signal.rate_hz == RATE_HZ
+    first, second = signal.values[0], whole[0]
+    assert first[599] == second[599] and np.isnan(first[600:1000]).all() and first[1000] == second[600]
+
+
+def test_part_across_a_gap(pair: Path) -> None:
+    place(pair, STARTS_S)
+    whole = read(pair).values
+    np.testing.assert_array_equal(read(pair, start_s=2.345, end_s=13.0).values, whole[:, 469:2600])
+    np.testing.assert_array_equal(read(pair, start_s=8.5).values, whole[:, 1700:])
+    np.testing.assert_array_equal(read(pair, start_s=3.5, end_s=5.005).values, whole[:, 700:1001])
+    inside = read(pair, start_s=3.5, end_s=4.5).values
+    assert inside.shape == (2, 200) and np.isnan(inside).all()
+    assert refusal(pair, start_s=21.0) == "too_short"
+
+
+def test_time_counts_from_the_first_block(pair: Path) -> None:
+    expected = read(place(pair, STARTS_S)).values
+    np.testing.assert_array_equal(read(place(pair, [t + 0.123 for t in STARTS_S])).values, expected)
+    np.testing.assert_array_equal(read(place(pair, [t - 3600 for t in STARTS_S])).values, expected)
+
+
+def test_onsets_between_samples_are_rounded(pair: Path) -> None:
+    starts_s = [0, 1, 2, 3.5012, 4.5012, 5.5012, 6.5012, 7.5012, 9.0038, 10.0038]  # samples of 5 ms
+    values = read(pair).values
+    np.testing.assert_array_equal(read(place(pair, starts_s)).values, expand(values, RATE_HZ, starts_s))
+
+
+def test_blocks_a_fraction_of_a_sample_apart_are_one_run(pair: Path) -> None:
+    whole = read(pair).values
+    for step_s in (1.002, 0.998):  # 0.4 samples
+        np.testing.assert_array_equal(read(place(pair, [step_s * i for i in range(10)])).values, whole)
+    # After a gap the onset counts again, unless the blocks before fill that time.
+    late = [1.002 * i for i in range(9)] + [12.0]
+    assert np.flatnonzero(np.isfinite(read(place(pair, late)).values[0]))[1800] == 2400
+    early = [0.998 * i for i in range(9)] + [0.998 * 8 + 1.005]  # one sample
+    np.testing.assert_array_equal(read(place(pair, early)).values, whole)
+
+
+def test_no_gap_after_all(pair: Path) -> None:
+    whole = read(pair).values
+    np.testing.assert_array_equal(read(place(pair, range(10))).values, whole)
+    annotate(pair, [b""] * 10, "+C")  # nobody asks these
+    np.testing.assert_array_equal(read(pair).values, whole)
+
+
+def test_pieces_are_joined_across_gaps(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = read(place(pair, STARTS_S)).values
+    monkeypatch.setattr(edf, "PIECE_BYTES", 5000)
+    np.testing.assert_array_equal(read(pair).values, whole)
+
+
+@pytest.mark.parametrize("other_hz", [50, 128, 500])
+def test_a_sine_of_another_rate_keeps_its_phase_after_a_gap(tmp_path: Path, other_hz: int) -> None:
+    starts_s = (0, 1, 2, 3, 7, 8, 9, 10, 11, 12)
+
+    def cut(rate_hz: int) -> np.ndarray:
+        time_s = np.concatenate([t + np.arange(rate_hz) / rate_hz for t in starts_s])
+        return 100 * np.sin(2 * np.pi * 3.3 * time_s)
+
+    channels = {"Fp1": (cut(RATE_HZ), RATE_HZ), "Fp2": (cut(RATE_HZ), RATE_HZ), "ECG": (cut(other_hz) + 40, other_hz)}
+    path = place(write(tmp_path / "smith.edf", channels), starts_s)
+    values = read(path).values
+    expected = 100 * np.sin(2 * np.pi * 3.3 * np.arange(13 * RATE_HZ) / RATE_HZ)
+    assert np.isnan(values[:, 800:1400]).all()
+    assert np.isfinite(np.delete(values, np.s_[800:1400], axis=1)).all()
+    for run in (np.s_[:800], np.s_[1400:]):
+        np.testing.assert_allclose(values[0, run], expected[run], atol=0.02)
+        inner = np.s_[RATE_HZ // 2 : -RATE_HZ // 2]
+        assert np.abs(values[2, run] - 40 - expected[run])[inner].max() < 0.5
+    # What lies beyond a gap does not reach over it: both sides are the recordings that they would be alone.
+    alone = write(tmp_path / "alone.edf", {k: (v[4 * r :], r) for k, (v, r) in channels.items()})
+    np.testing.assert_allclose(values[:, 1400:], read(alone).values, atol=1e-3)
+
+
+def test_part_across_a_gap_of_resampled_channels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    channels = {"Fp1": (sine(RATE_HZ), RATE_HZ), "slow": (rng.normal(0, 50, 80), 8), "fast": (sine(512, 7), 512)}
+    path = place(write(tmp_path / "smith.edf", channels), STARTS_S)
+    whole = read(path).values
+    for start_s, end_s in ((1.11, 7.5), (6.5, 12.6), (8.99, 20.01), (12.5, 14.5)):
+        at = np.s_[:, round(start_s * RATE_HZ) : round(end_s * RATE_HZ)]
+        np.testing.assert_allclose(read(path, start_s=start_s, end_s=end_s).values, whole[at], atol=0.5)
+
+
+@pytest.mark.parametrize(
+    "starts_s",
+    [
+        (0, 1, 2, 2.5, 4, 5, 6, 7, 8, 9),  # one within another
+        (0, 1, 2, 2.995, 4, 5, 6, 7, 8, 9),  # by a sample
+        (0, 1, 2, 5, 4, 6, 7, 8, 9, 10),
+        (*range(9), -5),
+        (*range(9), 1e6),  # eleven days for ten seconds
+        (*range(9), "+999999999999"),
+        (*range(9), "+9999999999999"),
+        (*range(9), "9"),
+        (*range(9), "+nan"),
+        (*range(9), "+9e3"),
+        (*range(9), "+ 9"),
+        (*range(9), "++9"),
+        (*range(9), "+9\x151"),
+        (*range(9), "+9\x14text"),  # an annotation, but not one that keeps time
+        (*range(9), "\0+9"),
+        ("", *range(1, 10)),
+    ],
+)
+def test_onsets_that_cannot_be(pair: Path, starts_s: tuple[float | str, ...]) -> None:
+    assert refusal(place(pair, starts_s)) == "unreadable"
+
+
+def test_other_annotations_may_be_anything(pair: Path) -> None:
+    values = read(place(pair, STARTS_S)).values
+    annotate(pair, [f"{t:+}\x14\x14".encode() + b"\xff\xfe+-\x15\0" + SECRET.encode() for t in STARTS_S], "+D")
+    np.testing.assert_array_equal(read(pair).values, values)
+
+
+def test_no_channel_keeps_the_time(pair: Path) -> None:
+    place(pair, STARTS_S)
+    patch(pair, 256 + 2 * 16, b"EEG            ")
+    assert refusal(pair) == "unreadable"
+
+
+def test_gaps_take_no_memory_before_they_are_refused(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place(pair, (*range(9), 990))
+    assert read(pair).values.shape == (2, 991 * RATE_HZ)
+    place(pair, (*range(9), 1100))
+    monkeypatch.setattr(np, "empty", lambda *_, **__: pytest.fail("memory was taken"))
+    assert refusal(pair) == "unreadable"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps_s=st.lists(st.one_of(st.just(0.0), st.floats(0.006, 30)), min_size=9, max_size=9),
+    start_s=st.floats(0, 10),
+    length_s=st.floats(0.01, 300),
+)
+def test_any_gaps(
+    tmp_path_factory: pytest.TempPathFactory, steps_s: list[float], start_s: float, length_s: float
+) -> None:
+    path = write(tmp_path_factory.mktemp("gaps") / "smith.edf", {"Fp1": (sine(RATE_HZ), RATE_HZ)})
+    values = read(path).values
+    starts_s = [round(float(t), 6) for t in np.cumsum([0, *(1 + np.array(steps_s))])]
+    expected = expand(values, RATE_HZ, starts_s)
+    begin, end = round(start_s * RATE_HZ), round((start_s + length_s) * RATE_HZ)
+    if begin >= min(end, expected.shape[1]):
+        return
+    part = read(place(path, starts_s), start_s=start_s, end_s=start_s + length_s).values
+    np.testing.assert_array_equal(part, expected[:, begin:end])

@@ -251,17 +251,27 @@ def test_openbhb(tmp_path: Path) -> None:
     folder = tmp_path / "train" / "derivatives" / "sub-100053248969" / "ses-1"
     folder.mkdir(parents=True)
     np.save(folder / "sub-100053248969_ses-1_preproc-cat12vbm_desc-gm_T1w.npy", SCENE[np.newaxis, np.newaxis])
-    np.save(folder / "sub-100053248969_ses-1_preproc-cat12vbm_desc-gm_ROI.npy", np.zeros((1, 284)))
+    np.save(folder / "sub-100053248969_ses-1_preproc-cat12vbm_desc-gm_ROI.npy", np.arange(284.0)[np.newaxis])
+    thickness = np.arange(7 * 68.0).reshape(1, 7, 68)
+    thickness[0, 0, 0] = np.nan
+    np.save(folder / "sub-100053248969_ses-1_preproc-freesurfer_desc-desikan_ROI.npy", thickness)
+    np.save(folder / "sub-100053248969_ses-2_preproc-freesurfer_desc-desikan_ROI.npy", np.ones((1, 1, 1)))
     (tmp_path / "train" / "participants.tsv").write_text(
         "participant_id\tsex\tage\tsite\tstudy\ttiv\tgmv\n100053248969\tfemale\t23.5\t7\tIXI\t1500.5\t\n"
     )
     (record,) = sources.list_records("openbhb", tmp_path)
     assert (record.patient, record.trial) == ("100053248969", "ses-1")
     assert labels([record]) == [{"age": 23.5, "sex": "female", "site": "7", "study": "IXI"}]
-    assert record.anatomy == {"tiv_ml": 1500.5}
+    assert len(record.anatomy) == 1 + 284 + 7 * 68 - 1
+    assert record.anatomy["tiv_ml"] == 1500.5
+    assert (record.anatomy["gm_1_001"], record.anatomy["gm_1_284"]) == (0, 283)
+    assert (record.anatomy["desikan_1_002"], record.anatomy["desikan_7_068"]) == (1, 7 * 68 - 1)
     volume = read_volume(record)
     np.testing.assert_array_equal(volume.values, SCENE.transpose(2, 1, 0)[:, ::-1, ::-1])
     assert volume.spacing_mm == (1.5, 1.5, 1.5)
+    np.save(folder / "sub-100053248969_ses-1_preproc-x_desc-y_ROI.npy", np.array([["Doe"]], dtype=object))
+    (record,) = sources.list_records("openbhb", tmp_path)
+    assert record.hints["refused"][0] == "unreadable"
 
 
 def test_ixi(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ SUFFIXES = {
     "array": ".npy",
     "matlab": ".mat",
     "aecg": ".xml",
+    "metaimage": ".mhd",
 }
 
 
@@ -309,7 +310,7 @@ def test_edf_truncated(tmp_path: Path, keep: int) -> None:
         (236, b"99999999", "unreadable"),
         (236, b"0       ", "no_samples"),
         (244, b"0       ", "no_rate"),
-        (192, b"EDF+D", "unsupported"),
+        (192, b"EDF+D", "unreadable"),
         (252, b"0   ", "no_samples"),
         (252, b"9999", "unreadable"),
     ],

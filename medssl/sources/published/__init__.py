@@ -7,6 +7,7 @@ Each function takes the folder of one set. A row of a label table gives a record
 from medssl.sources.published.ecg import cinc2017, cinc2020, cinc2021, mitbih, ptbdb, ptbxl, ptbxl_500
 from medssl.sources.published.eeg import eegmat, eegmmidb, sleep_edf
 from medssl.sources.published.images import covid_ct, luna16_slices, medmnist, tcga_lung
+from medssl.sources.published.lung import lidc, luna16
 from medssl.sources.published.ppg import bidmc, bidmc_ecg, ppg_bp, ppg_dalia, welltory
 from medssl.sources.published.volumes import ixi, msd, msd_hippocampus, openbhb
 
@@ -20,6 +21,8 @@ __all__ = [
     "eegmat",
     "eegmmidb",
     "ixi",
+    "lidc",
+    "luna16",
     "luna16_slices",
     "medmnist",
     "mitbih",

@@ -10,6 +10,8 @@ from medssl.sources.manifest import number
 from medssl.sources.published.tables import SEXES, found, present, rows_of
 from medssl.sources.record import Record
 
+# Rechtschaffen & Kales' stages, of which the AASM joins 3 and 4.
+STAGES = {"W": "wake", "1": "n1", "2": "n2", "3": "n3", "4": "n3", "R": "rem"}
 # Run of EEGMMIDB -> task and whether the movement was imagined; runs 3 to 14 are three rounds of four.
 MOVEMENTS = (("fists_one", "no"), ("fists_one", "yes"), ("fists_feet", "no"), ("fists_feet", "yes"))
 
@@ -39,8 +41,9 @@ def eegmat(root: Path) -> list[Record]:
 def eegmmidb(root: Path) -> list[Record]:
     """List EEG of motor movement and imagery: 109 volunteers, 64 channels at 160 Hz, 14 runs of one or two minutes.
 
-    Labels: ``task`` (eyes_open, eyes_closed, fists_one: left or right fist, fists_feet: both fists or both feet) and
-    ``imagined`` (yes, no). Patients 88, 92 and 100 were recorded at 128 Hz. Which fist moved when is not read.
+    Labels: ``task`` (eyes_open, eyes_closed, fists_one: left or right fist, fists_feet: both fists or both feet),
+    ``imagined`` (yes, no), and of each window ``movement`` (rest, left_fist, right_fist, both_fists, both_feet), which
+    changes every four seconds. Patients 88, 92 and 100 were recorded at 128 Hz.
 
     Source: Schalk et al. 2004, doi:10.1109/TBME.2004.827072; PhysioNet doi:10.13026/C28G6P.
     """
@@ -54,7 +57,14 @@ def eegmmidb(root: Path) -> list[Record]:
             task, imagined = MOVEMENTS[(run - 3) % 4]
         path, hints = locate(root, relative)
         labels = present(task=task, imagined=imagined)
-        records.append(Record(path, "edf", patient, relative.stem[4:], "eegmmidb", labels, hints=hints))
+        moves = {"fists_one": ("left_fist", "right_fist"), "fists_feet": ("both_fists", "both_feet")}.get(task or "")
+        events = {f"T{i}": ("movement", name) for i, name in enumerate(("rest", *moves))} if moves else {}
+        records.append(
+            Record(
+                path, "edf", patient, relative.stem[4:], "eegmmidb", labels,
+                events=path if events else None, event_labels=events, hints=hints,
+            )
+        )  # fmt: skip
     return records
 
 
@@ -62,8 +72,9 @@ def sleep_edf(root: Path) -> list[Record]:
     """List Sleep-EDF Expanded: whole nights of Fpz-Cz, Pz-Oz and EOG at 100 Hz, one or two per patient.
 
     ``SC4011E0`` is night 1 of patient 01 of the cassette study, ``ST7022J0`` night 2 of patient 02 of the telemetry
-    study; the two studies share no patients. Labels: ``study``, ``night``. Sleep stages (``*-Hypnogram.edf``) and the
-    workbooks of ages are not read.
+    study; the two studies share no patients. Labels: ``study``, ``night``, and of each window ``stage`` (wake, n1, n2,
+    n3, rem; none while the patient moved or nobody scored) where the night's ``*-Hypnogram.edf`` is there: take windows
+    of 30 s, as the stages are. The workbooks of ages are not read.
 
     Source: Kemp et al. 2000, doi:10.1109/10.867928; PhysioNet doi:10.13026/C2X676.
     """
@@ -76,5 +87,17 @@ def sleep_edf(root: Path) -> list[Record]:
             continue
         labels = present(study={"SC": "cassette", "ST": "telemetry"}[match[1]], night=float(match[3]))
         path, hints = locate(root, relative)
-        records.append(Record(path, "edf", match[1] + match[2], name, "sleep_edf", labels, hints=hints))
+        # The letters after the night say who scored it.
+        scored = sorted(path.parent.glob(f"{name[:7]}*-Hypnogram.edf"))[:1]
+        events = None
+        if scored:
+            events, events_hints = locate(root, relative.with_name(scored[0].name))
+            hints = hints or events_hints
+        stages = {f"Sleep stage {text}": ("stage", stage) for text, stage in STAGES.items()}
+        records.append(
+            Record(
+                path, "edf", match[1] + match[2], name, "sleep_edf", labels,
+                events=events, event_labels=stages if events else {}, hints=hints,
+            )
+        )  # fmt: skip
     return records

@@ -7,12 +7,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-from medssl.sources.claims import locate
+import numpy as np
+
+from medssl.sources.claims import guarded, locate, refused, require_file
 from medssl.sources.manifest import number, read_text_table
 from medssl.sources.published.tables import SEXES, age_of, existing, found, present, rows_of, tabbed
-from medssl.sources.record import Label, Record, SourceError
+from medssl.sources.record import BadRecord, Label, Record, SourceError, inside
 
 IXI_SEX = "SEX_ID (1=m, 2=f)"
+MAX_REGION_BYTES = 1_000_000
 # Columns of OpenBHB's participants.tsv -> measures; volumes are in ml.
 OPENBHB_VOLUMES = {"tiv": "tiv_ml", "gmv": "gm_ml", "wmv": "wm_ml", "csfv": "csf_ml"}
 
@@ -88,8 +91,9 @@ def msd(root: Path) -> list[Record]:
 def openbhb(root: Path) -> list[Record]:
     """List OpenBHB: grey matter maps of healthy brains (CAT12, modulated, MNI space, 1.5 mm), arrays (1, 1, X, Y, Z).
 
-    Labels: ``age``, ``sex``, ``site``, ``study``; anatomy: volumes in ml of ``participants.tsv``. A participant may
-    have several sessions. Tables of regions (``*_ROI.npy``) do not name their regions and are left out.
+    Labels: ``age``, ``sex``, ``site``, ``study``; anatomy: volumes in ml of ``participants.tsv``, and the tables of
+    regions beside a map (``*_desc-<atlas>_ROI.npy``), which name neither regions nor units: by position from 1,
+    ``<atlas>_<measure>_<region>``, such as ``gm_1_017`` or ``desikan_3_042``. A participant may have several sessions.
 
     Source: Dufumier et al. 2022, doi:10.1016/j.neuroimage.2022.119637.
     """
@@ -112,9 +116,32 @@ def openbhb(root: Path) -> list[Record]:
         anatomy = {to: ml for name, to in OPENBHB_VOLUMES.items() if (ml := number(row.get(name, ""))) is not None}
         trial = "_".join(f"{key}-{entities[key]}" for key in ("ses", "run") if key in entities) or "vbm"
         path, hints = locate(root, relative)
+        for table in sorted(path.parent.glob(f"{relative.name.partition('_preproc-')[0]}_preproc-*_ROI.npy")):
+            try:
+                anatomy |= _regions(table, root)
+            except BadRecord as bad:
+                hints = {**refused(bad.reason, bad.detail), **hints}
         hints = {**hints, "axes": "RAS", "spacing_mm": (1.5, 1.5, 1.5)}
         records.append(Record(path, "array", patient, trial, "openbhb", labels, anatomy, hints=hints))
     return records
+
+
+def _regions(path: Path, root: Path) -> dict[str, float]:
+    """Return the measures of one table of regions of OpenBHB, an array (1, regions) or (1, measures, regions)."""
+    atlas = re.search(r"_desc-([A-Za-z0-9]+)_ROI", path.name)
+    if require_file(inside(path, root)) > MAX_REGION_BYTES or atlas is None:
+        raise BadRecord("unreadable", "a table of regions is longer than 1 MB, or names no atlas")
+    with guarded("NumPy"):
+        values = np.load(path, allow_pickle=False)
+        if values.ndim not in (2, 3) or len(values) != 1 or values.dtype.kind not in "fiu":
+            raise BadRecord("unreadable", "a table of regions is no array (1, regions) or (1, measures, regions)")
+        values = values.reshape(-1, values.shape[-1]).astype(float)
+    return {
+        f"{atlas[1].lower()}_{m}_{r:03d}": float(value)
+        for m, row in enumerate(values, start=1)
+        for r, value in enumerate(row, start=1)
+        if np.isfinite(value)
+    }
 
 
 def ixi(root: Path) -> list[Record]:

@@ -1,0 +1,82 @@
+"""Labels in time: what happened when in a recording, from the annotations of an EDF+ file or a BIDS table of events.
+
+Texts of such files may identify people. They are only looked up among the words that a source knows, and what is not
+there is left out.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from medssl.sources.annotations import Annotation, read_edf
+from medssl.sources.claims import require_file
+from medssl.sources.manifest import number
+from medssl.sources.record import BadRecord, Record
+
+MAX_TABLE_BYTES = 100_000_000
+AT_LEAST = 0.5  # of a window that a class must cover
+
+
+def labels_of(record: Record, starts_s: np.ndarray, window_s: float) -> dict[str, list[str | None]]:
+    """Return the class of each window by task: the one that covers most of it, at least half, else None.
+
+    Args:
+        record: with ``events`` and ``event_labels``; without, there are no tasks.
+        starts_s: (N,) of the windows, ascending, on the clock of the events.
+        window_s: their length.
+
+    Raises:
+        BadRecord: ``bad_events`` where the file of events cannot be read.
+    """
+    tasks = sorted({task for task, _ in record.event_labels.values()})
+    if record.events is None or not tasks:
+        return {}
+    try:
+        found = read(record.events)
+    except BadRecord as bad:
+        raise BadRecord("bad_events", f"the file of events: {bad.detail}") from None
+    out: dict[str, list[str | None]] = {}
+    for task in tasks:
+        classes = sorted({name for of, name in record.event_labels.values() if of == task})
+        covered = np.zeros((len(classes), len(starts_s)))
+        for event in found:
+            of, name = record.event_labels.get(event.text.strip(), ("", ""))
+            if of == task:
+                end = event.onset_s + event.duration_s
+                here = slice(*np.searchsorted(starts_s, (event.onset_s - window_s, end)))
+                shared = np.minimum(starts_s[here] + window_s, end) - np.maximum(starts_s[here], event.onset_s)
+                covered[classes.index(name), here] += shared
+        enough = covered.max(axis=0, initial=0) >= AT_LEAST * window_s - 1e-9
+        out[task] = [classes[best] if good else None for best, good in zip(covered.argmax(axis=0), enough, strict=True)]
+    return out
+
+
+def read(path: Path) -> list[Annotation]:
+    """Return the events of an EDF+ or BDF+ file, or of a table ``*.tsv`` (``onset``, ``duration``, ``trial_type``).
+
+    Raises:
+        BadRecord: ``missing_file``, ``no_samples``, ``unsupported`` or ``unreadable``.
+    """
+    suffix = path.suffix.lower()
+    if suffix in (".edf", ".bdf"):
+        return read_edf(path)
+    if suffix != ".tsv":
+        raise BadRecord("unsupported", "events are read from .edf, .bdf and .tsv")
+    if require_file(path) > MAX_TABLE_BYTES:
+        raise BadRecord("unreadable", "the table of events is longer than 100 MB")
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restkey="", restval=""))
+    except (OSError, csv.Error) as error:
+        raise BadRecord("unreadable", f"the table of events raised {type(error).__name__}") from None
+    if rows and not {"onset", "duration", "trial_type"} <= rows[0].keys():
+        raise BadRecord("unreadable", "the table of events lacks onset, duration or trial_type")
+    events = []
+    for row in rows:
+        onset, duration = number(row["onset"] or ""), number(row["duration"] or "")
+        if onset is not None:  # BIDS writes n/a for a duration that nobody knows
+            events.append(Annotation(onset, max(0.0, duration or 0.0), (row["trial_type"] or "").strip()))
+    return sorted(events, key=lambda event: event.onset_s)
