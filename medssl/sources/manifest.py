@@ -8,14 +8,14 @@ patient  identifier of the patient, kept as text: leading zeros survive
 trial    name of the recording, unique within the patient
 ======== ==================================================================================================
 
-Optional: ``start_s``, ``end_s`` (part to use), ``format`` (default: from the suffix), ``fold``, ``mask`` (label map in
-NIfTI, of a MetaImage also in MetaImage), ``events`` (EDF+ annotations or a table of events), ``label_<task>`` (number
-or class), ``label_<task>_multi`` (several classes separated by ``;``), ``anat_<measure>`` (number) and ``freesurfer`` (a
-subject's folder, whose tables become measures). Hints for the reader: ``rate_hz``, ``unit``, ``time_column``,
-``time_unit``, ``columns`` (``I=lead1;II=lead2`` or ``I;II``), ``spacing_mm`` (``1x0.5x0.5`` or ``0.5;0.5``), ``frame``
-(of 4-D NIfTI) and, for arrays, ``variable``, ``axis`` and ``index``. Empty cells are absent values. Beside the manifest,
-``mask_labels.csv`` names the organs of the masks (columns ``value``, ``name``) and ``event_labels.csv`` the classes that
-texts of events stand for (``text``, ``task``, ``class``).
+Optional: ``start_s``, ``end_s`` (part to use), ``format`` (default: from the suffix), ``fold``, ``mask`` (label map
+in NIfTI, of a MetaImage also in MetaImage), ``events`` (EDF+ annotations or a table of events), ``label_<task>``
+(number or class), ``label_<task>_multi`` (several classes separated by ``;``), ``anat_<measure>`` (number) and
+``freesurfer`` (a subject's folder, whose tables become measures). Hints for the reader: ``rate_hz``, ``unit``,
+``time_column``, ``time_unit``, ``columns`` (``I=lead1;II=lead2`` or ``I;II``), ``spacing_mm`` (``1x0.5x0.5`` or
+``0.5;0.5``), ``frame`` (of 4-D NIfTI) and, for arrays, ``variable``, ``axis`` and ``index``. Empty cells are absent
+values. Beside the manifest, ``mask_labels.csv`` names the organs of the masks (columns ``value``, ``name``) and
+``event_labels.csv`` the classes that texts of events stand for (``text``, ``task``, ``class``).
 """
 
 from __future__ import annotations
