@@ -125,7 +125,8 @@ def plain_ct(path: Path) -> np.ndarray:
     slices = sorted((pydicom.dcmread(f) for f in path.iterdir()), key=lambda s: s.ImagePositionPatient[2])
     hu = np.stack([s.pixel_array * float(s.RescaleSlope) + float(s.RescaleIntercept) for s in slices])
     spacing = np.array([5.0, *slices[0].PixelSpacing])
-    fitted = volumes.respace(volumes.rescale(hu.astype(np.float32), (-1000, 1000)), spacing, np.array([5.0, 4, 4]))
+    scaled = np.clip((hu.astype(np.float32) + 1000) / 2000, 0, 1)
+    fitted = volumes.respace(scaled, spacing, np.array([5.0, 4, 4]))
     return volumes.crop_or_pad(fitted, (16, 96, 96))[None, None]
 
 

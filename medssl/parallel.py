@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from itertools import islice
 from typing import Any, Literal, TypeVar
 
 from threadpoolctl import ThreadpoolController, threadpool_limits
@@ -31,10 +32,11 @@ def ordered_map(
     total: int | None = None,
     progress: bool = True,
     died: Result | None = None,
+    at_once: int = 1,
 ) -> Iterator[Result]:
     """Yield ``function(item)`` in the order of ``items``, with a progress bar.
 
-    At most four items per worker are in flight, so that memory does not grow with their number. Results come in
+    At most four batches per worker are in flight, so that memory does not grow with their number. Results come in
     order whatever the executor, so nothing downstream depends on the worker count.
 
     A worker process that dies (killed, out of memory, a fault in a compiled library) costs no other item its result:
@@ -48,6 +50,7 @@ def ordered_map(
         address: of a Dask scheduler, such as ``tcp://10.0.0.1:8786``.
         label, total, progress: of the bar.
         died: stands for a result that no worker lives to give.
+        at_once: items that a worker is given in one batch, where each takes little time.
 
     Raises:
         RuntimeError: a worker died each time, and ``died`` is None.
@@ -63,29 +66,31 @@ def ordered_map(
                 bar.update()
             return
         work = _Pool(workers, function) if executor == "process" else _Cluster(workers, address)
+        batches = iter(items)
         with work:
-            waiting: deque[tuple[Item, Future[Result]]] = deque()
-
-            def first() -> Result:
-                try:
-                    return work.result(function, waiting)
-                except Dead:
-                    if died is None:
-                        raise RuntimeError(f"{label}: a worker process died; it may need more memory") from None
-                    return died
-
-            for item in items:
-                waiting.append((item, work.submit(function, item)))
-                if len(waiting) >= 4 * workers:
-                    yield first()
+            waiting: deque[tuple[list[Item], Future[list[Result | Dead]]]] = deque()
+            while True:
+                while len(waiting) < 4 * workers and (batch := list(islice(batches, at_once))):
+                    waiting.append((batch, work.submit(function, batch)))
+                if not waiting:
+                    return
+                for given in work.result(function, waiting):
+                    if not isinstance(given, Dead):
+                        yield given
+                    elif died is not None:
+                        yield died
+                    else:
+                        raise RuntimeError(f"{label}: a worker process died; it may need more memory")
                     bar.update()
-            while waiting:
-                yield first()
-                bar.update()
 
 
-class Dead(Exception):
-    """An item ends its worker each time."""
+class Dead:
+    """In place of a result: the item ends its worker each time."""
+
+
+def _each(function: Callable[[Item], Result], batch: list[Item]) -> list[Result]:
+    """Return the results of a batch. Runs in a worker."""
+    return [function(item) for item in batch]
 
 
 class _Pool:
@@ -111,40 +116,48 @@ class _Pool:
     def __exit__(self, *_: object) -> None:
         self.pool.shutdown(cancel_futures=True)
 
-    def submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
+    def submit(self, function: Callable[[Item], Result], batch: list[Item]) -> Future[list[Result | Dead]]:
         try:
-            return self.pool.submit(function, item)
+            return self.pool.submit(_each, function, batch)
         except BrokenProcessPool as error:  # the next call to `result` will replace it
-            broken: Future[Result] = Future()
+            broken: Future[list[Result | Dead]] = Future()
             broken.set_exception(error)
             return broken
 
-    def result(self, function: Callable[[Item], Result], waiting: deque[tuple[Item, Future[Result]]]) -> Result:
-        """Return the result of the first that waits."""
-        item, future = waiting.popleft()
+    def result(
+        self,
+        function: Callable[[Item], Result],
+        waiting: deque[tuple[list[Item], Future[list[Result | Dead]]]],
+    ) -> list[Result | Dead]:
+        """Return the results of the batch that waits first."""
+        batch, future = waiting.popleft()
         try:
             return future.result()
         except BrokenProcessPool:
             pass
         # Which of those under way ended the process is unknown, so each that has no result is tried by itself.
-        waiting.appendleft((item, future))
+        waiting.appendleft((batch, future))
         self.pool.shutdown(cancel_futures=True)
         self.pool = self._fresh(1)
-        for place, (item, future) in enumerate(waiting):
+        for place, (batch, future) in enumerate(waiting):
             if not future.done() or future.cancelled() or isinstance(future.exception(), BrokenProcessPool):
-                waiting[place] = (item, self._alone(function, item))
+                waiting[place] = (batch, self._alone(function, batch))
         self.pool.shutdown()
         self.pool = self._fresh(self.workers)
         return waiting.popleft()[1].result()
 
-    def _alone(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
-        """Return the result in the one worker of the pool, or what says that it died."""
-        done: Future[Result] = Future()
+    def _alone(self, function: Callable[[Item], Result], batch: list[Item]) -> Future[list[Result | Dead]]:
+        """Return the results of a batch, item by item in the one worker of the pool, or what says that it died."""
+        done: Future[list[Result | Dead]] = Future()
+        results: list[Result | Dead] = []
         try:
-            done.set_result(self.pool.submit(function, item).result())
-        except BrokenProcessPool:
-            self.pool = self._fresh(1)
-            done.set_exception(Dead())
+            for item in batch:
+                try:
+                    results.append(self.pool.submit(function, item).result())
+                except BrokenProcessPool:
+                    self.pool = self._fresh(1)
+                    results.append(Dead())
+            done.set_result(results)
         except Exception as error:
             done.set_exception(error)
         return done
@@ -190,15 +203,21 @@ class _Cluster:
     def __exit__(self, *_: object) -> None:
         self.stack.close()
 
-    def submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
+    def submit(self, function: Callable[[Item], Result], batch: list[Item]) -> Future[list[Result | Dead]]:
         # pure=False: two equal items are two pieces of work, and nothing is looked up by its hash.
-        future: Future[Result] = self.client.submit(function, item, pure=False)
+        future: Future[list[Result | Dead]] = self.client.submit(_each, function, batch, pure=False)
         return future
 
-    def result(self, function: Callable[[Item], Result], waiting: deque[tuple[Item, Future[Result]]]) -> Result:
-        """Return the result of the first that waits."""
-        _, future = waiting.popleft()
+    def result(
+        self,
+        function: Callable[[Item], Result],
+        waiting: deque[tuple[list[Item], Future[list[Result | Dead]]]],
+    ) -> list[Result | Dead]:
+        """Return the results of the batch that waits first."""
+        batch, future = waiting.popleft()
         try:
             return future.result()
         except self.killed:
-            raise Dead from None
+            if len(batch) == 1:
+                return [Dead()]
+        return [self.result(function, deque([([item], self.submit(function, [item]))]))[0] for item in batch]

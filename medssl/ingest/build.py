@@ -19,6 +19,7 @@ from medssl.parallel import Kind, ordered_map
 from medssl.sources import manifest
 from medssl.sources.record import Record
 
+AT_ONCE = 16  # records that a worker is given in one batch, at most; of few, fewer, that all workers end together
 CRASHED = ("crashed", "the process that read the recording died, twice; the file may be damaged or need more memory")
 
 
@@ -76,6 +77,7 @@ def build(
             total=len(records),
             progress=progress,
             died=CRASHED,
+            at_once=min(AT_ONCE, 1 + len(records) // (32 * workers)),
         )
         same = _constants(key, params)
         for position, (record, part) in enumerate(zip(records, finished, strict=True), start=1):

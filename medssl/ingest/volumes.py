@@ -49,9 +49,11 @@ def rescale(
         mean, deviation = (inside.mean(), inside.std()) if inside.size else (0.0, 0.0)
         if deviation <= 0:
             raise BadRecord("blank", "the body has no contrast, or is absent; nothing to learn from")
-        bottom, top = mean - Z_RANGE * deviation, mean + Z_RANGE * deviation
-        return np.clip((np.clip(values, low, high) - bottom) / (top - bottom), 0, 1).astype(np.float32)
-    return np.clip((values - low) / (high - low), 0, 1).astype(np.float32)
+        values = np.clip(values, low, high)
+        low, high = mean - Z_RANGE * deviation, mean + Z_RANGE * deviation
+    scaled = (values - low).astype(np.float32, copy=False)
+    scaled *= 1 / (high - low)
+    return np.clip(scaled, 0, 1, out=scaled)
 
 
 def respace(values: np.ndarray, spacing: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -234,7 +236,8 @@ def _filled(body: np.ndarray) -> np.ndarray:
 def _tissues(values: np.ndarray) -> dict[str, float]:
     """Return the share of each HU band among the voxels of a body."""
     return {
-        f"{name}_share": float(((values >= low) & (values < high)).mean()) for name, (low, high) in HU_BANDS.items()
+        f"{name}_share": np.count_nonzero((values >= low) & (values < high)) / values.size
+        for name, (low, high) in HU_BANDS.items()
     }
 
 
