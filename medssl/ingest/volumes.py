@@ -36,16 +36,17 @@ def rescale(
     Raises:
         BadRecord: ``blank`` for a constant volume, ``missing_values`` for one that is not finite.
     """
-    if not np.isfinite(values).all():
+    bottom, top = values.min(), values.max()
+    if not np.isfinite(bottom) or not np.isfinite(top):  # NaN is the smallest and the largest
         raise BadRecord("missing_values", "the volume holds values that are not finite")
     if hu_window is None:
         low, high = np.percentile(values, (1, 99.5))
     else:
         low, high = hu_window
-    if values.max() <= values.min() or high <= low:
+    if top <= bottom or high <= low:
         raise BadRecord("blank", "the volume is constant; nothing to learn from")
     if normalise == "zscore":
-        inside = np.clip(values[body(values, unit) if unit == "HU" else values > values.min()], low, high)
+        inside = np.clip(values[body(values, unit) if unit == "HU" else values > bottom], low, high)
         mean, deviation = (inside.mean(), inside.std()) if inside.size else (0.0, 0.0)
         if deviation <= 0:
             raise BadRecord("blank", "the body has no contrast, or is absent; nothing to learn from")

@@ -132,7 +132,9 @@ def _stack(headers: list[Any], frames: list[list[Frame]]) -> tuple[np.ndarray, f
     for header in headers:
         for stored in read_frames(header):
             frame = flat[done]
-            values[place[done]] = stored * np.float32(frame.slope) + np.float32(frame.intercept)
+            if frame.slope != 1:  # that of most CT
+                stored = stored * np.float32(frame.slope)
+            np.add(stored, np.float32(frame.intercept), out=values[place[done]], casting="same_kind")
             done += 1
         del header.PixelData
     return values, distance_mm
