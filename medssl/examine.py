@@ -195,6 +195,8 @@ def survey(root: Path) -> tuple[list[Record], Counter[str]]:
             suffix = path.suffix.lower()
             if path.stem in leading and suffix not in LEADING:
                 continue
+            if suffix in (".raw", ".zraw") and path.with_suffix(".mhd") in files:
+                continue
             kind = "unknown" if suffix == ".dat" else manifest.format_of(path)
             if kind == "dicom" or (not suffix and identifiers.is_dicom(path)):
                 slices.append(path)
@@ -251,7 +253,11 @@ def _cut(
             classes = (row.get(f"label_{task}") for row in made.rows)
             found.timed.setdefault(task, Counter()).update(name for name in classes if name is not None)
     else:
-        made = cut.of(raw, record, params, modality)
+        made = cut.of(raw, record, params.model_copy(update={"max_blank": None}), modality)
+        blank = np.array([row["quality_blank"] for row in made.rows])
+        found.quality.setdefault("blank", []).extend(blank.tolist())
+        if params.max_blank is not None:
+            found.refused["mostly_blank"] += int((blank > params.max_blank).sum())
     found.samples += len(made.rows) + len(made.refused)
     found.refused.update(reason for reason, _ in made.refused)
 
@@ -260,18 +266,20 @@ _LIMITS = tuple(f"max_{reason}" for reason in cut.LIMITED)
 
 
 def _look(found: Examination, record: Record) -> None:
-    """Count the identifying fields that the headers of a record carry."""
-    if record.format not in identifiers.SCANNERS:
-        if record.format in sources.READERS:
-            found.unseen[record.format] += 1
-        return
-    for kinds in identifiers.scan(record.path, record.format):
-        if kinds is None:
-            found.unread += 1
+    """Count the identifying fields that the headers of a record, its mask and its events carry."""
+    beside = [(path, manifest.format_of(path)) for path in (record.mask, record.events) if path is not None]
+    for path, form in [(record.path, record.format), *(pair for pair in beside if pair[0] != record.path)]:
+        if form not in identifiers.SCANNERS:
+            if path == record.path and form in sources.READERS:
+                found.unseen[form] += 1
             continue
-        found.looked += 1
-        found.carrying += bool(kinds)
-        found.carriers.update((record.format, kind) for kind in kinds)
+        for kinds in identifiers.scan(path, form):
+            if kinds is None:
+                found.unread += 1
+                continue
+            found.looked += 1
+            found.carrying += bool(kinds)
+            found.carriers.update((form, kind) for kind in kinds)
 
 
 def _balance(task: str, values: list[Label]) -> Balance:

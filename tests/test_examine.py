@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from medssl import cli, sources
-from medssl.config import SignalIngest
-from medssl.examine import examine
+from medssl.config import SignalIngest, VolumeIngest
+from medssl.examine import examine, survey
 from medssl.ingest.build import build
 from medssl.report import examination
 
@@ -71,3 +71,23 @@ def test_the_command_cuts_as_a_cohort(
     assert "Refused samples: of 18 that the usable records are cut into" in said
     assert "missing_channel" in said
     assert "too_short" in said
+
+
+def test_costs_of_blank_patches_and_headers_beside(tmp_path: Path) -> None:
+    x = np.zeros((4, 16, 16), np.float32)
+    x[:, :6] = np.random.default_rng(0).uniform(50, 100, (4, 6, 16))
+    header = "ObjectType = Image\nNDims = 3\nDimSize = 16 16 4\nElementSpacing = 1 1 1\nPatientName = Doe^Jane\n"
+    for name in ("image", "mask"):
+        (tmp_path / f"{name}.mhd").write_text(f"{header}ElementType = MET_FLOAT\nElementDataFile = {name}.raw\n")
+        (tmp_path / f"{name}.raw").write_bytes(x.tobytes() if name == "image" else (x > 0).astype("<f4").tobytes())
+    surveyed, other = survey(tmp_path)
+    assert (len(surveyed), other) == (2, {})
+    (tmp_path / "manifest.csv").write_text("path,patient,trial,mask\nimage.mhd,p,t,mask.mhd\n")
+    records = sources.list_records("manifest", tmp_path)
+    params = VolumeIngest(samples="patches", size=(4, 4, 4), unit="1", max_blank=0.4)
+    found = examine(records, "manifest", params=params, modality="mri", progress=False)
+    assert found.refused == {"blank": 8, "mostly_blank": 4}
+    assert found.quality["blank"] == [0.0] * 4 + [0.5] * 4
+    assert (found.looked, found.carrying) == (2, 2)
+    costs = next(s for s in examination.sections(found) if s.title == "What a limit costs")
+    assert costs.rows[0][:3] == ("max_blank", "50.00%", "50.00%")

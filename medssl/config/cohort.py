@@ -32,8 +32,9 @@ class SignalIngest(Section):
 
     ``cut: beats`` centres a window on each R peak (ECG) or systolic peak (PPG) instead of laying them end to end.
     ``notch_hz`` removes the mains and its harmonics. ``absent: derive`` computes limb leads that lack from I and II.
-    Each ``max_*`` is the largest share, in the worst channel, that a window (``max_missing``: a recording) may have;
-    null refuses nothing. All shares are columns ``quality_*`` of the table, refused or not (`medssl.ingest.quality`).
+    Each ``max_*`` is the largest share, in the worst channel, that a window may have; null refuses nothing. A
+    recording that lacks a channel throughout is refused. All shares are columns ``quality_*`` of the table, refused
+    or not (`medssl.ingest.quality`).
     """
 
     rate_hz: Positive

@@ -105,8 +105,8 @@ def build(
                     {
                         "sample_id": table.sample_id(row["content"], patient, trial, index),
                         "index_in_trial": index,
-                        **row,
                         **common,
+                        **row,  # a label of the window stands over one of its record
                         **{f"anat_{name}": float(value) for name, value in anatomy.items()},
                     },
                 )

@@ -10,6 +10,7 @@ import pandas as pd
 
 from medssl.config import SignalIngest, VolumeIngest
 
+REASONS = {"blank": "mostly_blank"}  # of a reject row, where it is not the limit's own name
 AT = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9)  # values of a limit whose costs are told
 
 
@@ -47,14 +48,15 @@ def of_store(table: pd.DataFrame, rejects: pd.DataFrame, params: SignalIngest | 
     """
     refused = rejects.loc[rejects["stage"] == "ingest", "reason"].value_counts()
     limits = {name.removeprefix("max_"): value for name, value in params if name.startswith("max_")}
-    limits = {name: value for name, value in limits.items() if f"quality_{name}" in table and name != "missing"}
-    total = len(table) + sum(int(refused.get(name, 0)) for name in limits)
+    limits = {name: value for name, value in limits.items() if f"quality_{name}" in table}
+    counts = {name: int(refused.get(REASONS.get(name, name), 0)) for name in limits}
+    total = len(table) + sum(counts.values())
     costs = []
     for name, value in limits.items():
         values = table[f"quality_{name}"].to_numpy(dtype=float)
         if not np.isfinite(values).any():
             continue
-        now = int(refused.get(name, 0))
+        now = counts[name]
         shares = {
             f"{at:g}": None if value is not None and at > value else (now + int((values > at).sum())) / total
             for at in AT

@@ -19,6 +19,7 @@ USUAL = {"mV": "ecg", "uV": "eeg", "1": "ppg"}
 KINDS = {"volume": "volume", "slices": "slice", "patches": "patch"}
 # Measures of quality that have a limit in the parameters, max_<name>, and what a window beyond it does.
 LIMITED = {
+    "missing": "is missing",
     "flat": "does not change",
     "clipped": "is at the end of the recorder's range",
     "out_of_range": "is out of range",
@@ -92,7 +93,7 @@ def _cut_signal(raw: Signal, record: Record, params: SignalIngest, modality: str
         unit=params.unit,
         window_s=params.window_s,
         band_hz=params.band_hz,
-        max_missing=params.max_missing,
+        max_missing=1.0,  # by window, below: a gap costs what it touches and nothing else
         notch_hz=params.notch_hz,
         absent=params.absent,
     )
@@ -166,7 +167,7 @@ def _cut_volume(raw: Volume, record: Record, params: VolumeIngest) -> Cut:
         if params.max_blank is not None and measures["blank"][i] > params.max_blank:
             share = measures["blank"][i]
             refused.append(
-                ("blank", f"{share:.0%} of {KINDS[params.samples]} {i} is blank; allowed {params.max_blank:.0%}")
+                ("mostly_blank", f"{share:.0%} of {KINDS[params.samples]} {i} is blank; allowed {params.max_blank:.0%}")
             )
             continue
         keep.append(i)

@@ -19,7 +19,7 @@ from medssl.sources.record import BadRecord, Volume
 HU_BANDS = {"lung": (-1024, -500), "fat": (-190, -30), "soft": (-30, 150), "bone": (200, 4000)}
 BODY_HU = -300.0
 MAX_VOXELS = 2**28
-MAX_PATCHED = 2**30  # voxels of all patches of a volume
+DARK = 0.1  # of the range of intensities: what is below on average is background
 Z_RANGE = 3.0  # standard deviations of the body to either side of its mean that [0, 1] covers
 Box = tuple[slice, ...]
 
@@ -29,9 +29,9 @@ def rescale(
 ) -> np.ndarray:
     """Return intensities in [0, 1]: a fixed HU window, or the volume's own 1st to 99.5th percentile.
 
-    ``normalise="zscore"`` scales what is left of the values by mean and standard deviation: 0.5 is the mean, and 0 and
-    1 lie 3 standard deviations off. Those are of the body in HU; else of all but the lowest value, which is that of a
-    background set to a constant (skull stripping) and next to nothing in a volume without one.
+    ``normalise="zscore"`` scales what is left of the values by mean and standard deviation of the body (`body`): 0.5 is
+    the mean, and 0 and 1 lie 3 standard deviations off. In units other than HU, a volume without a dark background is
+    body throughout, and what is at the lower end of the range, as a background of zeros, becomes 0.
 
     Raises:
         BadRecord: ``blank`` for a constant volume, ``missing_values`` for one that is not finite.
@@ -45,16 +45,25 @@ def rescale(
         low, high = hu_window
     if top <= bottom or high <= low:
         raise BadRecord("blank", "the volume is constant; nothing to learn from")
+    background = None
     if normalise == "zscore":
-        inside = np.clip(values[body(values, unit) if unit == "HU" else values > bottom], low, high)
-        mean, deviation = (inside.mean(), inside.std()) if inside.size else (0.0, 0.0)
+        clipped = np.clip(values, low, high)
+        inside = body(clipped, unit)
+        if unit != "HU":
+            if inside.all() or clipped[~inside].mean() > low + DARK * (high - low):
+                inside = np.ones_like(inside)
+            else:
+                background = clipped <= low
+        mean, deviation = (clipped[inside].mean(), clipped[inside].std()) if inside.any() else (0.0, 0.0)
         if deviation <= 0:
             raise BadRecord("blank", "the body has no contrast, or is absent; nothing to learn from")
-        values = np.clip(values, low, high)
-        low, high = mean - Z_RANGE * deviation, mean + Z_RANGE * deviation
+        values, low, high = clipped, mean - Z_RANGE * deviation, mean + Z_RANGE * deviation
     scaled = (values - low).astype(np.float32, copy=False)
     scaled *= 1 / (high - low)
-    return np.clip(scaled, 0, 1, out=scaled)
+    np.clip(scaled, 0, 1, out=scaled)
+    if background is not None:
+        scaled[background] = 0
+    return scaled
 
 
 def respace(values: np.ndarray, spacing: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -163,19 +172,24 @@ def located(
     if spacing_mm is not None:
         values = fitted(values)
     places = grid_of(values.shape, size, overlap)
-    if len(places) * math.prod(size) > MAX_PATCHED:
-        raise BadRecord("too_large", f"{len(places)} patches hold more than 2^30 voxels; take less overlap")
-    return np.stack([crop_or_pad(values[place], size) for place in places])[:, None], [
-        _enlarged(place, values.shape, box) for place in places
-    ]
+    patches = np.empty((len(places), 1, *size), dtype=np.float32)
+    for patch, place in zip(patches, places, strict=True):
+        patch[0] = crop_or_pad(values[place], size)
+    return patches, [_enlarged(place, values.shape, box) for place in places]
 
 
 def grid_of(shape: tuple[int, ...], size: tuple[int, ...], overlap: float) -> list[Box]:
-    """Return boxes of ``size``, evenly spaced, that cover an array of ``shape``; an axis too short has one, cut off."""
-    starts = []
+    """Return boxes of ``size``, evenly spaced, that cover an array of ``shape``; an axis too short has one, cut off.
+
+    Raises:
+        BadRecord: ``too_large`` for boxes of more than 2^28 voxels together.
+    """
+    starts: list[list[int]] = []
     for have, want in zip(shape, size, strict=True):
         number = 1 + max(0, math.ceil((have - want) / max(1, want * (1 - overlap))))
         starts.append(np.rint(np.linspace(0, max(0, have - want), number)).astype(int).tolist())
+    if math.prod(len(axis) for axis in starts) * math.prod(size) > MAX_VOXELS:
+        raise BadRecord("too_large", "the patches hold more than 2^28 voxels; take less overlap or a smaller volume")
     return [
         tuple(slice(at, min(at + want, have)) for at, want, have in zip(corner, size, shape, strict=True))
         for corner in itertools.product(*starts)

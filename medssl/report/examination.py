@@ -195,7 +195,7 @@ def _refused(found: Examination) -> Section:
 
 def _costs(found: Examination) -> Section:
     """Say what each limit on quality would cost."""
-    measures = {name: np.array(found.quality[name]) for name in cut.LIMITED if name in found.quality}
+    measures = {name: np.array(found.quality[name]) for name in (*cut.LIMITED, "blank") if name in found.quality}
     rows = [
         (cost.limit, *(f"{share:.2%}" for share in cost.shares.values() if share is not None))
         for cost in costs.of_measures(measures)

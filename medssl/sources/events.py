@@ -41,14 +41,18 @@ def labels_of(record: Record, starts_s: np.ndarray, window_s: float) -> dict[str
     out: dict[str, list[str | None]] = {}
     for task in tasks:
         classes = sorted({name for of, name in record.event_labels.values() if of == task})
-        covered = np.zeros((len(classes), len(starts_s)))
-        for event in found:
+        covered, done_s = np.zeros((len(classes), len(starts_s))), dict.fromkeys(classes, -np.inf)
+        for event in found:  # by onset
             of, name = record.event_labels.get(event.text.strip(), ("", ""))
             if of == task:
-                end = event.onset_s + event.duration_s
-                here = slice(*np.searchsorted(starts_s, (event.onset_s - window_s, end)))
-                shared = np.minimum(starts_s[here] + window_s, end) - np.maximum(starts_s[here], event.onset_s)
-                covered[classes.index(name), here] += shared
+                # Where two events of a class overlap (a row for each channel or reader), the time counts once.
+                onset, end = max(event.onset_s, done_s[name]), event.onset_s + event.duration_s
+                if end <= onset:
+                    continue
+                done_s[name] = end
+                here = slice(*np.searchsorted(starts_s, (onset - window_s, end)))
+                shared = np.minimum(starts_s[here] + window_s, end) - np.maximum(starts_s[here], onset)
+                covered[classes.index(name), here] += np.maximum(shared, 0)
         enough = covered.max(axis=0, initial=0) >= AT_LEAST * window_s - 1e-9
         out[task] = [classes[best] if good else None for best, good in zip(covered.argmax(axis=0), enough, strict=True)]
     return out

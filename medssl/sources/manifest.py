@@ -160,13 +160,16 @@ def event_labels(root: Path) -> dict[str, tuple[str, str]]:
     """Return text -> task and class from ``root/event_labels.csv`` (``text,task,class``); empty without that table.
 
     Raises:
-        SourceError: the table lacks a column.
+        SourceError: the table lacks a column, or a text stands for two classes or none.
     """
     path = root / "event_labels.csv"
     if not path.is_file():
         return {}
     rows = as_dicts(read_text_table(path, ("text", "task", "class"), fix="event_labels.csv needs text, task, class"))
-    return {row["text"]: (row["task"], row["class"]) for row in rows if row["task"] and row["class"]}
+    known = {row["text"]: (row["task"], row["class"]) for row in rows}
+    if len(known) < len(rows) or not all(task and name for task, name in known.values()):
+        raise SourceError(f"{path}: a text is there twice, or lacks its task or class; a text stands for one class")
+    return known
 
 
 def _record(

@@ -1,6 +1,6 @@
 """What a source hands to ingest: a `Record` (where, whose, which labels) and what reading it gives.
 
-A record is cheap: a source lists thousands of them without opening a file. Reading happens in a worker.
+A record is cheap: a source lists thousands of them from tables and names. Reading happens in a worker.
 """
 
 from __future__ import annotations

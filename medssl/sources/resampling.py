@@ -11,7 +11,7 @@ STOP_DB = 72.0  # the anti-alias filter's stop band, which begins at the lower o
 PASS_SHARE = 0.85  # and the share of that frequency which it leaves as it is
 REACH = 31  # samples of the slower rate that the filter looks to either side
 MATRIX = 2**20  # elements of the filter's matrix, beyond which it has fewer columns
-AT_ONCE = 2**18  # values of the recording that are filtered at once, which the processor's cache holds
+AT_ONCE = 2**17  # values of the recording that are filtered at once, which the processor's cache holds
 
 
 def anti_alias(factor: int) -> np.ndarray:
@@ -43,7 +43,7 @@ def _matrices(up: int, down: int) -> tuple[np.ndarray, np.ndarray, int, int]:
     first = n[:, :, :1] * down // up - reach
     k = first + np.arange(2 * reach + (columns - 1) * down // up + 2)[None, :, None]
     at = n * down - k * up + half
-    filled = np.where((at >= 0) & (at < len(taps)), taps[np.clip(at, 0, len(taps) - 1)], 0).astype(np.float32)
+    filled = np.where((at >= 0) & (at < len(taps)), taps[np.clip(at, 0, len(taps) - 1)], 0.0)
     filled.flags.writeable = False
     return filled, first.ravel(), outputs, repeats * down
 
@@ -54,11 +54,14 @@ def polyphase(values: np.ndarray, up: int, down: int) -> np.ndarray:
     What lies above the lower of the two Nyquist frequencies is 72 dB down; below 0.85 of it nothing changes. Each
     channel's straight line (least squares) is set aside meanwhile: the phases of such a filter differ by their share of
     the stop band, which on a large offset is a ringing as loud as a small signal. Sample 0 stays where it is; before
-    and after the recording its first and last value stand.
+    and after the recording the line goes on, with the first and last distance from it.
 
-    The filter is a matrix product with stretches of the recording, which is several times faster than `scipy.signal.
-    resample_poly`, and the same but for rounding.
+    The filter is a matrix product with stretches of the recording, several times faster than `scipy.signal.
+    resample_poly`, which with ``padtype="edge"`` gives the same. It is taken in float64: the order of its sums depends
+    on the processor, and in float32 so would the bits of a store.
     """
+    if up == down:
+        return np.asarray(values, dtype=np.float32)
     filters, first, outputs, inputs = _matrices(up, down)
     blocks, taps, columns = filters.shape
     steps, left = values.shape[1], -int(first[0])
@@ -66,12 +69,11 @@ def polyphase(values: np.ndarray, up: int, down: int) -> np.ndarray:
     periods = -(-length // outputs)
 
     place = np.arange(steps) - (steps - 1) / 2
-    mean = values.mean(axis=1, dtype=np.float64)
-    slope = values @ place.astype(np.float32) / max(float(place @ place), 0.5)  # near enough: it is added back
+    lines = [(row.mean(dtype=np.float64), (row * place).sum() / max((place * place).sum(), 0.5)) for row in values]
     padded = np.empty((len(values), left + (periods - 1) * inputs + int(first[-1]) + taps), dtype=np.float32)
     inner = padded[:, left : left + steps]
-    for row, rest, m, k in zip(values, inner, mean, slope.astype(np.float64), strict=True):
-        rest[:] = row - (m + k * place)
+    for row, rest, (mean, slope) in zip(values, inner, lines, strict=True):
+        rest[:] = row - (mean + slope * place)
     padded[:, :left], padded[:, left + steps :] = inner[:, :1], inner[:, -1:]
 
     stretches = np.lib.stride_tricks.sliding_window_view(padded, taps, axis=1)
@@ -79,9 +81,9 @@ def polyphase(values: np.ndarray, up: int, down: int) -> np.ndarray:
     out = np.empty((len(values), periods, blocks * columns), dtype=np.float32)
     at_once = max(1, AT_ONCE // (len(values) * blocks * taps))
     for i in range(0, periods, at_once):
-        part = stretches[:, starts[:, i : i + at_once]] @ filters  # (C, B, P, N)
+        part = stretches[:, starts[:, i : i + at_once]].astype(np.float64) @ filters  # (C, B, P, N)
         out[:, i : i + at_once] = part.swapaxes(1, 2).reshape(len(values), -1, blocks * columns)
     result = out[:, :, :outputs].reshape(len(values), -1)[:, :length]
-    for row, m, k in zip(result, mean, slope.astype(np.float64), strict=True):
-        row += m + k * (np.arange(length) * (down / up) + place[0])
+    for row, (mean, slope) in zip(result, lines, strict=True):
+        row += mean + slope * (np.arange(length) * (down / up) + place[0])
     return result

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from medssl import hub, models, sources
+from medssl import hub, inspection, models, sources
 from medssl.config import SignalIngest, VolumeIngest
 from medssl.ingest.build import build
 from medssl.ingest.cut import Cut, cut
@@ -85,6 +85,24 @@ def test_a_window_with_two_faults_has_one_reason(monkeypatch: pytest.MonkeyPatch
     done = cut_this(monkeypatch, raw, "ecg", **BASE, max_out_of_range=0.1, max_clipped=0.1)
     assert isinstance(done, Cut)
     assert [reason for reason, _ in done.refused] == ["flat"]
+
+
+def test_a_gap_costs_the_windows_that_it_touches(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).standard_normal((1, 100_000)).astype(np.float32)
+    x[:, 40_350:44_000] = np.nan
+    params = SignalIngest(rate_hz=100, channels=("A",), unit="uV", window_s=10)
+    for values, kept in ((x, 96), (np.where(np.arange(100_000) < 60_000, np.nan, x), 40)):
+        monkeypatch.setattr(sources, "read", lambda record, v=values: Signal(v.astype(np.float32), 100, ("A",), "uV"))
+        done = cut(Record(Path("x"), "edf", "p", "t"), params=params, modality="eeg")
+        assert isinstance(done, Cut)
+        assert len(done.rows) == len(done.samples) == kept
+        assert {reason for reason, _ in done.refused} == {"missing"}
+        assert max(row["quality_missing"] for row in done.rows) == 0
+    monkeypatch.setattr(
+        sources, "read", lambda record: Signal(np.full((1, 5000), np.nan, np.float32), 100, ("A",), "uV")
+    )
+    done = cut(Record(Path("x"), "edf", "p", "t"), params=params, modality="eeg")
+    assert done == ("missing_values", "a channel has no value at all")
 
 
 def test_beats_are_samples_and_those_at_the_border_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +203,21 @@ def test_patches_are_samples_with_measures_and_the_encoder_averages_them(
     [parts] = encoder.prepare(x, spacing_mm=(2, 1, 1))
     assert np.array_equal(parts[:6], done.samples)
     assert encoder.embed(x, spacing_mm=(2, 1, 1)).shape == (1, 4)
+
+
+def test_an_encoder_of_an_earlier_version_embeds_a_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).uniform(-100, 200, (8, 8, 8)).astype(np.float32)
+    params = VolumeIngest(size=(8, 8, 8), hu_window=(-200, 300), unit="HU")
+    monkeypatch.setattr(sources, "read", lambda record: Volume(x, (1.0, 1.0, 1.0), "HU"))
+    records = [Record(Path("x"), "nifti", "p", "t")]
+    build(records, tmp_path / "store", key="ct", params=params, secret=b"0" * 32, progress=False)
+    encoder = encoder_of(tmp_path / "encoder", "ct", params, "resnet3d", 1)
+    for key in hub.IMAGE_OPTIONS:
+        encoder.contract.pop(key)
+    assert len(inspection.embed(encoder, tmp_path / "store")) == 1
+    encoder.contract["crop"] = "foreground"
+    with pytest.raises(ValueError, match="in crop"):
+        inspection.embed(encoder, tmp_path / "store")
 
 
 def encoder_of(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy import signal as dsp
@@ -61,6 +65,11 @@ def test_what_is_filtered_at_once_changes_nothing(up: int, down: int, monkeypatc
     np.testing.assert_allclose(polyphase(noise(3000), up, down), whole, atol=5e-6)
 
 
+def test_a_ratio_of_one_changes_nothing() -> None:
+    x = noise(200)
+    assert np.array_equal(polyphase(x, 1, 1), x)
+
+
 def test_a_channel_does_not_depend_on_its_neighbours() -> None:
     x = noise(3000, channels=5)
     together = polyphase(x, 2, 5)
@@ -70,3 +79,17 @@ def test_a_channel_does_not_depend_on_its_neighbours() -> None:
 def test_matrices_stay_small_at_any_ratio() -> None:
     for up, down in [(1, 10_000), (10_000, 1), (9_999, 10_000), (10_000, 9_999), (1, 1_000), (1_000, 1)]:
         assert resampling._matrices(up, down)[0].nbytes < 2**25
+
+
+def test_a_store_has_the_same_bits_on_every_processor() -> None:
+    code = (
+        "import numpy as np; from medssl.sources.resampling import polyphase; import hashlib;"
+        "x = np.random.default_rng(0).standard_normal((12, 5000)).cumsum(1).astype(np.float32);"
+        "print(hashlib.sha256(polyphase(x, 1, 5).tobytes()).hexdigest())"
+    )
+    # Of OpenBLAS, kernels of a processor without AVX; elsewhere the variable does nothing.
+    printed = {
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, **more}, capture_output=True, check=True).stdout
+        for more in ({}, {"OPENBLAS_CORETYPE": "Nehalem"})
+    }
+    assert len(printed) == 1

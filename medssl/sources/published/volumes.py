@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -136,12 +138,14 @@ def _regions(path: Path, root: Path) -> dict[str, float]:
         if values.ndim not in (2, 3) or len(values) != 1 or values.dtype.kind not in "fiu":
             raise BadRecord("unreadable", "a table of regions is no array (1, regions) or (1, measures, regions)")
         values = values.reshape(-1, values.shape[-1]).astype(float)
-    return {
-        f"{atlas[1].lower()}_{m}_{r:03d}": float(value)
-        for m, row in enumerate(values, start=1)
-        for r, value in enumerate(row, start=1)
-        if np.isfinite(value)
-    }
+    names = _region_names(atlas[1].lower(), *values.shape)
+    return {name: value for name, value in zip(names, values.ravel().tolist(), strict=True) if math.isfinite(value)}
+
+
+@lru_cache(maxsize=16)
+def _region_names(atlas: str, measures: int, regions: int) -> list[str]:
+    """Return the names of an atlas's measures, once for all records."""
+    return [f"{atlas}_{m}_{r:03d}" for m in range(1, measures + 1) for r in range(1, regions + 1)]
 
 
 def ixi(root: Path) -> list[Record]:
