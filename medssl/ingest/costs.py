@@ -58,7 +58,7 @@ def of_store(table: pd.DataFrame, rejects: pd.DataFrame, params: SignalIngest | 
             continue
         now = counts[name]
         shares = {
-            f"{at:g}": None if value is not None and at > value else (now + int((values > at).sum())) / total
+            f"{at:g}": None if now and value is not None and at > value else (now + int((values > at).sum())) / total
             for at in AT
         }
         costs.append(Cost(f"max_{name}", value, now, shares))
