@@ -104,7 +104,7 @@ def fill_missing(values: np.ndarray, max_missing: float) -> np.ndarray:
     absent = ~known
     worst = float(absent.mean(axis=1).max()) if values.size else 1.0
     if worst == 1:
-        raise BadRecord("missing_values", "a channel has no value at all")
+        raise BadRecord("missing_values", "100% of a channel is missing")
     if worst > max_missing:
         raise BadRecord("missing_values", f"{worst:.0%} of a channel is missing; allowed {max_missing:.0%}")
     values = values.copy()

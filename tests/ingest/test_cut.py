@@ -102,7 +102,7 @@ def test_a_gap_costs_the_windows_that_it_touches(monkeypatch: pytest.MonkeyPatch
         sources, "read", lambda record: Signal(np.full((1, 5000), np.nan, np.float32), 100, ("A",), "uV")
     )
     done = cut(Record(Path("x"), "edf", "p", "t"), params=params, modality="eeg")
-    assert done == ("missing_values", "a channel has no value at all")
+    assert done == ("missing_values", "100% of a channel is missing")
 
 
 def test_beats_are_samples_and_those_at_the_border_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
