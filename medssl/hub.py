@@ -128,7 +128,8 @@ class Encoder:
 
     def __init__(self, folder: Path, config: dict[str, Any], module: nn.Module) -> None:
         self.folder, self.config, self.module = folder, config, module
-        self.contract: dict[str, Any] = config["contract"]
+        usual = SIGNAL_OPTIONS if "rate_hz" in config["contract"] else IMAGE_OPTIONS
+        self.contract: dict[str, Any] = {**usual, **config["contract"]}
 
     @property
     def card(self) -> str:
@@ -225,7 +226,7 @@ class Encoder:
                 max_missing=contract["max_missing"],
                 band_hz=tuple(contract["band_hz"]) if contract["band_hz"] else None,
                 modality=contract["modality"],
-                **{k: contract.get(k, usual) for k, usual in SIGNAL_OPTIONS.items()},
+                **{k: contract[k] for k in SIGNAL_OPTIONS},
             )
             parts.append(signals.scale(windows, contract["normalisation"]))
         return parts
@@ -254,7 +255,7 @@ class Encoder:
                 hu_window=contract["hu_window"],
                 spacing_mm=contract["spacing_mm"],
                 unit=contract["unit"],
-                **{k: contract.get(k, usual) for k, usual in IMAGE_OPTIONS.items()},
+                **{k: contract[k] for k in IMAGE_OPTIONS},
             )
             for values in volumes_of
         ]

@@ -221,8 +221,7 @@ def embed(encoder: hub.Encoder, path: Path) -> pd.DataFrame:
     if (path / "store.json").exists():
         opened = store.open_store(path)
         expected = hub.contract_of(opened.facts, encoder.contract["embedding_dim"])
-        usual = {**hub.SIGNAL_OPTIONS, **hub.IMAGE_OPTIONS}
-        differing = [k for k in expected if expected[k] != encoder.contract.get(k, usual.get(k))]
+        differing = [k for k in expected if expected[k] != encoder.contract.get(k)]
         if differing:
             raise ValueError(f"{path}: differs from the encoder's contract in {', '.join(differing)}; ingest it anew")
         z = embed_samples(encoder.module, opened, progress=True)

@@ -68,7 +68,7 @@ def ordered_map(
         work = _Pool(workers, function) if executor == "process" else _Cluster(workers, address)
         batches = iter(items)
         with work:
-            waiting: deque[tuple[list[Item], Future[list[Result | Dead]]]] = deque()
+            waiting: Waiting[Item, Result] = deque()
             while True:
                 while len(waiting) < 4 * workers and (batch := list(islice(batches, at_once))):
                     waiting.append((batch, work.submit(function, batch)))
@@ -86,6 +86,10 @@ def ordered_map(
 
 class Dead:
     """In place of a result: the item ends its worker each time."""
+
+
+# Batches under way, the first one first.
+Waiting = deque[tuple[list[Item], "Future[list[Result | Dead]]"]]
 
 
 def _each(function: Callable[[Item], Result], batch: list[Item]) -> list[Result]:
@@ -124,11 +128,7 @@ class _Pool:
             broken.set_exception(error)
             return broken
 
-    def result(
-        self,
-        function: Callable[[Item], Result],
-        waiting: deque[tuple[list[Item], Future[list[Result | Dead]]]],
-    ) -> list[Result | Dead]:
+    def result(self, function: Callable[[Item], Result], waiting: Waiting[Item, Result]) -> list[Result | Dead]:
         """Return the results of the batch that waits first."""
         batch, future = waiting.popleft()
         try:
@@ -208,11 +208,7 @@ class _Cluster:
         future: Future[list[Result | Dead]] = self.client.submit(_each, function, batch, pure=False)
         return future
 
-    def result(
-        self,
-        function: Callable[[Item], Result],
-        waiting: deque[tuple[list[Item], Future[list[Result | Dead]]]],
-    ) -> list[Result | Dead]:
+    def result(self, function: Callable[[Item], Result], waiting: Waiting[Item, Result]) -> list[Result | Dead]:
         """Return the results of the batch that waits first."""
         batch, future = waiting.popleft()
         try:

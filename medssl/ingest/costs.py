@@ -29,11 +29,7 @@ class Cost:
 
 def of_measures(measures: Mapping[str, np.ndarray]) -> list[Cost]:
     """Return the costs from the measures of all samples, by name, none refused yet; NaN is never refused."""
-    return [
-        Cost(f"max_{name}", None, 0, {f"{at:g}": float((values > at).mean()) for at in AT})
-        for name, values in measures.items()
-        if np.isfinite(values).any()
-    ]
+    return [_cost(name, values, None, 0, len(values)) for name, values in measures.items() if np.isfinite(values).any()]
 
 
 def of_store(table: pd.DataFrame, rejects: pd.DataFrame, params: SignalIngest | VolumeIngest) -> list[Cost]:
@@ -51,15 +47,20 @@ def of_store(table: pd.DataFrame, rejects: pd.DataFrame, params: SignalIngest | 
     limits = {name: value for name, value in limits.items() if f"quality_{name}" in table}
     counts = {name: int(refused.get(REASONS.get(name, name), 0)) for name in limits}
     total = len(table) + sum(counts.values())
-    costs = []
-    for name, value in limits.items():
-        values = table[f"quality_{name}"].to_numpy(dtype=float)
-        if not np.isfinite(values).any():
-            continue
-        now = counts[name]
-        shares = {
-            f"{at:g}": None if now and value is not None and at > value else (now + int((values > at).sum())) / total
-            for at in AT
-        }
-        costs.append(Cost(f"max_{name}", value, now, shares))
-    return costs
+    kept = {name: table[f"quality_{name}"].to_numpy(dtype=float) for name in limits}
+    return [
+        _cost(name, values, limits[name], counts[name], total)
+        for name, values in kept.items()
+        if np.isfinite(values).any()
+    ]
+
+
+def _cost(name: str, values: np.ndarray, limit: float | None, refused: int, total: int) -> Cost:
+    """Return the cost of a limit from the measures of what was kept, and how many of all were refused for it."""
+    shares = {
+        f"{at:g}": None
+        if refused and limit is not None and at > limit
+        else (refused + int((values > at).sum())) / total
+        for at in AT
+    }
+    return Cost(f"max_{name}", limit, refused, shares)

@@ -27,7 +27,7 @@ from medssl.ingest.cut import Cut, cut
 from medssl.sources import manifest
 from medssl.sources.record import Record
 
-ALIGN = 64  # bytes; the samples of a part begin at a multiple
+ALIGN = 64  # bytes; the samples of a part begin at a multiple, or NumPy would copy them to read them
 # Suffixes of the files of one recording that lie beside the one that names it, by format.
 COMPANIONS = {
     "wfdb": (".hea", ".dat", ".mat"), "brainvision": (".eeg",), "eeglab": (".fdt",), "nifti": (".img",),

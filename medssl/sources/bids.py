@@ -9,13 +9,12 @@ Source: Gorgolewski et al. 2016, doi:10.1038/sdata.2016.44; Pernet et al. 2019, 
 
 from __future__ import annotations
 
-import csv
 import re
 from pathlib import Path
 
 from medssl.sources.claims import locate
 from medssl.sources.manifest import ABSENT, FORMATS, event_labels, number
-from medssl.sources.published.tables import SEXES
+from medssl.sources.published.tables import SEXES, tab_rows
 from medssl.sources.record import Label, Record, SourceError
 
 EEG = (".edf", ".bdf", ".vhdr", ".set", ".fif")
@@ -106,11 +105,7 @@ def _participants(path: Path) -> dict[str, dict[str, Label]]:
     """Return labels by subject, or none without a table."""
     if not path.is_file():
         return {}
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restkey="", restval=""))
-    except (OSError, csv.Error) as error:
-        raise SourceError(f"{path}: not a readable table ({type(error).__name__}); save it as TSV again") from None
+    rows = tab_rows(path)
     columns = [name for name in (rows[0] if rows else {}) if name]
     if rows and "participant_id" not in columns:
         raise SourceError(f"{path}: column 'participant_id' is missing; a BIDS table begins with it")

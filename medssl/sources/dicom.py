@@ -16,7 +16,7 @@ from medssl.sources.claims import guarded, require_file
 from medssl.sources.dicom_frames import FRAME_TAGS, Frame, frames_of
 from medssl.sources.dicom_pixels import PIXEL_TAGS, check_claims, check_syntax, read_frames
 from medssl.sources.nifti import load_mask
-from medssl.sources.record import BadRecord, Record, Signal, Volume, inside
+from medssl.sources.record import AIR_HU, BadRecord, Record, Signal, Volume, inside
 
 # Only these elements are ever parsed: an allow-list, because lists of identifying elements are never complete. The
 # sequences among them hold more, which is never looked at.
@@ -25,7 +25,6 @@ HEADER_TAGS = [
     *FRAME_TAGS, *PIXEL_TAGS,
 ]  # fmt: skip
 DEFER_BYTES = 4096
-AIR_HU = -1024.0
 # Secondary captures, single and multi-frame: pictures of a screen or of paper.
 CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 # Largest difference between distances of neighbouring slices, as a share of the usual distance.

@@ -6,7 +6,6 @@ there is left out.
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,8 @@ import numpy as np
 from medssl.sources.annotations import Annotation, read_edf
 from medssl.sources.claims import require_file
 from medssl.sources.manifest import number
-from medssl.sources.record import BadRecord, Record
+from medssl.sources.published.tables import tab_rows
+from medssl.sources.record import BadRecord, Record, SourceError
 
 MAX_TABLE_BYTES = 100_000_000
 AT_LEAST = 0.5  # of a window that a class must cover
@@ -72,10 +72,9 @@ def read(path: Path) -> list[Annotation]:
     if require_file(path) > MAX_TABLE_BYTES:
         raise BadRecord("unreadable", "the table of events is longer than 100 MB")
     try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restkey="", restval=""))
-    except (OSError, csv.Error) as error:
-        raise BadRecord("unreadable", f"the table of events raised {type(error).__name__}") from None
+        rows = tab_rows(path)
+    except SourceError:  # its message names the file
+        raise BadRecord("unreadable", "the table of events is not tab-separated text") from None
     if rows and not {"onset", "duration", "trial_type"} <= rows[0].keys():
         raise BadRecord("unreadable", "the table of events lacks onset, duration or trial_type")
     events = []

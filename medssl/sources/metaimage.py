@@ -21,11 +21,10 @@ import numpy as np
 
 from medssl.sources import nifti
 from medssl.sources.claims import guarded, require_bytes, require_file, require_plain_name
-from medssl.sources.record import BadRecord, Record, Volume, inside
+from medssl.sources.record import AIR_HU, BadRecord, Record, Volume, inside
 
 SUFFIXES = (".mhd", ".mha")
 MAX_HEADER_BYTES = 65_536
-AIR_HU = -1024.0
 TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
     "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4",

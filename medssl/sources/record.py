@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 Label = float | str | tuple[str, ...]
+AIR_HU = -1024.0  # CT holds less where it holds nothing, outside the field of view
 
 
 class BadRecord(Exception):

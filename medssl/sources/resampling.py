@@ -69,7 +69,8 @@ def polyphase(values: np.ndarray, up: int, down: int) -> np.ndarray:
     periods = -(-length // outputs)
 
     place = np.arange(steps) - (steps - 1) / 2
-    lines = [(row.mean(dtype=np.float64), (row * place).sum() / max((place * place).sum(), 0.5)) for row in values]
+    spread = max((place * place).sum(), 0.5)
+    lines = [(row.mean(dtype=np.float64), (row * place).sum() / spread) for row in values]
     padded = np.empty((len(values), left + (periods - 1) * inputs + int(first[-1]) + taps), dtype=np.float32)
     inner = padded[:, left : left + steps]
     for row, rest, (mean, slope) in zip(values, inner, lines, strict=True):
@@ -84,6 +85,7 @@ def polyphase(values: np.ndarray, up: int, down: int) -> np.ndarray:
         part = stretches[:, starts[:, i : i + at_once]].astype(np.float64) @ filters  # (C, B, P, N)
         out[:, i : i + at_once] = part.swapaxes(1, 2).reshape(len(values), -1, blocks * columns)
     result = out[:, :, :outputs].reshape(len(values), -1)[:, :length]
+    place = np.arange(length) * (down / up) + place[0]
     for row, (mean, slope) in zip(result, lines, strict=True):
-        row += mean + slope * (np.arange(length) * (down / up) + place[0])
+        row += mean + slope * place
     return result

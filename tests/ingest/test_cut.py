@@ -164,9 +164,7 @@ def test_the_encoder_prepares_its_input_as_the_samples_were(monkeypatch: pytest.
     encoder = encoder_of(tmp_path, "ecg", params, "resnet1d", 2)
     [parts] = encoder.prepare(raw.values, rate_hz=RATE, channels=raw.channels)
     assert np.array_equal(parts, done.samples)
-    # An encoder of an earlier version does not name the options.
-    for key in hub.SIGNAL_OPTIONS:
-        encoder.contract.pop(key)
+    encoder = as_of_earlier(encoder, hub.SIGNAL_OPTIONS)
     [parts] = encoder.prepare(raw.values, rate_hz=RATE, channels=["II", "aVL"])
     assert parts.shape == (16, 2, 120)
 
@@ -211,9 +209,7 @@ def test_an_encoder_of_an_earlier_version_embeds_a_store(monkeypatch: pytest.Mon
     monkeypatch.setattr(sources, "read", lambda record: Volume(x, (1.0, 1.0, 1.0), "HU"))
     records = [Record(Path("x"), "nifti", "p", "t")]
     build(records, tmp_path / "store", key="ct", params=params, secret=b"0" * 32, progress=False)
-    encoder = encoder_of(tmp_path / "encoder", "ct", params, "resnet3d", 1)
-    for key in hub.IMAGE_OPTIONS:
-        encoder.contract.pop(key)
+    encoder = as_of_earlier(encoder_of(tmp_path / "encoder", "ct", params, "resnet3d", 1), hub.IMAGE_OPTIONS)
     assert len(inspection.embed(encoder, tmp_path / "store")) == 1
     encoder.contract["crop"] = "foreground"
     with pytest.raises(ValueError, match="in crop"):
@@ -230,6 +226,13 @@ def encoder_of(
     contract = hub.contract_of(facts, 4)
     hub.save_encoder(folder / "e", module, architecture=architecture, contract=contract, provenance={}, card="")
     return hub.load_encoder(folder / "e")
+
+
+def as_of_earlier(encoder: hub.Encoder, options: dict[str, Any]) -> hub.Encoder:
+    """Return the encoder as an earlier version left it, whose contract does not name the options."""
+    contract = {k: v for k, v in encoder.config["contract"].items() if k not in options}
+    assert len(contract) == len(encoder.config["contract"]) - len(options)
+    return hub.Encoder(encoder.folder, {**encoder.config, "contract": contract}, encoder.module)
 
 
 def organs() -> Volume:

@@ -28,15 +28,24 @@ def rows_of(path: Path, columns: tuple[str, ...], fix: str) -> list[dict[str, st
 
 def tabbed(path: Path, columns: tuple[str, ...], fix: str) -> list[dict[str, str]]:
     """Return the rows of a tab-separated table as text, as `rows_of` does those of a CSV."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restkey="", restval=""))
-    except (OSError, csv.Error) as error:
-        raise SourceError(f"{path}: not a readable table ({type(error).__name__}); save it as TSV again") from None
+    rows = tab_rows(path)
     missing = [name for name in columns if not rows or name not in rows[0]]
     if missing:
         raise SourceError(f"{path}: column '{missing[0]}' is missing; {fix}")
     return [{name: str(text).strip() for name, text in row.items()} for row in rows]
+
+
+def tab_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a tab-separated table, cells as they are; none of an empty one.
+
+    Raises:
+        SourceError: the table cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restkey="", restval=""))
+    except (OSError, csv.Error) as error:
+        raise SourceError(f"{path}: not a readable table ({type(error).__name__}); save it as TSV again") from None
 
 
 def found(root: Path, pattern: str, fix: str) -> list[Path]:
