@@ -98,10 +98,12 @@ def test_nothing_written_names_a_patient_or_a_path(raw: Path, made: Store) -> No
     assert list(rejects.columns) == ["path", "stage", "reason", "detail"]
     assert rejects["path"].str.fullmatch(r"[0-9a-f]{12}\.csv").all()
     for data in content(made).values():
-        for word in (b"qxz", b"visit", b"Mustermann", str(raw).encode()):
+        for word in (b"qxz", b"visit", b"Mustermann", str(raw).encode(), KEY, KEY.hex().encode()):
             assert word not in data
     for table in (made.table, rejects):
         shown = table.astype(str).to_csv()
+        assert KEY.decode() not in shown
+        assert KEY.hex() not in shown
         assert "qxz" not in shown
         assert "visit" not in shown
 
