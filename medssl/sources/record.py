@@ -95,13 +95,15 @@ class Volume:
 
     Axes point to superior, posterior, left: slice ``values[d]`` shown as a picture has anterior on top and the
     patient's right side on the left. ``spacing_mm`` is ``(D, H, W)``, NaN where the source gives none.
-    ``mask`` int ``(D, H, W)`` on the same grid, or None.
+    ``mask`` int ``(D, H, W)`` on the same grid, or None. ``notes`` are what a reader did or saw that a user should know
+    of, as numbers that become columns ``quality_<note>`` of every sample and lines of ``medssl check``.
     """
 
     values: np.ndarray
     spacing_mm: tuple[float, float, float]
     unit: str
     mask: np.ndarray | None = None
+    notes: Mapping[str, float] = field(default_factory=dict)
 
 
 def inside(path: Path, root: Path) -> Path:
