@@ -13,6 +13,7 @@ from scipy import signal as dsp
 
 from medssl.ingest import beats
 from medssl.sources.claims import VOLTS
+from medssl.sources.electrodes import clean_name
 from medssl.sources.record import BadRecord, Signal
 from medssl.sources.resampling import polyphase
 
@@ -32,22 +33,33 @@ NOTCH_WIDTH_HZ = 2.0  # between the -3 dB points of one pass
 def pick_channels(signal: Signal, channels: tuple[str, ...], absent: str = "refuse") -> np.ndarray:
     """Return the rows of ``signal`` in the order of ``channels``, float32 (C, T); its own array if that is their order.
 
-    Names are compared without case, and EEG sites by their old or new name (T3 = T7, T4 = T8, T5 = P7, T6 = P8); the
-    name as it is wins. ``absent="derive"`` computes III, aVR, aVL and aVF where they lack, exactly, from I and II.
+    Names are compared without case and as `clean_name` reads them, EEG sites by their old or new name too (T3 = T7,
+    T4 = T8, T5 = P7, T6 = P8); the name as it is wins. ``absent="derive"`` computes III, aVR, aVL and aVF where they
+    lack, exactly, from I and II.
 
     Raises:
-        BadRecord: ``missing_channel``. A missing channel is never filled with zeros.
+        BadRecord: ``missing_channel``. A missing channel is never filled with zeros, nor is one of two chosen that may
+            both be meant.
     """
     have = {name.lower(): i for i, name in reversed(list(enumerate(signal.channels)))}
+    cleaned: dict[str, int] = {}
+    unsure: set[str] = set()
+    for name, i in list(have.items()):
+        plain = clean_name(name).lower()
+        if plain not in have and cleaned.setdefault(plain, i) != i:
+            unsure.add(plain)
+    have |= cleaned
     for old, new in RENAMED.items():
         for name, other in ((old, new), (new, old)):
             if other in have:
                 have.setdefault(name, have[other])
-    names = [c.lower() for c in channels]
+    names = [c.lower() if c.lower() in have else clean_name(c).lower() for c in channels]
     limbs = absent == "derive" and {"i", "ii"} <= have.keys()
     missing = [c for c, name in zip(channels, names, strict=True) if name not in have]
     if limbs:
-        missing = [c for c in missing if c.lower() not in DERIVED]
+        missing = [c for c, name in zip(channels, names, strict=True) if name not in have and name not in DERIVED]
+    if either := [c for c, name in zip(channels, names, strict=True) if name in unsure]:
+        raise BadRecord("missing_channel", f"channels {either}: two of the recording may be meant; rename one of them")
     if missing:
         raise BadRecord("missing_channel", f"channels {missing} are absent; needed: {list(channels)}")
     if all(name in have for name in names):

@@ -89,9 +89,13 @@ def read(record: Record) -> Signal | Volume:
     except OSError as error:
         raise BadRecord("unreadable", f"the file cannot be opened ({type(error).__name__})") from None
     if absent:
-        raise BadRecord("missing_file", "the file does not exist")
+        raise BadRecord("missing_file", "the file does not exist; paths count from the folder of the table")
     if record.format not in READERS:
-        raise BadRecord("unsupported", f"no reader for this kind of file; formats: {', '.join(READERS)}")
+        raise BadRecord(
+            "unsupported",
+            "the suffix of the file says no format, or the column format holds none of these; correct the suffix or "
+            f"write one into the column format: {', '.join(READERS)}",
+        )
     try:
         result: Signal | Volume = importlib.import_module(READERS[record.format]).read(record)
     except BadRecord:

@@ -32,6 +32,11 @@ SEQUENCE = (*SET, "component", "sequence")
 VALUE = (*SEQUENCE, "value")
 FIELDS = {"head", "increment", "origin", "scale", "digits"}
 # Encodings in which "<!DOCTYPE" is these nine bytes.
+# XML of other makers: the name of its first element, and what it is.
+OTHERS = {
+    rb"RestingECG": "a GE MUSE export", rb"restingecgdata": "a Philips export",
+    rb"CardiologyXML": "a GE CardioSoft export",
+}  # fmt: skip
 ENCODINGS = {"utf-8", "us-ascii", "ascii", "iso-8859-1", "latin1", "windows-1252"}
 
 
@@ -129,12 +134,17 @@ def _parse(path: Path) -> list[list[_Sequence]]:
     parser = XMLParser(target=_Sequences())
     tail = b""
     with path.open("rb") as file:
-        head = file.read(256)
+        head = file.read(1024)
         if b"\0" in head or head.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise BadRecord("unsupported", "the XML file is not in UTF-8 or Latin-1")
         encoding = re.search(rb"""^[^>]*\bencoding\s*=\s*["']([\w.-]+)""", head)
         if encoding and encoding[1].decode("ascii").lower() not in ENCODINGS:
             raise BadRecord("unsupported", "the XML file is not in UTF-8 or Latin-1")
+        other = next((name for root, name in OTHERS.items() if re.search(rb"<(\w+:)?" + root + rb"[\s>/]", head)), None)
+        if other:
+            raise BadRecord(
+                "unsupported", f"the file is {other}, no annotated ECG; export DICOM, HL7 aECG or CSV instead"
+            )
         file.seek(0)
         while block := file.read(READ_BYTES):
             # Before the parser sees it: within one block it would go on to expand what the type defines.

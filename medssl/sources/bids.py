@@ -10,10 +10,12 @@ Source: Gorgolewski et al. 2016, doi:10.1038/sdata.2016.44; Pernet et al. 2019, 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from medssl.sources.claims import locate
-from medssl.sources.manifest import ABSENT, FORMATS, event_labels, number
+from medssl.sources.labels import ABSENT, column, number
+from medssl.sources.manifest import FORMATS, event_labels, label_kinds
 from medssl.sources.published.tables import SEXES, tab_rows
 from medssl.sources.record import Label, Record, SourceError
 
@@ -30,7 +32,7 @@ def list_records(root: Path) -> list[Record]:
     """Return the recordings of a BIDS folder; a patient is a ``sub-<label>``.
 
     The trial is the name of the file between subject and suffix, such as ``ses-01_task-rest_run-1_eeg``. Labels are
-    the columns of ``participants.tsv`` (numbers where all of a column are numbers; ``age`` also from ``89+``) and, of
+    the columns of ``participants.tsv`` (`medssl.sources.labels`; ``age`` also from ``89+``) and, of
     the file's own name, ``task``, ``session`` and ``contrast``. Columns that may identify a person and text of more
     than 20 kinds are left out; so is a value on which two rows of a participant differ. With a table
     ``event_labels.csv`` (``text,task,class``) beside it, windows have the class of ``*_events.tsv``, whose texts are
@@ -40,7 +42,7 @@ def list_records(root: Path) -> list[Record]:
         SourceError: no ``sub-*`` folder holds a recording, or ``participants.tsv`` lacks its first column.
     """
     root = Path(root)
-    participants = _participants(root / "participants.tsv")
+    participants = _participants(root / "participants.tsv", label_kinds(root / "label_kinds.csv"))
     chosen: dict[tuple[str, str], Path] = {}
     for path in _files(root):
         subject = path.relative_to(root).parts[0].removeprefix("sub-")
@@ -101,7 +103,7 @@ def _session(relative: Path) -> str | None:
     return next((part.removeprefix("ses-") for part in relative.parts[1:-1] if part.startswith("ses-")), None)
 
 
-def _participants(path: Path) -> dict[str, dict[str, Label]]:
+def _participants(path: Path, said: Mapping[str, str]) -> dict[str, dict[str, Label]]:
     """Return labels by subject, or none without a table."""
     if not path.is_file():
         return {}
@@ -110,29 +112,30 @@ def _participants(path: Path) -> dict[str, dict[str, Label]]:
     if rows and "participant_id" not in columns:
         raise SourceError(f"{path}: column 'participant_id' is missing; a BIDS table begins with it")
     labels: dict[str, dict[str, Label]] = {}
-    for column in columns:
-        name = re.sub(r"\W+", "_", column.strip().lower()).strip("_")
+    for heading in columns:
+        name = re.sub(r"\W+", "_", heading.strip().lower()).strip("_")
         if name == "participant_id" or not name or IDENTIFYING.search(name):
             continue
         values: dict[str, set[str]] = {}
         for row in rows:
-            text = (row[column] or "").strip()
+            text = (row[heading] or "").strip()
             if text.lower() not in ABSENT:
                 values.setdefault(row["participant_id"].strip().removeprefix("sub-"), set()).add(text)
-        typed = _typed(name, {subject: kinds.pop() for subject, kinds in values.items() if len(kinds) == 1})
+        single = {subject: kinds.pop() for subject, kinds in values.items() if len(kinds) == 1}
+        typed = _typed(name, single, said)
         for subject, value in typed.items():
             labels.setdefault(subject, {})[name] = value
     return labels
 
 
-def _typed(name: str, texts: dict[str, str]) -> dict[str, Label]:
+def _typed(name: str, texts: dict[str, str], said: Mapping[str, str]) -> dict[str, Label]:
     """Return the values of one column as numbers, as classes, or not at all."""
     if name == "age":  # the oldest are often given as "89+"
         texts = {subject: text.rstrip("+ ") for subject, text in texts.items()}
         texts = {subject: text for subject, text in texts.items() if number(text) is not None}
-    numbers = {subject: value for subject, text in texts.items() if (value := number(text)) is not None}
-    if len(numbers) == len(texts):
-        return dict(numbers)
+    found = column(f"label_{name}", list(texts.values()), said)
+    if found.kind != "class" or name in said:
+        return {subject: value for subject, value in zip(texts, found.values, strict=True) if value is not None}
     if name in ("sex", "gender"):
         texts = {subject: SEXES.get(text.lower(), text.lower()) for subject, text in texts.items()}
     kinds = set(texts.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,21 +79,49 @@ def positive(value: Any) -> float | None:
     return number if math.isfinite(number) and number > 0 else None
 
 
+def whole(value: Any, name: str) -> int:
+    """Return the hint ``name`` as a whole number, 0 or more.
+
+    Raises:
+        BadRecord: ``unreadable``.
+    """
+    number = float(value) if str(value).strip().replace(".", "", 1).isdigit() else -1.0
+    if number < 0 or not number.is_integer():
+        raise BadRecord("unreadable", f"{name} is not a whole number of lines")
+    return int(number)
+
+
 def refused(reason: str, detail: str) -> dict[str, Any]:
     """Return the hint of a listed record that `medssl.sources.read` must refuse: one row never ends a listing."""
     return {"refused": (reason, detail)}
 
 
 def locate(root: Path, relative: str | Path) -> tuple[Path, dict[str, Any]]:
-    """Return ``root / relative`` and the hints that refuse it where it leaves ``root``."""
+    """Return ``root / relative`` and the hints that refuse it where it leaves ``root``.
+
+    Where no such file is there, the same name written as another system writes it is looked for: with backslashes, or
+    with accents as characters of their own.
+    """
     path = root / relative
     try:
+        if not path.exists():
+            path = next((other for other in _spellings(root, str(relative)) if other.exists()), path)
+            if re.match(r"[A-Za-z]:[\\/]", str(relative)) and not path.exists():
+                return path, refused(
+                    "missing_file", "the path begins with a drive; write it from the folder of the table"
+                )
         inside(path, root)
     except BadRecord as error:
         return path, refused(error.reason, error.detail)
     except (OSError, ValueError, RuntimeError) as error:  # loops of links, a NUL or too long a name
         return path, refused("unreadable", f"the path raised {type(error).__name__}")
     return path, {}
+
+
+def _spellings(root: Path, relative: str) -> list[Path]:
+    """Return other spellings of a path."""
+    forward = relative.replace("\\", "/")
+    return [root / unicodedata.normalize(form, forward) for form in ("NFC", "NFD")]
 
 
 def require_plain_name(name: str) -> None:

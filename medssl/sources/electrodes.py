@@ -1,8 +1,12 @@
-"""What the EEG readers share: names of the sites, which channels are voltages, the unit and the rate asked for."""
+"""Names of sites and leads, which devices write in many ways, and what the EEG readers share.
+
+`clean_name` is the one table of names: readers, cohorts and ``embed`` compare channels by it.
+"""
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import numpy as np
 
@@ -20,7 +24,16 @@ SITES = {
     )
 }
 SCALP = set(SITES.values()) - {"A1", "A2", "M1", "M2"}
-REFERENCE = re.compile(r"-(ref|le|ar|avg|av|a1|a2|m1|m2|a1a2|a1\+a2|m1m2)$", re.IGNORECASE)
+# Words before a name (``EEG Fp1``, ``POL C3``, ``ECG Lead I``, ``MDC_ECG_LEAD_V1``) and units behind it (``I (mV)``).
+BEFORE = re.compile(r"^((EEG|ECG|EKG|EOG|EMG|POL|LEAD|MDC_ECG_LEAD)[\s_:-]+|LEAD(?=\s*[IV\d]))+", re.IGNORECASE)
+UNIT_BEHIND = re.compile(r"\s*[(\[][^()\[\]]*[)\]]$")
+REFERENCE = re.compile(
+    r"-(ref\d?|le|ler|cle|ar|avg|av|car|lm|a1|a2|m1|m2|a1a2|a1\+a2|a12|m1m2|m1\+m2|linked ?(ears|mastoids))$",
+    re.IGNORECASE,
+)
+# Leads of an ECG by other names: Arabic numerals, and the D of Romance languages.
+LEADS = {name: lead for lead, n in (("I", 1), ("II", 2), ("III", 3)) for name in (f"d{lead.lower()}", f"d{n}")}
+NUMERALS = {"1": "I", "2": "II", "3": "III"}
 # Units of voltage in headers, which write them in any case, and what they are in V.
 UNITS = {unit.casefold(): volts for unit, volts in VOLTS.items()}
 # Channels of markers: numbers that stand for events, whatever unit the file gives them.
@@ -31,17 +44,23 @@ RATES_HZ = (0.1, 1e7)
 MAX_VOLTS = 1e20
 
 
+@lru_cache(maxsize=4096)
 def clean_name(label: str) -> str:
-    """Return the site or channel in a label: ``EEG Fp1-REF`` and ``EEG FP1`` become ``Fp1``.
+    """Return the site, lead or channel in a label: ``EEG Fp1-REF``, ``POL FP1`` and ``Fp1:M2`` become ``Fp1``.
 
-    A difference of two electrodes keeps its name (``EEG A2-A1`` becomes ``A2-A1``): it is no single site.
+    ``Lead I``, ``ECG I (mV)`` and ``DI`` become ``I``. A difference of two electrodes keeps its name (``EEG A2-A1``
+    becomes ``A2-A1``): it is no single site; nor is ``-aVR`` the lead aVR.
     """
-    name = re.sub(r"^(EEG|ECG|EKG|EOG|EMG)\s+", "", label.strip(), flags=re.IGNORECASE).strip(" .")
+    stripped = UNIT_BEHIND.sub("", label.strip()).strip(" .")
+    name = BEFORE.sub("", stripped).strip(" .") or stripped
+    if re.match(r"(?i)(.*\W)?lead\W*[123]$", stripped):
+        name = NUMERALS[name[-1]]
+    name = re.sub(r"\s*[-:/]\s*", "-", name) if SITES.get(re.split(r"\s*[-:/]", name)[0].lower()) else name
     name = re.sub(r"\s*-\s*", "-", name)
     base = REFERENCE.sub("", name)
     if base != name and SITES.get(base.lower(), "") not in {"A1", "A2", "M1", "M2"}:
         name = base
-    return SITES.get(name.lower(), name)
+    return LEADS.get(name.lower(), SITES.get(name.lower(), name))
 
 
 def is_marker(label: str) -> bool:

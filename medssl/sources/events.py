@@ -12,7 +12,7 @@ import numpy as np
 
 from medssl.sources.annotations import Annotation, read_edf
 from medssl.sources.claims import require_file
-from medssl.sources.manifest import number
+from medssl.sources.labels import number
 from medssl.sources.published.tables import tab_rows
 from medssl.sources.record import BadRecord, Record, SourceError
 

@@ -11,37 +11,55 @@ trial    name of the recording, unique within the patient
 Optional: ``start_s``, ``end_s`` (part to use), ``format`` (default: from the suffix), ``fold``, ``mask`` (label map
 in NIfTI, of a MetaImage also in MetaImage), ``events`` (EDF+ annotations or a table of events), ``label_<task>``
 (number or class), ``label_<task>_multi`` (several classes separated by ``;``), ``anat_<measure>`` (number) and
-``freesurfer`` (a subject's folder, whose tables become measures). Hints for the reader: ``rate_hz``, ``unit``,
-``time_column``, ``time_unit``, ``columns`` (``I=lead1;II=lead2`` or ``I;II``), ``spacing_mm`` (``1x0.5x0.5`` or
-``0.5;0.5``), ``frame`` (of 4-D NIfTI) and, for arrays, ``variable``, ``axis`` and ``index``. Empty cells are absent
-values. Beside the manifest, ``mask_labels.csv`` names the organs of the masks (columns ``value``, ``name``) and
-``event_labels.csv`` the classes that texts of events stand for (``text``, ``task``, ``class``).
+``freesurfer`` (a subject's folder, whose tables become measures). Hints for the reader: ``rate_hz``, ``rate_from``,
+``skip_lines``, ``unit``, ``time_column``, ``time_unit``, ``columns`` (``I=lead1;II=lead2`` or ``I;II``),
+``spacing_mm`` (``1x0.5x0.5`` or ``0.5;0.5``), ``frame`` (of 4-D NIfTI) and, for arrays, ``variable``, ``axis`` and
+``index``. Empty cells are absent values; case does not matter in the names of columns. Beside the manifest,
+``mask_labels.csv`` names the organs of the masks (columns ``value``, ``name``), ``event_labels.csv`` the classes that
+texts of events stand for (``text``, ``task``, ``class``), and ``label_kinds.csv`` says what labels are (`labels`).
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medssl.sources import freesurfer
+from medssl.sources import delimited, freesurfer, identifiers, labels
 from medssl.sources.claims import locate, refused
-from medssl.sources.record import BadRecord, Label, Record, SourceError
+from medssl.sources.labels import ABSENT, number
+from medssl.sources.record import BadRecord, Record, SourceError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 REQUIRED = ("path", "patient", "trial")
-HINTS = ("unit", "time_column", "time_unit", "columns", "variable", "axis", "index", "frame")
+HINTS = (
+    *("unit", "time_column", "time_unit", "columns", "variable", "axis", "index", "frame"),
+    *("skip_lines", "rate_from"),
+)
+NUMBERS = ("start_s", "end_s", "fold", "rate_hz")
+PREFIXES = ("label_", "anat_")
+ENOUGH = 8  # groups of patients that a line lists
+COLUMNS = (*REQUIRED, *NUMBERS, *HINTS, "format", "mask", "events", "freesurfer", "spacing_mm")
 FORMATS = {
     ".hea": "wfdb", ".dat": "wfdb", ".mat": "matlab", ".edf": "edf", ".bdf": "bdf", ".vhdr": "brainvision",
-    ".set": "eeglab", ".fif": "fif", ".dcm": "dicom", ".nii": "nifti", ".png": "image", ".tif": "image",
-    ".tiff": "image", ".txt": "tabular", ".csv": "tabular", ".tsv": "tabular", ".parquet": "tabular", ".npy": "array",
-    ".npz": "array", ".xml": "aecg", ".mhd": "metaimage", ".mha": "metaimage",
+    ".set": "eeglab", ".fif": "fif", ".dcm": "dicom", ".nii": "nifti", ".hdr": "nifti", ".img": "nifti",
+    ".png": "image", ".jpg": "image", ".jpeg": "image", ".bmp": "image", ".tif": "image", ".tiff": "image",
+    ".txt": "tabular", ".csv": "tabular", ".tsv": "tabular", ".parquet": "tabular", ".npy": "array", ".npz": "array",
+    ".xml": "aecg", ".mhd": "metaimage", ".mha": "metaimage",
 }  # fmt: skip
-ABSENT = {"", "nan", "na", "n/a", "none", "null", "<na>"}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a table of files holds: its records, sorted, and its labels as they are understood."""
+
+    records: list[Record]
+    labels: list[labels.Column]
 
 
 def list_records(root: Path) -> list[Record]:
@@ -51,6 +69,11 @@ def list_records(root: Path) -> list[Record]:
         SourceError: no manifest, both, or one that `list_table` refuses.
     """
     root = Path(root)
+    return list_table(table_in(root), root)
+
+
+def table_in(root: Path) -> Path:
+    """Return the manifest of a folder; errors as `list_records`."""
     tables = [root / name for name in ("manifest.csv", "manifest.parquet") if (root / name).is_file()]
     if not tables:
         raise SourceError(
@@ -58,28 +81,71 @@ def list_records(root: Path) -> list[Record]:
         )
     if len(tables) == 2:
         raise SourceError(f"{root}: holds manifest.csv and manifest.parquet; keep one of them")
-    return list_table(tables[0], root)
+    return tables[0]
 
 
 def list_table(table: Path, root: Path | None = None) -> list[Record]:
-    """Return the recordings named in ``table``, sorted by patient, trial and path.
+    """Return the recordings named in ``table``, as `listing` does."""
+    return listing(table, root).records
+
+
+def listing(table: Path, root: Path | None = None) -> Listing:
+    """Return the recordings named in ``table``, sorted by patient, trial and path, and what its labels are.
 
     A row that names an absent file, or one outside ``root`` (the folder of the table by default), still gives a
-    record; reading it is refused with the reason.
+    record; reading it is refused with the reason. A label that a row holds wrongly is absent there.
 
     Raises:
         SourceError: the table is absent or unreadable, or lacks a required column.
     """
     table = Path(table)
     root = Path(root) if root is not None else table.parent
-    rows = read_text_table(table, REQUIRED, fix="add it to the header line")
-    numeric = {name for name in rows.columns if name.startswith("label_") and _all_numbers(rows[name])}
+    rows = read_text_table(table, REQUIRED, fix="add it to the header line", optional=COLUMNS)
+    said = label_kinds(root / "label_kinds.csv")
+    cells = {str(name): [text.strip() for text in rows[name]] for name in rows.columns}
+    known = [labels.column(name, texts, said) for name, texts in cells.items() if name.startswith("label_")]
+    unknown = sorted(said.keys() - {column.task for column in known})
+    if unknown:
+        raise SourceError(f"{root / 'label_kinds.csv'}: no label '{unknown[0]}' in {table.name}; correct its name")
+    for name in (*NUMBERS, *(name for name in cells if name.startswith("anat_"))):
+        if name in cells and delimited.decimal_comma([text for text in cells[name] if text.lower() not in ABSENT]):
+            cells[name] = [text.replace(",", ".") for text in cells[name]]
     organs, classes = _mask_labels(root / "mask_labels.csv"), event_labels(root)
-    records = [
-        _record(row, number, root, numeric, organs, classes) for number, row in enumerate(as_dicts(rows), start=1)
-    ]
+    records = []
+    for position in range(len(rows)):
+        row = {name: texts[position] for name, texts in cells.items()}
+        if any(row.values()):  # spreadsheets leave rows of separators
+            own = {c.task: value for c in known if (value := c.values[position]) is not None}
+            records.append(_record(row, position + 1, root, own, organs, classes))
     records.sort(key=order)
-    return records
+    return Listing(records, known)
+
+
+def remarks(records: Sequence[Record]) -> list[str]:
+    """Return what may be wrong with the patients of a list, each a line: identifiers that differ in form alone.
+
+    They are named by their rows in the user's table, or by their entries in the list where there is none.
+    """
+    forms: dict[str, dict[str, int]] = {}
+    rounded = 0
+    for entry, record in enumerate(records, start=1):
+        text = unicodedata.normalize("NFKC", record.patient).casefold()
+        plain = re.sub(r"0*(\d+)", r"\1", re.sub(r"[\W_]+", "-", text))
+        forms.setdefault(plain, {}).setdefault(record.patient, record.row or entry)
+        rounded += bool(re.fullmatch(r"\d([.,]\d+)?e\+?\d+", text))
+    said = "row" if any(record.row is not None for record in records) else "entry"
+    several = [sorted(places.values()) for places in forms.values() if len(places) > 1]
+    out = []
+    if several:
+        shown = "; ".join(" and ".join(map(str, places)) for places in several[:ENOUGH])
+        more = f" and {len(several) - ENOUGH} more" if len(several) > ENOUGH else ""
+        out.append(
+            f"{len(several)} patients may be written in several forms, which differ in case, leading zeros, blanks or "
+            f"punctuation alone and count as several persons: {said} {shown}{more}"
+        )
+    if rounded:
+        out.append(f"{rounded} patients are numbers rounded by a spreadsheet (1.2E+11); format the column as text")
+    return out
 
 
 def order(record: Record) -> tuple[str, str, str, float]:
@@ -88,19 +154,27 @@ def order(record: Record) -> tuple[str, str, str, float]:
 
 
 def read_text_table(
-    path: Path, columns: tuple[str, ...], *, fix: str, header: int | None = 0, excel: bool = False
+    path: Path,
+    columns: tuple[str, ...],
+    *,
+    fix: str,
+    header: int | None = 0,
+    excel: bool = False,
+    optional: tuple[str, ...] = (),
 ) -> pd.DataFrame:
     """Return a table as text, empty string for what is absent, or refuse it in one line.
 
     Args:
-        path: CSV, or Parquet by its suffix.
-        columns: names that must be there; the names themselves where ``header`` is None.
+        path: delimited text, or Parquet by its suffix.
+        columns: names that must be there, in any case; the names themselves where ``header`` is None.
         fix: what the user can do about a missing file or column.
-        header: line of the names.
+        header: line of the names, for a workbook; None: there are none.
         excel: read the first sheet of a workbook.
+        optional: more names that are found in any case.
 
     Raises:
-        SourceError: the file is absent, unreadable, or lacks one of ``columns``.
+        SourceError: the file is absent, unreadable, lacks one of ``columns``, or has lines of other lengths than its
+            header.
     """
     import pandas as pd
 
@@ -109,41 +183,52 @@ def read_text_table(
     try:
         if path.suffix == ".parquet":
             raw = pd.read_parquet(path)
-            rows = raw.astype(object).where(raw.notna(), "").map(str)
+            rows = raw.apply(_as_text)
         elif excel:
             rows = pd.read_excel(path, header=header, dtype=str, keep_default_na=False)
         else:
             # Text throughout: a patient "007" must not become 7, nor a patient "NA" a missing value.
-            names = list(columns) if header is None else None
-            rows = pd.read_csv(path, dtype=str, keep_default_na=False, header=header, names=names, encoding="utf-8-sig")
+            lines = delimited.lines_of(delimited.decode(path))
+            rows = delimited.frame(
+                lines,
+                fix="if lines stand before the table, delete the first {lines}",
+                names=() if header == 0 else columns,
+            )
     except ImportError:
         raise
-    except Exception as error:  # pandas' parser, pyarrow and openpyxl share no base class
+    except delimited.TableError as error:
+        raise SourceError(f"{path}: {error}") from None
+    except Exception as error:  # pyarrow and openpyxl share no base class
         raise SourceError(f"{path}: not a readable table ({type(error).__name__}); save it again as CSV") from None
     rows.columns = [str(name).strip() for name in rows.columns]
+    wanted = (*columns, *optional)
+    spelt = {name: name.lower() for name in rows.columns if name not in wanted and name.lower() in wanted}
+    spelt |= {n: p + n[len(p) :] for n in rows.columns for p in PREFIXES if optional and n.lower().startswith(p)}
+    rows = rows.rename(columns=spelt)
+    if not rows.columns.is_unique:
+        twice = rows.columns[rows.columns.duplicated()][0]
+        if twice:
+            raise SourceError(f"{path}: two columns are named '{twice}'; keep one of them")
+        rows = rows.loc[:, rows.columns != ""]
     missing = [name for name in columns if name not in rows.columns]
     if missing:
-        raise SourceError(f"{path}: column '{missing[0]}' is missing; {fix}")
+        names = ", ".join(columns)
+        raise SourceError(
+            f"{path}: column '{missing[0]}' is missing; {fix} (needed: {names}; separated by , ; or tabs)"
+        )
     return rows.fillna("")
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    """Return a column of Parquet as CSV writes it: whole numbers without a point, empty where there is none."""
+    if column.dtype.kind == "f" and (column.dropna() % 1 == 0).all() and column.abs().max() < 2**53:
+        column = column.astype("Int64")
+    return column.astype(object).where(column.notna(), "").map(str)
 
 
 def as_dicts(rows: pd.DataFrame) -> list[dict[str, str]]:
     """Return the rows of a text table, each by column name and without surrounding blanks."""
     return [{str(name): str(text).strip() for name, text in row.items()} for row in rows.to_dict("records")]
-
-
-def number(text: str) -> float | None:
-    """Return a finite number, or None for an empty cell or a word."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _all_numbers(column: pd.Series) -> bool:
-    values = [text for text in column.map(str.strip) if text.lower() not in ABSENT]
-    return bool(values) and all(number(text) is not None for text in values)
 
 
 def _mask_labels(path: Path) -> dict[int, str]:
@@ -154,6 +239,18 @@ def _mask_labels(path: Path) -> dict[int, str]:
         return {int(value): name.strip() for value, name in zip(rows["value"], rows["name"], strict=True)}
     except ValueError:
         raise SourceError(f"{path}: column 'value' must hold whole numbers, as in the masks") from None
+
+
+def label_kinds(path: Path) -> dict[str, str]:
+    """Return task -> kind from ``label_kinds.csv``; empty without that table."""
+    if not path.is_file():
+        return {}
+    rows = as_dicts(read_text_table(path, ("label", "kind"), fix="label_kinds.csv needs the columns label, kind"))
+    said = {row["label"].removeprefix("label_"): row["kind"].lower() for row in rows}
+    wrong = [kind for kind in said.values() if kind not in labels.KINDS]
+    if wrong:
+        raise SourceError(f"{path}: kind '{wrong[0]}'; allowed: {', '.join(labels.KINDS)}")
+    return said
 
 
 def event_labels(root: Path) -> dict[str, tuple[str, str]]:
@@ -176,7 +273,7 @@ def _record(
     row: Mapping[str, str],
     position: int,
     root: Path,
-    numeric: set[str],
+    own: Mapping[str, labels.Label],
     organs: Mapping[int, str],
     classes: Mapping[str, tuple[str, str]],
 ) -> Record:
@@ -190,11 +287,11 @@ def _record(
     if "events" in beside and not classes:
         hints = hints or refused("bad_events", "event_labels.csv is absent: write one with the columns text,task,class")
     numbers: dict[str, float | None] = {}
-    for name in ("start_s", "end_s", "fold", "rate_hz"):
+    for name in NUMBERS:
         text = row.get(name, "")
         numbers[name] = None if text.lower() in ABSENT else number(text)
         if text.lower() not in ABSENT and numbers[name] is None:
-            hints = hints or refused("unreadable", f"the manifest's {name} is not a number")
+            hints = hints or refused("unreadable", f"the manifest's {name} is not a number; write digits alone")
     if not row["patient"] or not row["trial"]:
         hints = hints or refused("no_identity", "the manifest row has no patient or no trial")
     if not row["path"]:
@@ -225,7 +322,7 @@ def _record(
         patient=row["patient"],
         trial=row["trial"],
         source="manifest",
-        labels=_labels(row, numeric),
+        labels=own,
         anatomy=anatomy,
         fold=None if numbers["fold"] is None else int(numbers["fold"]),
         mask=beside.get("mask"),
@@ -239,32 +336,24 @@ def _record(
     )
 
 
-def _labels(row: Mapping[str, str], numeric: set[str]) -> dict[str, Label]:
-    labels: dict[str, Label] = {}
-    for column, text in row.items():
-        if not column.startswith("label_") or text.lower() in ABSENT:
-            continue
-        name = column.removeprefix("label_")
-        if name.endswith("_multi"):
-            labels[name.removesuffix("_multi")] = tuple(part.strip() for part in text.split(";") if part.strip())
-        else:
-            labels[name] = float(text) if column in numeric else text
-    return labels
-
-
 def format_of(path: Path) -> str:
-    """Return the format by suffix; a folder is a DICOM series, a bare name beside a ``.hea`` is WFDB."""
+    """Return the format by suffix, in any case; a folder is a DICOM series, a bare name beside a ``.hea`` is WFDB.
+
+    A file without a suffix, or of one that says nothing, is DICOM where its content is, as exports of scanners are.
+    """
     try:
         if path.is_dir():
             return "dicom"
+        suffix = path.suffix.lower()
+        if suffix == ".gz":
+            suffix = Path(path.stem).suffix.lower()
+        # A .mat file beside a header of its name, or a bare name, is WFDB.
+        if (suffix == ".mat" and path.with_suffix(".hea").is_file()) or (
+            suffix not in FORMATS and path.with_name(path.name + ".hea").is_file()
+        ):
+            return "wfdb"
+        if suffix not in FORMATS and identifiers.is_dicom(path):
+            return "dicom"
     except OSError:  # a name too long, a folder without permission: reading it will be refused
         return "unknown"
-    suffix = path.suffix.lower()
-    if suffix == ".gz":
-        suffix = Path(path.stem).suffix.lower()
-    # A .mat file beside a header of its name, or a bare name, is WFDB.
-    if (suffix == ".mat" and path.with_suffix(".hea").is_file()) or (
-        suffix not in FORMATS and path.with_name(path.name + ".hea").is_file()
-    ):
-        return "wfdb"
     return FORMATS.get(suffix, "unknown")

@@ -5,6 +5,8 @@ A record is cheap: a source lists thousands of them from tables and names. Readi
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,14 @@ import numpy as np
 
 Label = float | str | tuple[str, ...]
 AIR_HU = -1024.0  # CT holds less where it holds nothing, outside the field of view
+# Units as files and people write them, without case -> as they are written here.
+UNIT_NAMES = {
+    **{f"{short}v": f"{short}V" for short in ("n", "u", "m", "")}, "\u03bcv": "uV",
+    **{f"{long}volt{s}": f"{long[:1]}V" for long in ("nano", "milli", "") for s in ("", "s")},
+    "microvolt": "uV", "microvolts": "uV",
+    **dict.fromkeys(("hu", "hounsfield", "hounsfield unit", "hounsfield units"), "HU"),
+    **dict.fromkeys(("nu", "n.u.", "au", "a.u.", "arb. units", "arbitrary units"), "1"),
+}  # fmt: skip
 
 
 class BadRecord(Exception):
@@ -39,6 +49,25 @@ class SourceError(ValueError):
     """A source that cannot be listed at all (missing root, missing table); one clear line for the user."""
 
 
+def unit_name(text: str) -> str:
+    """Return a unit as medssl writes it (``mv`` and ``millivolts`` are ``mV``), or the text itself if it knows none."""
+    return UNIT_NAMES.get(text.strip().casefold(), text.strip())
+
+
+def one_form(identifier: str) -> str:
+    """Return the one form of an identifier that tables, files and programs write in several.
+
+    Unicode is composed, characters that cannot be seen go, blanks become one, and a whole number loses the ``.0`` that
+    a column of floats gives it. Case, leading zeros and everything else stay: they may tell persons apart.
+    """
+    text = unicodedata.normalize("NFC", identifier)
+    if not text.isascii():
+        text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    text = " ".join(text.split())
+    number = re.fullmatch(r"(\d+)\.0+", text)
+    return number[1] if number else text
+
+
 @dataclass(frozen=True)
 class Record:
     """One raw recording.
@@ -46,8 +75,9 @@ class Record:
     Attributes:
         path: the file, or the folder of a DICOM series.
         format: key of `medssl.sources.READERS`.
-        patient: the source's own identifier. It is hashed with the project's key during ingest and goes no further.
-        trial: the source's name of this recording; unique within the patient.
+        patient: the source's own identifier, in `one_form`. It is hashed with the project's key during ingest and goes
+            no further.
+        trial: the source's name of this recording, likewise; unique within the patient.
         source: short public name of the data set.
         labels: by task, without prefix. float for numbers, str for classes, tuple of str for multi-label.
         anatomy: measures known from a table, unit as suffix of the name (``_mm3``, ``_ml``, ``_years``).
@@ -78,6 +108,12 @@ class Record:
     end_s: float | None = None
     row: int | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patient", one_form(self.patient))
+        object.__setattr__(self, "trial", one_form(self.trial))
+        if "unit" in self.hints:
+            object.__setattr__(self, "hints", {**self.hints, "unit": unit_name(str(self.hints["unit"]))})
+
 
 @dataclass(frozen=True)
 class Signal:
@@ -87,6 +123,9 @@ class Signal:
     rate_hz: float
     channels: tuple[str, ...]
     unit: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unit", unit_name(self.unit))
 
 
 @dataclass(frozen=True)
@@ -104,6 +143,9 @@ class Volume:
     unit: str
     mask: np.ndarray | None = None
     notes: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unit", unit_name(self.unit))
 
 
 def inside(path: Path, root: Path) -> Path:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl.sources.claims import VOLTS, guarded, positive, require_bytes, require_file, require_plain_name, span
-from medssl.sources.record import BadRecord, Record, Signal, inside
+from medssl.sources.record import BadRecord, Record, Signal, inside, unit_name
 from medssl.sources.resampling import polyphase
 
 MAX_HEADER_BYTES = 1_000_000
@@ -39,7 +39,6 @@ FLAC = ("508", "516", "524")
 GAP = "~"
 LAYOUT = re.compile(r"(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?")
 GAIN = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?:\(([-+]?\d+)\))?(?:/(\S+))?")
-DIMENSIONLESS = {"1", "nu", "n.u.", "au", "a.u."}
 
 Key = tuple[str, int]  # a channel's name, and which one of that name it is
 
@@ -98,7 +97,7 @@ def read(record: Record) -> Signal:
             ``unsupported`` (unknown format, segments within segments) or ``unreadable``.
     """
     path = record.path
-    base = path.with_suffix("") if path.suffix in (".hea", ".dat", ".mat", ".flac") else path
+    base = path.with_suffix("") if path.suffix.lower() in (".hea", ".dat", ".mat", ".flac") else path
     folder = path.parent
     with guarded("the WFDB header"):
         header = _parse(base)
@@ -121,7 +120,7 @@ def read(record: Record) -> Signal:
 
 def _parse(base: Path) -> _Header:
     """Return what the header of the record ``base`` says, without any look at other files."""
-    path = base.with_name(base.name + ".hea")
+    path = base.with_name(_spelt(base.parent, base.name + ".hea"))
     if require_file(path) > MAX_HEADER_BYTES:
         raise BadRecord("unreadable", "the header is longer than 1 MB")
     data = path.read_bytes()
@@ -153,7 +152,17 @@ def _parse(base: Path) -> _Header:
     if not lines:
         raise BadRecord("no_samples", "the header describes no channel")
     seen: Counter[str] = Counter()
+    spelt = {name: name if name == GAP else _spelt(base.parent, name) for name in {line[0] for line in lines}}
+    lines = [[spelt[line[0]], *line[1:]] for line in lines]
     return replace(header, channels=tuple(_channel(line, i, seen) for i, line in enumerate(lines, start=1)))
+
+
+def _spelt(folder: Path, name: str) -> str:
+    """Return the name as the folder spells it: other systems do not tell ``R1.HEA`` from ``r1.hea``."""
+    if (folder / name).exists() or not folder.is_dir():
+        return name
+    alike = [path.name for path in folder.iterdir() if path.name.casefold() == name.casefold()]
+    return alike[0] if len(alike) == 1 else name
 
 
 def _channel(line: list[str], number: int, seen: Counter[str]) -> _Channel:
@@ -169,7 +178,7 @@ def _channel(line: list[str], number: int, seen: Counter[str]) -> _Channel:
     zero = int(line[4]) if len(line) > 4 else 0
     return _Channel(
         key=(name, seen[name]),
-        unit=gain[3] or "mV",
+        unit=unit_name(gain[3] or "mV"),
         file=line[0],
         format=layout[1],
         per_frame=int(layout[2] or 1) or 1,
@@ -192,6 +201,11 @@ def _check_files(header: _Header, folder: Path) -> int:
     frames = header.frames
     for name, group in _by_file(header.channels).items():
         path = inside(folder / name, folder)
+        if not path.exists():
+            raise BadRecord(
+                "missing_file",
+                "a signal file that the header names does not exist; if it was renamed, give it that name again",
+            )
         available = require_file(path)
         lead = group[0]
         if any((c.format, c.offset) != (lead.format, lead.offset) for c in group):
@@ -295,7 +309,7 @@ def _scale(unit: str, target: str) -> float | None:
     """Return the factor from ``unit`` to ``target``, or None if there is none."""
     if unit in VOLTS and target in VOLTS:
         return VOLTS[unit] / VOLTS[target]
-    if unit == target or (unit.lower() in DIMENSIONLESS and target.lower() in DIMENSIONLESS):
+    if unit == target:
         return 1.0
     return None
 

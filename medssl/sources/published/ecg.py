@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from medssl.sources.claims import locate
-from medssl.sources.manifest import number, read_text_table
+from medssl.sources.labels import number
+from medssl.sources.manifest import read_text_table
 from medssl.sources.published.tables import SEXES, age_of, comments, field, found, listed, present, rows_of
 from medssl.sources.record import Record
 

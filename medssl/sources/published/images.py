@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 from zipfile import BadZipFile
 
 from medssl.sources.claims import locate
-from medssl.sources.manifest import number
+from medssl.sources.labels import number
 from medssl.sources.published.tables import SEXES, found, present, rows_of
 from medssl.sources.record import BadRecord, Label, Record, SourceError
 
@@ -65,21 +66,52 @@ def covid_ct(root: Path) -> list[Record]:
     """List COVID-CT: CT slices cut out of papers as 8 bit pictures; label ``covid`` (yes, no).
 
     Patients are not known for all: the pictures of one preprint, or of one series of the others, count as one. Many of
-    the pictures are stored in colour.
+    the pictures are stored in colour. The folders CT_COVID and CT_NonCOVID may lie anywhere below ``root``, and so may
+    Data-split: with it ``fold`` is 0, 1, 2 for the publisher's train, val, test, which are by picture and divide some
+    of these patients (``split.publisher_parts: as_published``).
+
+    Raises:
+        SourceError: no pictures, or a picture in two of the publisher's parts.
 
     Source: Zhao et al. 2020, arXiv:2003.13865.
     """
     fix = "unzip CT_COVID.zip and CT_NonCOVID.zip and point source.root at the folder that holds both"
     records = []
     for folder, covid in (("CT_COVID", "yes"), ("CT_NonCOVID", "no")):
-        for relative in found(root, f"{folder}/*.[pj][np]*g", fix):
+        folds = _covid_ct_folds(root, folder)
+        pictures = found(root, f"**/{folder}/*.[pPjJ][nNpP]*[gG]", fix)
+        # A published picture that is not there is a record that will be refused, not a smaller test set in silence.
+        absent = sorted(folds.keys() - {_composed(picture.name) for picture in pictures})
+        for relative in (*pictures, *(pictures[0].parent / name for name in absent)):
             # 2020.01.24.919183-p27-132.png: preprint, page, picture. 1%0.jpg: series and slice.
             preprint = re.match(r"\d{4}\.\d\d\.\d\d\.\d+", relative.stem)
             who = preprint[0] if preprint else relative.stem.partition("%")[0]
             path, hints = locate(root, relative)
-            patient = f"{folder}/{who}"
-            records.append(Record(path, "image", patient, relative.stem, "covid_ct", {"covid": covid}, hints=hints))
+            patient, fold = f"{folder}/{who}", folds.get(_composed(relative.name))
+            labels: dict[str, Label] = {"covid": covid}
+            records.append(Record(path, "image", patient, relative.stem, "covid_ct", labels, fold=fold, hints=hints))
     return records
+
+
+def _covid_ct_folds(root: Path, folder: str) -> dict[str, int]:
+    """Return the publisher's fold of each picture of a folder; none without the lists of Data-split."""
+    folds: dict[str, int] = {}
+    for fold, part in enumerate(("train", "val", "test")):
+        # Data-split/COVID/trainCT_COVID.txt: a name a line.
+        for path in sorted(root.glob(f"**/{folder.removeprefix('CT_')}/{part}{folder}.txt")):
+            try:
+                lines = path.read_text("utf-8-sig").splitlines()
+            except (OSError, ValueError) as error:
+                raise SourceError(f"{path}: not readable ({type(error).__name__}); download Data-split again") from None
+            for name in filter(None, (_composed(line.strip()) for line in lines)):
+                if folds.setdefault(name, fold) != fold:
+                    raise SourceError(f"{path}: names a picture that another part names too; download Data-split again")
+    return folds
+
+
+def _composed(name: str) -> str:
+    """Return a file name in one Unicode form: file systems differ in theirs."""
+    return unicodedata.normalize("NFC", name)
 
 
 def medmnist(root: Path) -> list[Record]:

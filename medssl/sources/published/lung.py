@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from medssl.sources.claims import locate
-from medssl.sources.manifest import number
+from medssl.sources.labels import number
 from medssl.sources.published.tables import existing, found, present, rows_of
 from medssl.sources.record import Record, SourceError
 

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from medssl.sources.claims import locate
-from medssl.sources.manifest import as_dicts, number, read_text_table
+from medssl.sources.labels import number
+from medssl.sources.manifest import as_dicts, read_text_table
 from medssl.sources.published.tables import SEXES, age_of, comments, existing, field, found, listed, present, rows_of
 from medssl.sources.record import Record, SourceError
 

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 from medssl.sources.claims import locate
-from medssl.sources.manifest import as_dicts, number, read_text_table
+from medssl.sources.labels import number
+from medssl.sources.manifest import as_dicts, read_text_table
 from medssl.sources.record import Label, SourceError
 
 SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from medssl.sources.claims import guarded, locate, refused, require_file
-from medssl.sources.manifest import number, read_text_table
+from medssl.sources.labels import number
+from medssl.sources.manifest import read_text_table
 from medssl.sources.published.tables import SEXES, age_of, existing, found, present, rows_of, tabbed
 from medssl.sources.record import BadRecord, Label, Record, SourceError, inside
 

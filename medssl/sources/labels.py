@@ -1,0 +1,131 @@
+"""What the labels of a user's table are: classes, numbers or several classes at once, and why.
+
+``label_kinds.csv`` beside the table decides (columns ``label``, ``kind``: ``class``, ``number`` or ``multilabel``).
+Else a column named ``label_<task>_multi`` holds several classes, and the cells of the others tell.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from medssl.sources import delimited
+from medssl.sources.record import Label
+
+Kind = Literal["class", "number", "multilabel"]
+KINDS = ("class", "number", "multilabel")
+ABSENT = {"", "nan", "na", "n/a", "none", "null", "<na>", "#n/a", "nat"}
+# Small whole numbers, few of them, are codes as a rule: 0 and 1, or the grades 1 to 4. More of them count or measure.
+CODES = range(-1, 10)
+MOSTLY = 0.8  # of the cells are numbers: then the others are slips
+SHOWN = 8  # rows, at most
+FEW = 12  # more classes than these may be remarks about persons and are not named
+THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One label of a table: its task, kind and the reason for it, its values by row, and what is wrong with it.
+
+    ``values`` has an entry for each row, None where the cell is empty or wrong; ``wrong`` are 1-based rows.
+    """
+
+    task: str
+    kind: Kind
+    why: str
+    values: list[Label | None]
+    wrong: list[int] = field(default_factory=list)
+    alike: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def problem(self) -> str:
+        """What to correct, or an empty string."""
+        if not self.wrong:
+            return ""
+        more = f" and {len(self.wrong) - SHOWN} more" if len(self.wrong) > SHOWN else ""
+        rows = f"row{'s' if len(self.wrong) > 1 else ''} {', '.join(map(str, self.wrong[:SHOWN]))}{more}"
+        return (
+            f"label {self.task}: a column of numbers, but {rows} of the table hold{'' if len(self.wrong) > 1 else 's'} "
+            "none, or commas that may be of thousands; correct or empty the cell, or say class in label_kinds.csv"
+        )
+
+    @property
+    def note(self) -> str:
+        """Classes that differ in form alone, or an empty string."""
+        if not self.alike:
+            return ""
+        named = len({value for value in self.values if value is not None}) <= FEW
+        pairs = "; ".join(" and ".join(f"'{name}'" for name in names) for names in self.alike)
+        return f"label {self.task}: {len(self.alike)} classes have forms that differ in case or blanks alone" + (
+            f": {pairs}" if named else ""
+        )
+
+
+def column(name: str, cells: Sequence[str], said: Mapping[str, str]) -> Column:
+    """Return what the column ``label_<task>`` or ``label_<task>_multi`` of a table holds.
+
+    Args:
+        name: of the column.
+        cells: its text, stripped, one a row.
+        said: kinds by task, as the user gives them.
+    """
+    task = name.removeprefix("label_")
+    several = task.endswith("_multi") and task not in said
+    task = task.removesuffix("_multi") if several else task
+    filled = [cell for cell in cells if cell.lower() not in ABSENT]
+    comma = delimited.decimal_comma([cell for cell in filled if number(cell) is None and cell[-1:].isdigit()] or filled)
+    values = [None if cell.lower() in ABSENT else number(cell, comma=comma) for cell in cells]
+    found = [value for value in values if value is not None]
+    unsure = sum(bool(THOUSANDS.fullmatch(cell)) for cell in filled if number(cell, comma=comma) is None)
+    kind, why = _kind(len(filled), found, unsure)
+    if several:
+        kind, why = "multilabel", "its name ends in _multi"
+    if task in said:
+        kind, why = said[task], "as label_kinds.csv says"  # type: ignore[assignment]
+    if kind == "number":
+        wrong = [
+            row
+            for row, (cell, value) in enumerate(zip(cells, values, strict=True), start=1)
+            if value is None and cell.lower() not in ABSENT
+        ]
+        return Column(task, kind, why, list(values), wrong)
+    if kind == "multilabel":
+        parts = [tuple(part.strip() for part in cell.split(";") if part.strip()) for cell in cells]
+        return Column(
+            task, kind, why, [p if c.lower() not in ABSENT else None for p, c in zip(parts, cells, strict=True)]
+        )
+    # 1 and 1.0 are one class, as a column of floats writes whole numbers.
+    names = [None if c.lower() in ABSENT else c if v is None else f"{v:g}" for c, v in zip(cells, values, strict=True)]
+    forms: dict[str, set[str]] = {}
+    for word in names:
+        if word is not None:
+            forms.setdefault(" ".join(word.casefold().split()), set()).add(word)
+    alike = tuple(tuple(sorted(words)) for words in forms.values() if len(words) > 1)
+    return Column(task, kind, why, list(names), alike=alike)
+
+
+def _kind(filled: int, found: Sequence[float], unsure: int) -> tuple[Kind, str]:
+    """Return the kind of a column of ``filled`` cells, of which ``found`` and ``unsure`` ones are numbers, and why."""
+    if filled and len(found) == filled:
+        values = Counter(found)
+        if all(value in CODES for value in values):
+            return "class", "few small whole numbers, which are codes as a rule; else say number in label_kinds.csv"
+        return "number", "all its cells are numbers"
+    if filled and len(found) + unsure >= max(2, MOSTLY * filled):
+        return "number", f"{len(found) + unsure} of {filled} cells are numbers"
+    return "class", "its cells are words" if not found else f"only {len(found)} of {filled} cells are numbers"
+
+
+def number(text: str, *, comma: bool = False) -> float | None:
+    """Return a finite number, or None for an empty cell or a word; ``comma`` is the decimal sign where it is True."""
+    text = text.replace(",", ".") if comma and text.count(",") == 1 and "." not in text else text
+    if "_" in text:  # which Python takes for a separator of thousands
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if abs(value) < float("inf") else None
