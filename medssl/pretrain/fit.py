@@ -52,9 +52,10 @@ class Fitted:
 
 
 def run_hash(run: Run, store: Store, seed: int) -> str:
-    """Return the name of a run's checkpoint folder: parameters, data, split, seed and training code.
+    """Return the name of a run's checkpoints: parameters, data, split, seed and training code.
 
-    A run resumes only from a folder of its own name, so that changed parameters never start from old weights.
+    A run resumes only from a folder of its own name, so that changed parameters never start from old weights. How it is
+    computed is the rest of that name (`arithmetic`).
     """
     code = hashlib.blake2b(digest_size=8)
     package = Path(__file__).parents[1]
@@ -69,6 +70,24 @@ def run_hash(run: Run, store: Store, seed: int) -> str:
     parameters = run.model_dump(mode="json", exclude={"evaluate"})
     facts = [parameters, store.content_hash, split, receipts.hexdigest(), seed, code.hexdigest()]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def arithmetic(compute: Compute, device: torch.device, *, size: int, processes: int) -> str:
+    """Return what else decides a run's numbers, as the end of its checkpoint folder's name.
+
+    Precision rounds each product. Kinds of device round differently and draw dropout from generators of their own, as
+    does compiled code. Each process draws its own dropout, and on CPU normalises batches over its own share. A run that
+    went on with another of these would be a mixture that no run without a stop equals, so it starts anew. Workers and
+    the time between checkpoints change nothing that is learned.
+
+    Args:
+        compute: section of params.yaml.
+        device: where the weights are.
+        size: of a batch, over all processes.
+        processes: their number.
+    """
+    compiled = "-compiled" if compute.compile else ""
+    return f"{size}-{processes}x{device.type}-{compute.precision}{compiled}"
 
 
 def keep_freed_memory() -> None:
@@ -206,10 +225,10 @@ def fit(
     net: Contrast
     process = {"rank": trainer.global_rank, "world_size": trainer.world_size, "start": lambda: net.seen}
     sampler = make_sampler(training, rows, run, seed, unreduced=unreduced, **process)
-    # Batches of another size, on another number of processes, are other batches.
-    folder = checkpoints / f"{run_hash(run, store, seed)}-{sampler.size}"
-    saving.path = folder / "last.ckpt"
     root = trainer.strategy.root_device
+    numbers = arithmetic(compute, root, size=sampler.size, processes=trainer.world_size)
+    folder = checkpoints / f"{run_hash(run, store, seed)}-{numbers}"
+    saving.path = folder / "last.ckpt"
     if root.type == "cpu":
         keep_freed_memory()
     devices = [root] if root.type == "cuda" else []

@@ -13,7 +13,7 @@ import torch
 
 from medssl.config import Compute, Run
 from medssl.pretrain.data import duplicate_classes
-from medssl.pretrain.fit import Fitted, fit, run_hash
+from medssl.pretrain.fit import Fitted, arithmetic, fit, run_hash
 from medssl.pretrain.recipes import RECIPES
 from medssl.store import Store
 
@@ -203,6 +203,40 @@ def test_changed_parameters_do_not_start_from_the_old_checkpoint(stores: dict[st
     assert changed.history == fresh.history
     names = {p.name.split("-")[0] for p in (tmp_path / "a").iterdir()}
     assert names == {run_hash(old, store, 3), run_hash(new, store, 3)}
+
+
+def test_another_precision_starts_anew_and_the_same_goes_on(stores: dict[str, Store], tmp_path: Path) -> None:
+    store, run = stores["simclr"], run_of("simclr", epochs=2, steps_per_epoch=3)
+    half = COMPUTE.model_copy(update={"precision": "bf16-mixed"})
+    killed(store, run, tmp_path / "a", after=4)
+    steps: list[int] = []
+    changed = fit(store, run, seed=3, compute=half, checkpoints=tmp_path / "a", on_step=steps.append)
+    assert steps == [1, 2, 3, 4, 5, 6]
+    fresh = fit(store, run, seed=3, compute=half, checkpoints=tmp_path / "b")
+    assert_equal(weights(changed), weights(fresh))
+    assert changed.history == fresh.history
+    # The first precision's state is still there, and goes on as if nothing had been between.
+    steps.clear()
+    resumed = fit(store, run, seed=3, compute=ALWAYS, checkpoints=tmp_path / "a", on_step=steps.append)
+    assert steps == [5, 6]
+    whole = fit(store, run, seed=3, compute=COMPUTE, checkpoints=tmp_path / "b")
+    assert_equal(weights(resumed), weights(whole))
+    assert resumed.history == whole.history
+    assert not all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(fresh).values(), strict=True))
+
+
+def test_what_decides_the_numbers_is_in_the_name() -> None:
+    def name(device: str = "cpu", size: int = 16, processes: int = 1, **compute: Any) -> str:
+        return arithmetic(Compute(**compute), torch.device(device), size=size, processes=processes)
+
+    assert name() == "16-1xcpu-32-true"
+    changes: list[dict[str, Any]] = [
+        {}, {"device": "cuda"}, {"size": 8}, {"processes": 2}, {"precision": "bf16-mixed"}, {"compile": True},
+    ]  # fmt: skip
+    assert len({name(**change) for change in changes}) == 6
+    # On which GPU, by how many workers, how often saved and how shown changes nothing.
+    assert name("cuda:0") == name("cuda:1")
+    assert name(loader_workers=3, checkpoint_minutes=1, progress=False, workers=4, executor="process") == name()
 
 
 def test_names_of_runs(stores: dict[str, Store], signal_folder: Path, tmp_path: Path) -> None:
