@@ -170,7 +170,7 @@ def hold(raws: list[Raw], wanted: Set, ingest: Ingest, only: dict[tuple[int, int
     for raw in raws:
         if isinstance(raw.values, Signal):
             assert isinstance(ingest, SignalIngest)
-            cut, starts = signals.prepare(
+            cut, starts, _ = signals.prepare(
                 raw.values, rate_hz=ingest.rate_hz, channels=ingest.channels, unit=ingest.unit,
                 window_s=ingest.window_s, band_hz=ingest.band_hz,
             )  # fmt: skip

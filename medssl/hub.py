@@ -12,47 +12,34 @@ import hashlib
 import json
 import shutil
 import tempfile
+import warnings
+from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from medssl.ingest import signals, volumes
+from medssl.config import SignalIngest, VolumeIngest, explain
+from medssl.ingest import contract as contracts
+from medssl.ingest import cut
+from medssl.ingest.contract import contract_of
 from medssl.models import build
 from medssl.sources.record import BadRecord, Signal, Volume
 
+__all__ = ["Encoder", "EncoderError", "contract_of", "load_encoder", "save_encoder", "verify"]
+
 FORMAT = 1
 FILES = ("config.json", "model.safetensors", "card.md")
-# What the stores and encoders of earlier versions, which do not say, were made with.
-SIGNAL_OPTIONS: dict[str, Any] = {"cut": "windows", "absent": "refuse", "notch_hz": None}
-IMAGE_OPTIONS: dict[str, Any] = {"crop": None, "normalise": "range", "overlap": 0.0}
 
 
 class EncoderError(ValueError):
     """An encoder folder that is missing, damaged or of another format, or an input that breaks its contract."""
-
-
-def contract_of(facts: dict[str, Any], embedding_dim: int) -> dict[str, Any]:
-    """Return the input contract from a store's facts: what an input must be, and how it is prepared."""
-    params = facts["params"]
-    contract: dict[str, Any] = {"modality": facts["modality"], "unit": facts["unit"], "embedding_dim": embedding_dim}
-    if "rate_hz" in params:
-        keys = ("channels", "rate_hz", "window_s", "band_hz", "normalise", "max_missing")
-        contract |= {k: params[k] for k in keys}
-        contract |= {k: params.get(k, usual) for k, usual in SIGNAL_OPTIONS.items()}
-        contract["normalisation"] = contract.pop("normalise")
-    else:
-        contract |= {k: params[k] for k in ("samples", "size", "spacing_mm", "hu_window")}
-        contract |= {k: params.get(k, usual) for k, usual in IMAGE_OPTIONS.items()}
-        contract["channels"] = [facts["unit"]]
-        contract["normalisation"] = "hu_window" if params["hu_window"] else "percentile 1-99.5"
-        if contract["normalise"] == "zscore":
-            contract["normalisation"] += ", then zscore of the body, 3 SD to 0 and 1"
-    return contract
 
 
 def save_encoder(
@@ -128,8 +115,17 @@ class Encoder:
 
     def __init__(self, folder: Path, config: dict[str, Any], module: nn.Module) -> None:
         self.folder, self.config, self.module = folder, config, module
-        usual = SIGNAL_OPTIONS if "rate_hz" in config["contract"] else IMAGE_OPTIONS
+        signal = "rate_hz" in config["contract"]
+        usual = contracts.SIGNAL_OPTIONS if signal else contracts.IMAGE_OPTIONS
         self.contract: dict[str, Any] = {**usual, **config["contract"]}
+
+    @cached_property
+    def _params(self) -> SignalIngest | VolumeIngest:
+        try:
+            return contracts.params_of(self.contract)
+        except (KeyError, ValidationError) as error:
+            what = f"no '{error.args[0]}'" if isinstance(error, KeyError) else explain(error, "values it does not know")
+            raise EncoderError(f"{self.folder}/config.json: this version cannot follow its contract: {what}") from None
 
     @property
     def card(self) -> str:
@@ -138,7 +134,7 @@ class Encoder:
 
     def embed(
         self,
-        x: np.ndarray,
+        x: Any,
         *,
         rate_hz: float | None = None,
         channels: Sequence[str] | None = None,
@@ -148,12 +144,15 @@ class Encoder:
     ) -> np.ndarray:
         """Return embeddings float32 (N, embedding_dim) of raw recordings or images, one row each.
 
-        Signals are re-ordered, converted, resampled, filtered, cut into windows and scaled as the training data was;
-        the embeddings of a recording's windows are averaged. Images are respaced, cropped and scaled likewise.
+        Signals are re-ordered, converted, resampled, filtered, cut into windows and scaled as the training data was.
+        Windows that the limits of training refuse (flat, missing ...) are left out, with a warning, and the embeddings
+        of the others are averaged. Images are respaced, cropped and scaled likewise. Of several recordings, one that
+        cannot be used gives a row of NaN and a warning that says which and why.
 
         Args:
-            x: signals (N, C, T) or (C, T), T at least one window; slices (H, W), or (N, H, W) of one volume; volumes
-                (N, D, H, W) or (D, H, W), axes to superior, posterior, left.
+            x: signals (N, C, T) or (C, T), T at least one window, or a list of (C, T) of any lengths; slices (H, W), or
+                (N, H, W) of one volume; volumes (N, D, H, W) or (D, H, W), axes to superior, posterior, left. Arrays,
+                masked arrays (NaN where masked) or tensors.
             rate_hz: sampling rate of ``x``; needed for signals.
             channels: names of the C channels; needed for signals, extra ones are ignored.
             spacing_mm: mm per axis of an image; needed where the contract has a spacing.
@@ -161,35 +160,54 @@ class Encoder:
             batch_size: samples at a time.
 
         Raises:
-            EncoderError: what is missing from the input, in one sentence. Nothing is padded in silence.
+            EncoderError: what is missing from the input, or from all its recordings, in one sentence. Nothing is padded
+                in silence.
         """
-        parts = self.prepare(x, rate_hz=rate_hz, channels=channels, spacing_mm=spacing_mm, unit=unit)
-        z = self.encode(np.concatenate(parts), batch_size=batch_size)
-        ends = np.cumsum([len(p) for p in parts])
-        return np.stack([part.mean(0) for part in np.split(z, ends[:-1])])
-
-    def prepare(
-        self,
-        x: np.ndarray,
-        *,
-        rate_hz: float | None = None,
-        channels: Sequence[str] | None = None,
-        spacing_mm: Sequence[float] | None = None,
-        unit: str | None = None,
-    ) -> list[np.ndarray]:
-        """Return the samples (n, C, ...) that each recording, slice or volume of ``x`` becomes; as in `embed`."""
-        x = np.asarray(x, dtype=np.float32)
         try:
-            parts = (
-                self._signals(x, rate_hz, channels, unit)
-                if "rate_hz" in self.contract
-                else self._images(x, spacing_mm, unit)
-            )
+            raws: Sequence[Signal | Volume]
+            if "rate_hz" in self.contract:
+                raws = contracts.signals_of(x, self.contract, rate_hz=rate_hz, channels=channels, unit=unit)
+            else:
+                raws = contracts.volumes_of(x, self.contract, spacing_mm=spacing_mm, unit=unit)
         except BadRecord as bad:
             raise EncoderError(f"embed: {bad.detail} ({bad.reason})") from None
-        if not parts:
-            raise EncoderError(f"embed: input of shape {x.shape} holds nothing to embed")
-        return parts
+        rows: list[np.ndarray] = []  # the samples of each row of the result
+        said = []
+        for number, raw in enumerate(raws):
+            where = f"recording {number}: " if len(raws) > 1 else ""
+            try:
+                made = self.pieces(raw)
+            except BadRecord as bad:
+                rows.append(np.zeros(0))
+                said.append(f"{where}{bad.detail} ({bad.reason})")
+                continue
+            kept = made.kept
+            if self.contract.get("samples") == "slices":
+                rows += [made.samples[i : i + (i in kept)] for i in range(len(made.samples))]
+            else:
+                rows.append(made.samples[kept])
+            # That some patches hold nothing but background is how patches are.
+            if not kept or (made.refused and self.contract.get("samples") != "patches"):
+                said.append(where + _told(made))
+        whole = [row for row in rows if len(row)]
+        if not whole:
+            raise EncoderError(f"embed: {'; '.join(said[:3]) or 'the input holds nothing to embed'}")
+        if said:
+            more = f"; and {len(said) - 5} more" if len(said) > 5 else ""
+            warnings.warn(f"embed: {'; '.join(said[:5])}{more}", stacklevel=2)
+        z = self.encode(np.concatenate(whole), batch_size=batch_size)
+        out = np.full((len(rows), z.shape[1]), np.nan, dtype=np.float32)
+        ends = np.cumsum([len(row) for row in whole])
+        out[[len(row) > 0 for row in rows]] = [part.mean(0) for part in np.split(z, ends[:-1])]
+        return out
+
+    def pieces(self, raw: Signal | Volume) -> cut.Pieces:
+        """Return the samples that a recording becomes, as in ingest, and which of them the limits of training refuse.
+
+        Raises:
+            BadRecord: the recording does not meet the contract.
+        """
+        return cut.pieces(raw, self._params, self.contract["modality"])
 
     def encode(self, samples: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
         """Return embeddings float32 (n, embedding_dim) of prepared samples (n, C, ...)."""
@@ -201,65 +219,15 @@ class Encoder:
             ]
         return np.concatenate(parts)
 
-    def _signals(
-        self, x: np.ndarray, rate_hz: float | None, channels: Sequence[str] | None, unit: str | None
-    ) -> list[np.ndarray]:
-        contract = self.contract
-        if x.ndim not in (2, 3):
-            raise EncoderError(f"embed: signal of shape {x.shape}; expected (C, T) or (N, C, T)")
-        if rate_hz is None or channels is None:
-            raise EncoderError(
-                f"embed: rate_hz and channels of the input are needed (contract: {contract['rate_hz']:g} Hz, "
-                f"channels {list(contract['channels'])})"
-            )
-        x = x[None] if x.ndim == 2 else x
-        if x.shape[1] != len(channels):
-            raise EncoderError(f"embed: {x.shape[1]} rows but {len(channels)} channel names")
-        parts = []
-        for values in x:
-            windows, _ = signals.prepare(
-                Signal(values, float(rate_hz), tuple(channels), unit or contract["unit"]),
-                rate_hz=contract["rate_hz"],
-                channels=tuple(contract["channels"]),
-                unit=contract["unit"],
-                window_s=contract["window_s"],
-                max_missing=contract["max_missing"],
-                band_hz=tuple(contract["band_hz"]) if contract["band_hz"] else None,
-                modality=contract["modality"],
-                **{k: contract[k] for k in SIGNAL_OPTIONS},
-            )
-            parts.append(signals.scale(windows, contract["normalisation"]))
-        return parts
 
-    def _images(self, x: np.ndarray, spacing_mm: Sequence[float] | None, unit: str | None) -> list[np.ndarray]:
-        contract = self.contract
-        dims = len(contract["size"])
-        if x.ndim not in (dims, dims + 1):
-            axes = "(D, H, W) or (N, D, H, W)" if dims == 3 else "(H, W) or (N, H, W)"
-            raise EncoderError(f"embed: image of shape {x.shape}; expected {axes}")
-        if contract["spacing_mm"] and spacing_mm is None:
-            raise EncoderError("embed: spacing_mm of the input is needed, one number per axis")
-        if spacing_mm is not None and len(spacing_mm) != dims:
-            raise EncoderError(f"embed: spacing_mm {tuple(spacing_mm)}; expected {dims} numbers, one per axis")
-        spacing = tuple(spacing_mm) if spacing_mm is not None else (float("nan"),) * dims
-        full = spacing if dims == 3 else (float("nan"), *spacing)
-        # Slices of one call are slices of one volume: an intensity scale without a window is theirs together.
-        volumes_of = x[None] if x.ndim == 3 or dims == 2 else x
-        if dims == 2 and x.ndim == 2:
-            volumes_of = x[None, None]
-        parts = [
-            volumes.prepare(
-                Volume(values, full, unit or contract["unit"]),  # type: ignore[arg-type]
-                samples=contract["samples"],
-                size=tuple(contract["size"]),
-                hu_window=contract["hu_window"],
-                spacing_mm=contract["spacing_mm"],
-                unit=contract["unit"],
-                **{k: contract[k] for k in IMAGE_OPTIONS},
-            )
-            for values in volumes_of
-        ]
-        return parts if dims == 3 else [sample[None] for part in parts for sample in part]
+def _told(made: cut.Pieces) -> str:
+    """Return how many samples were left out, why, and the first of each kind."""
+    reasons = Counter(reason for reason, _ in made.refused.values())
+    first = {reason: detail for reason, detail in reversed(list(made.refused.values()))}
+    if not reasons:
+        return "no window lies whole inside the recording"
+    listed = ", ".join(f"{n} {reason} ({first[reason]})" for reason, n in reasons.items())
+    return f"{len(made.refused)} of {len(made.samples)} samples left out: {listed}"
 
 
 def load_encoder(reference: str | Path, *, device: str = "cpu") -> Encoder:
@@ -279,7 +247,13 @@ def load_encoder(reference: str | Path, *, device: str = "cpu") -> Encoder:
     config = json.loads((folder / "config.json").read_text())
     if config.get("format") != FORMAT:
         raise EncoderError(f"{folder}/config.json: format {config.get('format')}; this version reads {FORMAT}")
-    module = build(**config["architecture"])
+    try:
+        module = build(**config["architecture"])
+    except (TypeError, ValueError, KeyError) as error:
+        raise EncoderError(
+            f"{folder}/config.json: architecture {config.get('architecture')} is not known to this version "
+            f"({' '.join(str(error).split())}); it may come from a newer one: pip install --upgrade medssl"
+        ) from None
     try:
         module.load_state_dict(load_file(str(folder / "model.safetensors")), strict=True)
     except RuntimeError:

@@ -109,6 +109,12 @@ def test_other_format_and_other_architecture(folder: Path) -> None:
     resign(folder, format=2)
     with pytest.raises(hub.EncoderError, match="format 2; this version reads 1"):
         medssl.load_encoder(folder)
+    resign(folder, format=1, architecture=config["architecture"] | {"gates": 3})
+    with pytest.raises(hub.EncoderError, match=r"config.json: architecture .*'gates'.* newer one: pip install"):
+        medssl.load_encoder(folder)
+    resign(folder, architecture=config["architecture"] | {"name": "transformer9d"})
+    with pytest.raises(hub.EncoderError, match="architecture .*transformer9d"):
+        medssl.load_encoder(folder)
     resign(folder, format=1, architecture=config["architecture"] | {"depth": 3})
     with pytest.raises(hub.EncoderError, match="weights do not fit"):
         medssl.load_encoder(folder)
@@ -140,7 +146,7 @@ def test_windows_of_a_recording_are_averaged(folder: Path) -> None:
     parts = [encoder.embed(x[:, i : i + 100], rate_hz=100, channels=["A", "B"])[0] for i in (0, 100, 200)]
     assert z.shape == (1, 8)
     assert np.allclose(z[0], np.mean(parts, 0), atol=1e-6)
-    windows, _ = signals.prepare(
+    windows, _, _ = signals.prepare(
         Signal(x, 100, ("A", "B"), "mV"), rate_hz=100, channels=("A", "B"), unit="mV", window_s=1
     )
     assert len(windows) == 3
@@ -153,7 +159,11 @@ def test_windows_of_a_recording_are_averaged(folder: Path) -> None:
         (wave(1, 100, 100), {"channels": ["A", "B"]}, "rate_hz and channels of the input are needed"),
         (wave(1, 100, 100), {"rate_hz": 100, "channels": ["A", "C"]}, r"channels \['B'\] are absent"),
         (wave(1, 100, 100), {"rate_hz": 100, "channels": ["A"]}, "2 rows but 1 channel names"),
-        (wave(1, 50, 100), {"rate_hz": 100, "channels": ["A", "B"]}, "0.50 s long; one window needs 1 s"),
+        (
+            wave(1, 50, 100),
+            {"rate_hz": 100, "channels": ["A", "B"]},
+            "50 samples at 100 Hz are 0.5 s; one window needs 1 s",
+        ),
         (wave(1, 100, 100), {"rate_hz": 0, "channels": ["A", "B"]}, "positive number"),
         (wave(1, 100, 100), {"rate_hz": 100, "channels": ["A", "B"], "unit": "HU"}, "cannot express 'HU' in 'mV'"),
         (np.full((2, 100), np.nan), {"rate_hz": 100, "channels": ["A", "B"]}, "100% of a channel is missing"),
@@ -178,7 +188,7 @@ def test_volumes_and_slices(tmp_path: Path) -> None:
     assert np.allclose(encoder.embed(x[1], spacing_mm=(2, 2, 2))[0], z[1], atol=1e-6)
     for options, sentence in (
         ({}, "spacing_mm of the input is needed"),
-        ({"spacing_mm": (2, 2)}, "expected 3 numbers"),
+        ({"spacing_mm": (2, 2)}, "expected 3 numbers above 0"),
         ({"spacing_mm": (2, 2, 2), "unit": "1"}, "this cohort holds 'HU'"),
     ):
         with pytest.raises(hub.EncoderError, match=sentence):
@@ -213,7 +223,7 @@ def test_another_process_gives_the_same_numbers(folder: Path, tmp_path: Path) ->
 def test_prepared_samples_encode_to_what_embed_averages(folder: Path) -> None:
     encoder = medssl.load_encoder(folder)
     x = wave(2, 400, 100)[0]
-    (samples,) = encoder.prepare(x, rate_hz=100, channels=["A", "B"])
+    samples = encoder.pieces(Signal(x, 100, ("A", "B"), "mV")).samples
     assert len(samples) > 1
     z = encoder.embed(x, rate_hz=100, channels=["A", "B"])
     np.testing.assert_allclose(encoder.encode(samples).mean(0), z[0], atol=1e-6)

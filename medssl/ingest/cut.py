@@ -1,4 +1,4 @@
-"""One record to samples: read, prepare, and give every refused window its reason. Runs in a worker."""
+"""One recording to samples, and a reason for every refused one: the one road for ingest (in a worker) and encoders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from medssl import sources
 from medssl.config import SignalIngest, VolumeIngest
-from medssl.ingest import beats, quality, signals, volumes
+from medssl.ingest import quality, signals, volumes
 from medssl.sources import events
 from medssl.sources.record import BadRecord, Record, Signal, Volume
 
@@ -25,6 +25,32 @@ LIMITED = {
     "out_of_range": "is out of range",
     "line_noise": "is mains hum",
 }
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A recording cut up, nothing left out yet.
+
+    Attributes:
+        samples: (N, C, ...) scaled, refused ones too.
+        places: where each lies: start in seconds, or box of voxels.
+        measures: quality by name, each (N,).
+        refused: reason and detail by position in ``samples``.
+        raw: the recording as it was cut.
+        outside: reason and detail of beats that made no sample, as their window leaves the recording.
+    """
+
+    samples: np.ndarray
+    places: list[Any]
+    measures: dict[str, np.ndarray]
+    refused: dict[int, tuple[str, str]]
+    raw: Signal | Volume
+    outside: list[tuple[str, str]]
+
+    @property
+    def kept(self) -> list[int]:
+        """Positions of the samples that are not refused."""
+        return [i for i in range(len(self.samples)) if i not in self.refused]
 
 
 @dataclass(frozen=True)
@@ -60,13 +86,27 @@ def of(raw: Signal | Volume, record: Record, params: SignalIngest | VolumeIngest
     Raises:
         BadRecord: the record cannot be cut so.
     """
+    made = pieces(raw, params, modality)
+    if isinstance(params, SignalIngest):
+        rows = _signal_rows(made, record, params.window_s)
+    else:
+        rows = _volume_rows(made, record, params)
+    return Cut(made.samples[made.kept], rows, [*made.outside, *(made.refused[i] for i in sorted(made.refused))])
+
+
+def pieces(raw: Signal | Volume, params: SignalIngest | VolumeIngest, modality: str | None = None) -> Pieces:
+    """Return the samples of a recording with their quality, and which of them the limits refuse; see `cut`.
+
+    Raises:
+        BadRecord: the recording cannot be cut so.
+    """
     if isinstance(params, SignalIngest):
         if not isinstance(raw, Signal):
             raise BadRecord("unsupported", "an image where a signal was expected")
-        return _cut_signal(raw, record, params, modality or USUAL.get(params.unit, ""))
+        return _windows(raw, params, modality or USUAL.get(params.unit, ""))
     if not isinstance(raw, Volume):
         raise BadRecord("unsupported", "a signal where an image was expected")
-    return _cut_volume(raw, record, params)
+    return _parts(raw, params)
 
 
 def refusals(measures: dict[str, np.ndarray], params: SignalIngest) -> dict[str, np.ndarray]:
@@ -85,57 +125,52 @@ def refusals(measures: dict[str, np.ndarray], params: SignalIngest) -> dict[str,
     return out
 
 
-def _cut_signal(raw: Signal, record: Record, params: SignalIngest, modality: str) -> Cut:
-    values = signals.continuous(
+def _windows(raw: Signal, params: SignalIngest, modality: str) -> Pieces:
+    windows, starts, outside_s = signals.prepare(
         raw,
         rate_hz=params.rate_hz,
         channels=params.channels,
         unit=params.unit,
         window_s=params.window_s,
+        overlap=params.overlap,
         band_hz=params.band_hz,
-        max_missing=1.0,  # by window, below: a gap costs what it touches and nothing else
         notch_hz=params.notch_hz,
         absent=params.absent,
+        cut=params.cut,
+        modality=modality,
     )
-    length = round(params.window_s * params.rate_hz)
-    refused = []
-    if params.cut == "beats":
-        first, outside = beats.whole(values, params.rate_hz, length, modality=modality)
-        refused = [
-            ("border", f"the window around the beat at {peak / params.rate_hz:.2f} s leaves the recording")
-            for peak in outside
-        ]
-    else:
-        first = signals.even_starts(values.shape[1], length, params.overlap)
-    windows, starts = signals.windows_at(values, first, length), first / params.rate_hz
     picked = Signal(signals.pick_channels(raw, params.channels, params.absent), raw.rate_hz, params.channels, raw.unit)
     measures = quality.of_signal(
         picked, windows, starts, rate_hz=params.rate_hz, window_s=params.window_s, modality=modality
     )
-    good = np.ones(len(starts), dtype=bool)
+    refused = {}
     for reason, bad in refusals(measures, params).items():
         limit = getattr(params, f"max_{reason}")
-        refused += [
-            (reason, f"{share:.0%} of the window at {start:g} s {LIMITED[reason]}; allowed {limit:.0%}")
-            for start, share in zip(starts[bad], measures[reason][bad], strict=True)
-        ]
-        good &= ~bad
-    offset = record.start_s or 0.0
-    labels = events.labels_of(record, offset + starts, params.window_s)
-    rows = [
+        for i in np.flatnonzero(bad):
+            share = f"{measures[reason][i]:.0%} of the window at {starts[i]:g} s {LIMITED[reason]}"
+            refused[int(i)] = (reason, f"{share}; allowed {limit:.0%}")
+    outside = [("border", f"the window around the beat at {peak:.2f} s leaves the recording") for peak in outside_s]
+    return Pieces(signals.scale(windows, params.normalise), starts.tolist(), measures, refused, raw, outside)
+
+
+def _signal_rows(made: Pieces, record: Record, window_s: float) -> list[dict[str, Any]]:
+    """Return the table row of each kept window."""
+    starts = (record.start_s or 0.0) + np.array(made.places)
+    labels = events.labels_of(record, starts, window_s)
+    return [
         {
-            "start_s": float(offset + starts[i]),
+            "start_s": float(starts[i]),
             **{f"label_{task}": classes[i] for task, classes in labels.items()},
-            "quality": float(1 - measures["flat"][i]),
-            **{f"quality_{name}": float(value[i]) for name, value in measures.items()},
+            "quality": float(1 - made.measures["flat"][i]),
+            **{f"quality_{name}": float(value[i]) for name, value in made.measures.items()},
             "_anatomy": dict(record.anatomy),
         }
-        for i in np.flatnonzero(good)
+        for i in made.kept
     ]
-    return Cut(signals.scale(windows[good], params.normalise), rows, refused)
 
 
-def _cut_volume(raw: Volume, record: Record, params: VolumeIngest) -> Cut:
+def _parts(raw: Volume, params: VolumeIngest) -> Pieces:
+    raw = volumes.filled(raw)
     samples, boxes = volumes.located(
         raw,
         samples=params.samples,
@@ -147,30 +182,39 @@ def _cut_volume(raw: Volume, record: Record, params: VolumeIngest) -> Cut:
         normalise=params.normalise,
         overlap=params.overlap,
     )
+    measures = quality.of_volume(raw, samples)
+    refused = {}
+    for i, (sample, blank) in enumerate(zip(samples, measures["blank"], strict=True)):
+        what = f"{KINDS[params.samples]} {i}"
+        if sample.max() <= sample.min():
+            refused[i] = ("blank", f"{what} is constant")
+        elif params.max_blank is not None and blank > params.max_blank:
+            refused[i] = ("mostly_blank", f"{blank:.0%} of {what} is blank; allowed {params.max_blank:.0%}")
+    return Pieces(samples, boxes, measures, refused, raw, [])
+
+
+def _volume_rows(made: Pieces, record: Record, params: VolumeIngest) -> list[dict[str, Any]]:
+    """Return the table row of each kept sample, with what was measured of the body."""
+    raw = made.raw
+    assert isinstance(raw, Volume)
     names = dict(record.mask_labels)
     truncated = volumes.truncated_organs(raw, names)
     if params.truncated == "missing":
         names = {value: name for value, name in names.items() if not truncated.get(name)}
     whole = {**volumes.organ_volumes(raw, names), **volumes.organ_densities(raw, names), **record.anatomy}
-    found = volumes.composition_of(raw, boxes) if params.samples == "patches" else volumes.composition(raw)
+    found = volumes.composition_of(raw, made.places) if params.samples == "patches" else volumes.composition(raw)
     if params.samples == "volume":
         keys = {k for row in found for k in row if k != "position"}
         found = [{k: float(np.mean([row[k] for row in found if k in row])) for k in keys}]
-    per_sample = [{**row, **whole} for row in found]
-    measures = quality.of_volume(raw, samples)
-    organs = {f"quality_{name}_truncated": float(flag) for name, flag in truncated.items()}
-    rows, keep, refused = [], [], []
-    for i, anatomy in enumerate(per_sample):
-        if samples[i].max() <= samples[i].min():
-            refused.append(("blank", f"{KINDS[params.samples]} {i} is constant"))
-            continue
-        if params.max_blank is not None and measures["blank"][i] > params.max_blank:
-            share = measures["blank"][i]
-            refused.append(
-                ("mostly_blank", f"{share:.0%} of {KINDS[params.samples]} {i} is blank; allowed {params.max_blank:.0%}")
-            )
-            continue
-        keep.append(i)
-        of_sample = {f"quality_{name}": float(value[i]) for name, value in measures.items()}
-        rows.append({"start_s": float("nan"), "quality": 1.0, **of_sample, **organs, "_anatomy": anatomy})
-    return Cut(samples[keep], rows, refused)
+    shared = {f"quality_{name}_truncated": float(flag) for name, flag in truncated.items()}
+    shared |= {f"quality_{name}": float(value) for name, value in raw.notes.items()}
+    return [
+        {
+            "start_s": float("nan"),
+            "quality": 1.0,
+            **{f"quality_{name}": float(value[i]) for name, value in made.measures.items()},
+            **shared,
+            "_anatomy": {**found[i], **whole},
+        }
+        for i in made.kept
+    ]

@@ -67,7 +67,7 @@ def of_signal(
         if (top - bottom > limit).any():  # else nothing is so far from any value of the channel
             far = np.abs(values - np.nanmedian(values, axis=1, keepdims=True)) > limit
             out["out_of_range"] = worst_share(far, first, length)
-    filled = fill_missing(values, 1.0)
+    filled = fill_missing(values)
     out |= of_spectrum(filled, signal.rate_hz, first, length, modality=modality)
     if modality == "ppg":
         out["skewness"] = skewness(windows)

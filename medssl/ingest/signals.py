@@ -1,11 +1,12 @@
 """Recordings in time to samples: channels, unit, notch, resampling, filter, windows, scale.
 
-Letters: C channels, T time steps of the recording, W time steps of a window, N windows.
-The same `prepare` serves ingest and the encoder's input contract, so both see equal samples.
+Letters: C channels, T time steps of the recording, W time steps of a window, N windows. Nothing here refuses a window:
+`medssl.ingest.cut` does, for ingest and for encoders alike.
 """
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -27,6 +28,7 @@ RENAMED = {"t3": "t7", "t4": "t8", "t5": "p7", "t6": "p8"}
 DERIVED = {"iii": (-1.0, 1.0), "avr": (-0.5, -0.5), "avl": (1.0, -0.5), "avf": (-0.5, 1.0)}
 
 MAX_VALUE = 1e12  # in the unit of the samples. Counts of 32 bits are smaller, and its spectrum still fits float32
+SHORT = 0.005  # of a window may lack at its end: clocks of devices and rounded rates cost some samples
 NOTCH_WIDTH_HZ = 2.0  # between the -3 dB points of one pass
 
 
@@ -104,21 +106,18 @@ def largest(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.max(np.abs(values), axis=1, keepdims=True, where=np.isfinite(values), initial=0.0))
 
 
-def fill_missing(values: np.ndarray, max_missing: float) -> np.ndarray:
+def fill_missing(values: np.ndarray) -> np.ndarray:
     """Return ``values`` (C, T) with NaN interpolated linearly within each channel.
 
     Raises:
-        BadRecord: ``missing_values`` when a channel lacks more than the share ``max_missing``.
+        BadRecord: ``missing_values`` when a channel has no value.
     """
     known = np.isfinite(values)
     if values.size and known.all():
         return values
     absent = ~known
-    worst = float(absent.mean(axis=1).max()) if values.size else 1.0
-    if worst == 1:
+    if not values.size or absent.all(axis=1).any():
         raise BadRecord("missing_values", "100% of a channel is missing")
-    if worst > max_missing:
-        raise BadRecord("missing_values", f"{worst:.0%} of a channel is missing; allowed {max_missing:.0%}")
     values = values.copy()
     steps = np.arange(values.shape[1])
     for c in np.flatnonzero(absent.any(axis=1)):
@@ -191,30 +190,35 @@ def continuous(
     unit: str,
     window_s: float,
     band_hz: tuple[float, float] | None = None,
-    max_missing: float = 0.05,
     notch_hz: float | None = None,
     absent: str = "refuse",
 ) -> np.ndarray:
     """Return a recording ready to be cut, float32 (C, T) in ``unit`` at ``rate_hz``, T at least one window.
+
+    Missing values are bridged by straight lines, however long. A recording that lacks at most 0.5 % of one window is
+    taken for one: its last value is repeated.
 
     Raises:
         BadRecord: ``missing_channel``, ``bad_unit``, ``missing_values``, ``no_rate``, ``too_short`` or ``unreadable``.
     """
     length = round(window_s * rate_hz)
     check_rate(signal.rate_hz)
-    if signal.values.shape[1] < 2 or signal.values.shape[1] / signal.rate_hz < window_s - 1 / signal.rate_hz:
+    steps, need = signal.values.shape[1], window_s * signal.rate_hz
+    if steps < 2 or steps < min(need - 1, need * (1 - SHORT)):
         raise BadRecord(
-            "too_short", f"{signal.values.shape[1] / signal.rate_hz:.2f} s long; one window needs {window_s:g} s"
+            "too_short",
+            f"{steps} samples at {signal.rate_hz:g} Hz are {steps / signal.rate_hz:.4g} s; one window needs "
+            f"{window_s:g} s, {math.ceil(need)} samples",
         )
     values = pick_channels(signal, channels, absent)
     check_size(values, signal.unit, unit)
-    values = fill_missing(convert(values, signal.unit, unit), max_missing)
+    values = fill_missing(convert(values, signal.unit, unit))
     if notch_hz is not None:
         values = notch(values, signal.rate_hz, notch_hz)
     values = resample(values, signal.rate_hz, rate_hz)
     if band_hz is not None:
         values = band_pass(values, rate_hz, band_hz)
-    if values.shape[1] < length:  # rounding of the two rates may cost a step
+    if values.shape[1] < length:
         values = np.pad(values, ((0, 0), (0, length - values.shape[1])), mode="edge")
     return values
 
@@ -239,12 +243,11 @@ def prepare(
     window_s: float,
     overlap: float = 0.0,
     band_hz: tuple[float, float] | None = None,
-    max_missing: float = 0.05,
     notch_hz: float | None = None,
     absent: str = "refuse",
     cut: str = "windows",
     modality: str = "ecg",
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, list[float]]:
     """Cut a recording into windows.
 
     Args:
@@ -253,13 +256,13 @@ def prepare(
         window_s: length of a window.
         overlap: share of a window that the next one repeats.
         band_hz, notch_hz: filters, see `band_pass` and `notch`.
-        max_missing: see `fill_missing`.
         absent: see `pick_channels`.
         cut: ``windows`` one after another, or ``beats``, a window around each beat (`medssl.ingest.beats`).
         modality: ``ecg`` or ``ppg``, what a beat is; for beats alone.
 
     Returns:
-        Windows float32 (N, C, W) in ``unit`` before scaling, and their start times in seconds (N,), ascending.
+        Windows float32 (N, C, W) in ``unit`` before scaling, their start times in seconds (N,), ascending, and the
+        times of beats whose window leaves the recording.
 
     Raises:
         BadRecord: see `continuous` and `medssl.ingest.beats.whole`.
@@ -271,18 +274,17 @@ def prepare(
         unit=unit,
         window_s=window_s,
         band_hz=band_hz,
-        max_missing=max_missing,
         notch_hz=notch_hz,
         absent=absent,
     )
     length = round(window_s * rate_hz)
+    outside_s: list[float] = []
     if cut == "beats":
-        starts, _ = beats.whole(values, rate_hz, length, modality=modality)
-        if not len(starts):
-            raise BadRecord("no_beats", "no beat has its whole window inside the recording")
+        starts, outside = beats.whole(values, rate_hz, length, modality=modality)
+        outside_s = [peak / rate_hz for peak in outside]
     else:
         starts = even_starts(values.shape[1], length, overlap)
-    return windows_at(values, starts, length), starts / rate_hz
+    return windows_at(values, starts, length), starts / rate_hz, outside_s
 
 
 def worst_share(marked: np.ndarray, first: np.ndarray, length: int) -> np.ndarray:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from medssl.sources.record import BadRecord, Volume
+from medssl.sources.record import AIR_HU, BadRecord, Volume
 
 # Tissue by Hounsfield band inside the body (methods: body-composition proxies that need no mask).
 HU_BANDS = {"lung": (-1024, -500), "fat": (-190, -30), "soft": (-30, 150), "bone": (200, 4000)}
@@ -22,6 +23,25 @@ MAX_VOXELS = 2**28
 DARK = 0.1  # of the range of intensities: what is below on average is background
 Z_RANGE = 3.0  # standard deviations of the body to either side of its mean that [0, 1] covers
 Box = tuple[slice, ...]
+
+
+def filled(volume: Volume) -> Volume:
+    """Return a volume whose voxels without a value, as programs leave around a brain, are background.
+
+    Air in HU, else the smallest value there is. Their share is the note ``missing``, 0 where all have values.
+
+    Raises:
+        BadRecord: ``missing_values`` where no voxel has a value.
+    """
+    known = np.isfinite(volume.values)
+    share = 1 - np.count_nonzero(known) / max(known.size, 1)
+    notes = {**volume.notes, "missing": float(share)}
+    if not share:
+        return replace(volume, notes=notes)
+    if not known.any():
+        raise BadRecord("missing_values", "the volume holds no value")
+    background = AIR_HU if volume.unit == "HU" else float(volume.values[known].min())
+    return replace(volume, values=np.where(known, volume.values, np.float32(background)), notes=notes)
 
 
 def rescale(

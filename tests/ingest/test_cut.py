@@ -11,6 +11,7 @@ import torch
 
 from medssl import hub, inspection, models, sources
 from medssl.config import SignalIngest, VolumeIngest
+from medssl.ingest import contract as contracts
 from medssl.ingest.build import build
 from medssl.ingest.cut import Cut, cut
 from medssl.sources.record import Record, Signal, Volume
@@ -162,10 +163,10 @@ def test_the_encoder_prepares_its_input_as_the_samples_were(monkeypatch: pytest.
     done = cut(Record(Path("x"), "wfdb", "p", "t"), params=params, modality="ecg")
     assert isinstance(done, Cut)
     encoder = encoder_of(tmp_path, "ecg", params, "resnet1d", 2)
-    [parts] = encoder.prepare(raw.values, rate_hz=RATE, channels=raw.channels)
+    parts = encoder.pieces(raw).samples
     assert np.array_equal(parts, done.samples)
-    encoder = as_of_earlier(encoder, hub.SIGNAL_OPTIONS)
-    [parts] = encoder.prepare(raw.values, rate_hz=RATE, channels=["II", "aVL"])
+    encoder = as_of_earlier(encoder, contracts.SIGNAL_OPTIONS)
+    parts = encoder.pieces(Signal(raw.values, RATE, ("II", "aVL"), "mV")).samples
     assert parts.shape == (16, 2, 120)
 
 
@@ -178,7 +179,7 @@ def test_the_encoder_crops_as_the_samples_were(monkeypatch: pytest.MonkeyPatch, 
     done = cut(Record(Path("x"), "nifti", "p", "t"), params=params)
     assert isinstance(done, Cut)
     encoder = encoder_of(tmp_path, "ct", params, "resnet3d", 1)
-    assert np.array_equal(encoder.prepare(x, spacing_mm=(2, 1, 1))[0], done.samples)
+    assert np.array_equal(encoder.pieces(Volume(x, (2, 1, 1), "HU")).samples, done.samples)
 
 
 def test_patches_are_samples_with_measures_and_the_encoder_averages_them(
@@ -198,7 +199,7 @@ def test_patches_are_samples_with_measures_and_the_encoder_averages_them(
     assert done.rows[4]["_anatomy"]["age_years"] == 60
     assert {row["_anatomy"]["body_share"] for row in done.rows} == {1.0}
     encoder = encoder_of(tmp_path, "ct", params, "resnet3d", 1)
-    [parts] = encoder.prepare(x, spacing_mm=(2, 1, 1))
+    parts = encoder.pieces(Volume(x, (2, 1, 1), "HU")).samples
     assert np.array_equal(parts[:6], done.samples)
     assert encoder.embed(x, spacing_mm=(2, 1, 1)).shape == (1, 4)
 
@@ -209,7 +210,7 @@ def test_an_encoder_of_an_earlier_version_embeds_a_store(monkeypatch: pytest.Mon
     monkeypatch.setattr(sources, "read", lambda record: Volume(x, (1.0, 1.0, 1.0), "HU"))
     records = [Record(Path("x"), "nifti", "p", "t")]
     build(records, tmp_path / "store", key="ct", params=params, secret=b"0" * 32, progress=False)
-    encoder = as_of_earlier(encoder_of(tmp_path / "encoder", "ct", params, "resnet3d", 1), hub.IMAGE_OPTIONS)
+    encoder = as_of_earlier(encoder_of(tmp_path / "encoder", "ct", params, "resnet3d", 1), contracts.IMAGE_OPTIONS)
     assert len(inspection.embed(encoder, tmp_path / "store")) == 1
     encoder.contract["crop"] = "foreground"
     with pytest.raises(ValueError, match="in crop"):

@@ -22,9 +22,7 @@ def measure(
     values: np.ndarray, *, rate_hz: float = RATE, unit: str = "mV", modality: str = "ecg", window_s: float = 4.0
 ) -> dict[str, np.ndarray]:
     signal = Signal(values.astype(np.float32), rate_hz, tuple("ABCDEFGH"[: len(values)]), unit)
-    windows, starts = signals.prepare(
-        signal, rate_hz=100, channels=signal.channels, unit=unit, window_s=window_s, max_missing=0.9
-    )
+    windows, starts, _ = signals.prepare(signal, rate_hz=100, channels=signal.channels, unit=unit, window_s=window_s)
     found = quality.of_signal(signal, windows, starts, rate_hz=100, window_s=window_s, modality=modality)
     assert all(value.shape == starts.shape and value.dtype == np.float64 for value in found.values())
     return found

@@ -22,7 +22,7 @@ def recording(values: np.ndarray, rate: float = 100, unit: str = "mV", channels:
 
 def prepare(signal: Signal, **options: Any) -> tuple[np.ndarray, np.ndarray]:
     base: dict[str, Any] = {"rate_hz": 100, "channels": ("A",), "unit": "mV", "window_s": 1.0}
-    return signals.prepare(signal, **base | options)
+    return signals.prepare(signal, **base | options)[:2]
 
 
 RATES = [(500, 100), (1000, 250), (360, 250), (125, 100), (100, 128), (30, 27), (360, 100), (100, 250), (257, 100)]
@@ -172,18 +172,18 @@ def test_a_gap_stays_a_gap_in_what_is_derived() -> None:
     assert np.isnan(derived[0]).nonzero()[0].tolist() == list(range(50, 100))
 
 
-def test_gaps_are_filled_up_to_the_allowed_share() -> None:
+def test_gaps_are_bridged_by_lines_and_a_channel_without_a_value_is_refused() -> None:
     x = np.linspace(0, 1, 200, dtype=np.float32)[None].repeat(2, 0)
     holes = x.copy()
     holes[1, 50:60] = np.nan
-    windows, _ = prepare(recording(holes), channels=("A", "B"), max_missing=0.05)
+    windows, _ = prepare(recording(holes), channels=("A", "B"))
     assert np.allclose(np.concatenate(list(windows), 1), x, atol=1e-6)
     assert np.isnan(holes[1, 50:60]).all()
-    holes[1, 60] = np.inf
+    holes[1] = np.inf
     with pytest.raises(BadRecord, match="missing_values"):
-        prepare(recording(holes), channels=("A", "B"), max_missing=0.05)
-    # A gap in a channel that is not used does not matter.
-    assert len(prepare(recording(holes), channels=("A",), max_missing=0)[0]) == 2
+        prepare(recording(holes), channels=("A", "B"))
+    # A channel that is not used does not matter.
+    assert len(prepare(recording(holes), channels=("A",))[0]) == 2
 
 
 @pytest.mark.parametrize(
@@ -218,9 +218,16 @@ def test_too_short(steps: int) -> None:
         prepare(recording(np.zeros((1, steps), np.float32)))
 
 
-def test_one_step_short_by_rounding_is_still_a_window() -> None:
-    windows, _ = prepare(recording(sine(3, 360, 1)[:, :359], 360))
-    assert windows.shape == (1, 1, 100)
+@pytest.mark.parametrize(
+    ("steps", "rate", "good"), [(359, 360, True), (995, 1000, True), (994, 1000, False), (49, 50, True)]
+)
+def test_half_a_percent_short_by_rounding_is_still_a_window(steps: int, rate: int, good: bool) -> None:
+    recorded = recording(sine(3, rate, 1)[:, :steps], rate)
+    if good:
+        assert prepare(recorded)[0].shape == (1, 1, 100)
+    else:
+        with pytest.raises(BadRecord, match=r"994 samples at 1000 Hz are 0.994 s; one window needs 1 s, 1000 samples"):
+            prepare(recorded)
 
 
 def test_band_pass() -> None:
