@@ -25,10 +25,12 @@ def demo(args: argparse.Namespace) -> int:
     workspace.dvc(folder, "repro")
     import pandas as pd
 
+    from medssl.evaluate.metrics import shown
+
     table = pd.read_csv(folder / "data" / "report" / "comparison.csv", dtype={"label_fraction": float})
     if len(table):
         full = table[table["label_fraction"] == 1.0]
-        full = full.assign(result=[f"{r['mean']:.2f} [{r['lo']:.2f}, {r['hi']:.2f}]" for _, r in full.iterrows()])
+        full = full.assign(result=[shown(r, 2) for r in full.to_dict("records")])
         wide = full.pivot(index=["run", "label", "metric", "n_patients"], columns="protocol", values="result")
         print(wide.reindex(columns=list(dict.fromkeys(full["protocol"]))).fillna("").to_string())
     print(f"\nreport: {folder / 'data' / 'report' / 'report.html'}")

@@ -6,10 +6,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from medssl import config, hub, tracking
+from medssl.evaluate import labels
 from medssl.evaluate.finetune import finetune
 from medssl.evaluate.tasks import Results, Task
 from medssl.models import build
-from medssl.report import plots
+from medssl.report import card, plots
 from medssl.store import write_parquet
 from pipeline import stage
 
@@ -20,7 +21,7 @@ def work(params: config.Params, key: str) -> None:
     evaluate = wanted.evaluate
     store = stage.open_cohort(wanted.modality)
     folder = stage.run_folder(key)
-    labels = evaluate.finetune_labels or evaluate.labels[:1]
+    names = evaluate.finetune_labels or evaluate.labels[:1]
     device = "cuda" if params.compute.accelerator in ("auto", "gpu", "cuda") and _has_gpu() else "cpu"
     with tracking.stage_run(
         params.tracking, f"finetune@{key}", run=key, modality=wanted.modality, data_hash=store.content_hash
@@ -29,9 +30,12 @@ def work(params: config.Params, key: str) -> None:
         pretrained = hub.load_encoder(folder / "encoder").module
         fresh = {**wanted.encoder.model_dump(), "in_channels": store.facts["shape"][0]}
         results = Results.empty(evaluate.bootstrap)
-        total = len(labels) * len(evaluate.fractions) * 2 * evaluate.seeds
+        left_out = labels.left_out(store.table, names, key="evaluate.finetune_labels")
+        results.leave_out(left_out)
+        tasks = [name for name in names if name not in left_out]
+        total = len(tasks) * len(evaluate.fractions) * 2 * evaluate.seeds
         with tqdm(total=total, desc=f"finetune {key}", disable=None if params.compute.progress else True) as bar:
-            for name in labels:
+            for name in tasks:
                 task = Task.of(store.table, name)
                 for fraction in evaluate.fractions:
                     for protocol in ("finetune", "supervised"):
@@ -56,7 +60,7 @@ def work(params: config.Params, key: str) -> None:
         metrics = json.loads((folder / "probe" / "metrics.json").read_text())
         for name, protocols in results.metrics.items():
             metrics.setdefault(name, {}).update(protocols)
-        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
         probed = pd.read_parquet(folder / "probe" / "predictions.parquet")
         everything = pd.concat([probed, results.frame()], ignore_index=True) if results.predictions else probed
         write_parquet(everything, folder / "predictions.parquet")
@@ -65,8 +69,10 @@ def work(params: config.Params, key: str) -> None:
         run.metrics(plots.flat_metrics(results.metrics))
         for name in ("label_efficiency.png", "metrics.json", "predictions.parquet"):
             run.artifact(folder / name)
-    for name in labels:
-        print(f"{key} {name}: {plots.one_line(results.metrics[name])}")
+    for name in names:
+        print(plots.summary(f"{key} {name}", results.metrics[name]))
+    if crossing := labels.crossing_patients(store.table):
+        print(f"{key}: {card.crossing(crossing)}")
 
 
 def _has_gpu() -> bool:

@@ -4,21 +4,74 @@ import json
 import shutil
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from medssl import config, hub, project, tracking
+from medssl import table as tables
+from medssl.evaluate import labels
 from medssl.pretrain.data import training_rows
 from medssl.pretrain.fit import fit
+from medssl.pretrain.likeness import measures
 from medssl.report import card, plots
 from pipeline import stage
+
+
+def foretell(table: pd.DataFrame, wanted: config.Run) -> list[str]:
+    """Refuse what the cohort lacks before anything is trained, and return what will be left out later, and why.
+
+    Args:
+        table: sample table with receipts and split.
+        wanted: entry of ``runs``.
+
+    Raises:
+        ValueError: a label or measure that the cohort does not have, a ``monitor_label`` without classes, measures that
+            nobody knows of any training patient.
+    """
+    pretrain, evaluate = wanted.pretrain, wanted.evaluate
+    notes = []
+    for name in ("labels", "finetune_labels"):
+        reasons = labels.left_out(table, getattr(evaluate, name), key=f"evaluate.{name}")
+        notes += [f"evaluate.{name} '{label}' will be left out: {reason}" for label, reason in reasons.items()]
+    parts = {part: table[(table["split"] == part) & (table["method"] != "exact")] for part in ("train", "val")}
+    monitor = pretrain.monitor_label
+    if monitor is not None:
+        classes = [t for t in tables.tasks(table) if labels.are_classes(table[f"label_{t}"])]
+        labels.require(classes, [monitor], key="pretrain.monitor_label", what="class label")
+        for part, rows in parts.items():
+            if not rows[f"label_{monitor}"].notna().any():
+                kept = "; the last epoch is kept" if pretrain.select in (None, "knn") else ""
+                notes.append(f"pretrain.monitor_label '{monitor}': no patient of {part} has it, so no kNN score{kept}")
+    if pretrain.select == "loss" and parts["val"]["patient"].nunique() < 2:
+        notes.append("pretrain.select: loss needs two validation patients; the last epoch is kept")
+    if wanted.recipe == "anatomy":
+        names = measures(pretrain.anatomy)
+        labels.require(tables.measures(table), names, key="pretrain.anatomy.measures", what="measure")
+        values = {name: parts["train"][f"anat_{name}"].dropna() for name in names}
+        unknown = [name for name in names if values[name].nunique() < 2]
+        if unknown and len(unknown) == len(names):
+            raise ValueError(
+                f"pretrain.anatomy.measures: {', '.join(names)} have fewer than two values among the training "
+                "patients, which weights no pair; name other measures or take another recipe"
+            )
+        notes += [
+            f"pretrain.anatomy.measures '{name}': fewer than two values among the training patients" for name in unknown
+        ]
+    return notes
 
 
 def work(params: config.Params, key: str) -> None:
     """Write ``data/runs/<key>/encoder`` and its curves."""
     wanted: config.Run = config.part(params, "runs", key)
     store = stage.open_cohort(wanted.modality)
+    notes = foretell(store.table, wanted)
+    crossing = labels.crossing_patients(store.table)
     checkpoints = project.root() / ".medssl" / "checkpoints"
     if not project.first_process():
         fit(store, wanted, seed=params.seed, compute=params.compute, checkpoints=checkpoints)
         return
+    for note in [*notes, *([card.crossing(crossing)] if crossing else [])]:
+        print(f"{key}: {note}", flush=True)
     folder = stage.run_folder(key)
     folder.mkdir(parents=True, exist_ok=True)
     with tracking.stage_run(
@@ -50,6 +103,7 @@ def work(params: config.Params, key: str) -> None:
             "data_hash": store.content_hash,
             "patients": int(store.table.loc[store.table["split"] == "train", "patient"].nunique()),
             "samples": len(training_rows(store.table, wanted.pretrain.duplicates)),
+            "crossing_patients": crossing,
             "git_commit": tracking.git_commit(project.root()),
         }
         contract = hub.contract_of(store.facts, int(fitted.encoder.embedding_dim))  # type: ignore[arg-type]
@@ -61,7 +115,9 @@ def work(params: config.Params, key: str) -> None:
             provenance=provenance,
             card=card.render(contract, architecture, provenance),
         )
-        (folder / "curves.json").write_text(json.dumps(fitted.history, indent=1) + "\n")
+        # JSON has no NaN; a value that an epoch could not have is null.
+        curves = [{name: v if np.isfinite(v) else None for name, v in row.items()} for row in fitted.history]
+        (folder / "curves.json").write_text(json.dumps(curves, indent=1, allow_nan=False) + "\n")
         plots.curves(fitted.history, key).savefig(folder / "curves.png", dpi=100)
         # A speed-up is a quotient of two runs' seconds, or of their steps; seconds would make equal encoders differ.
         lengths = {name: float(getattr(fitted, name)) for name in ("steps", "steps_unreduced", "seconds")}

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from medssl import config, hub, tracking
-from medssl.evaluate import handcrafted, probe
+from medssl.evaluate import handcrafted, labels, probe
 from medssl.evaluate.tasks import Results, Task
 from medssl.models import build
 from medssl.models.embed import embed_samples
-from medssl.report import plots
+from medssl.report import card, plots
 from medssl.store import write_parquet
 from pipeline import stage
 
@@ -33,7 +33,11 @@ def work(params: config.Params, key: str) -> None:
         random = [embed_samples(build(**fresh, seed=1000 + s), store) for s in seeds]
         simple = handcrafted.features(store.read(np.arange(len(store))))
         results = Results.empty(evaluate.bootstrap)
+        left_out = labels.left_out(store.table, evaluate.labels)
+        results.leave_out(left_out)
         for name in evaluate.labels:
+            if name in left_out:
+                continue
             task = Task.of(store.table, name)
             pooled, plain = task.pool(frozen[task.rows]), task.pool(simple[task.rows])
             untrained = [task.pool(z[task.rows]) for z in random]
@@ -50,7 +54,7 @@ def work(params: config.Params, key: str) -> None:
             pd.DataFrame({"sample_id": store.table["sample_id"], "embedding": list(frozen)}),
             folder / "embeddings.parquet",
         )
-        (folder / "metrics.json").write_text(json.dumps(results.metrics, indent=1) + "\n")
+        (folder / "metrics.json").write_text(json.dumps(results.metrics, indent=1, allow_nan=False) + "\n")
         write_parquet(results.frame(), folder / "predictions.parquet")
         figure = plots.label_efficiency(results.metrics, key)
         figure.savefig(folder / "label_efficiency.png", dpi=100)
@@ -58,7 +62,9 @@ def work(params: config.Params, key: str) -> None:
         run.artifact(folder / "label_efficiency.png")
         run.artifact(folder / "metrics.json")
     for name in evaluate.labels:
-        print(f"{key} {name}: {plots.one_line(results.metrics[name])}")
+        print(plots.summary(f"{key} {name}", results.metrics[name]))
+    if crossing := labels.crossing_patients(store.table):
+        print(f"{key}: {card.crossing(crossing)}")
 
 
 if __name__ == "__main__":

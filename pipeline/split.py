@@ -1,10 +1,11 @@
-"""Receipts -> split by patient; a leak of any kind fails the stage."""
+"""Receipts -> split by patient, or the publisher's by picture; a leak of any other kind fails the stage."""
 
 import json
 
 from medssl import config, tracking
 from medssl.curate import copies, leakage, split
 from medssl.ingest import costs
+from medssl.report import card
 from medssl.store import open_store, write_parquet
 from medssl.table import SPLITS
 from pipeline import stage
@@ -24,9 +25,11 @@ def work(params: config.Params, key: str) -> None:
                 stratify=wanted.stratify,
                 seed=params.seed,
                 folds=wanted.publisher_folds,  # type: ignore[arg-type]
+                parts=wanted.publisher_parts,
             )
         )
-        leakage.refuse(table, copies.pairs(store) if wanted.copies else None)
+        by_picture = wanted.publisher_parts == "as_published"
+        crossing = len(leakage.refuse(table, copies.pairs(store) if wanted.copies else None, crossing=by_picture))
         write_parquet(table[["sample_id", "split"]], stage.DATA / key / "split.parquet")
         patients = {s: int(table.loc[table["split"] == s, "patient"].nunique()) for s in SPLITS}
         flow = {
@@ -40,15 +43,19 @@ def work(params: config.Params, key: str) -> None:
             "near": int((~table["method"].isin(["", "exact"])).sum()),
             "kept": int(table["kept"].sum()),
             "split": patients,
-            "leaks": 0,
+            "leaks": crossing,
+            "crossing_patients": crossing,
             "data_hash": store.content_hash,
         }
         counts = stage.flow_file(key, "counts.json")
         counts.parent.mkdir(parents=True, exist_ok=True)
         counts.write_text(json.dumps(flow, indent=1) + "\n")
-        run.metrics({f"split/{s}_patients": n for s, n in patients.items()} | {"split/leaks": 0})
+        run.metrics({f"split/{s}_patients": n for s, n in patients.items()} | {"split/leaks": crossing})
     by_content = ", copies in another form included" if wanted.copies else ""
-    print(f"{key}: {', '.join(f'{s} {n}' for s, n in patients.items())} patients; no leak{by_content}")
+    no = "no other leak" if crossing else "no leak"
+    print(f"{key}: {', '.join(f'{s} {n}' for s, n in patients.items())} patients; {no}{by_content}")
+    if crossing:
+        print(f"{key}: {card.crossing(crossing)}")
 
 
 if __name__ == "__main__":

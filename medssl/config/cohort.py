@@ -156,6 +156,10 @@ class Dedup(Section):
 class SplitParams(Section):
     """Shares of patients; ``publisher_folds`` follows the data set's own folds where it has any.
 
+    ``publisher_parts`` says what these folds keep apart: ``patients`` refuses folds that divide a patient;
+    ``as_published`` takes them as they are, such as those of COVID-CT, which are by picture. Results are then not
+    patient-safe, and every output says so.
+
     ``copies``: look for copies in another form across the parts too, by content. Off unless asked for: it takes
     seconds for two thousand windows, minutes for hundreds of volumes, and holds features of all samples in memory.
     """
@@ -165,6 +169,7 @@ class SplitParams(Section):
     test: Share = 0.3
     stratify: tuple[str, ...] = ()
     publisher_folds: dict[Literal["val", "test"], tuple[int, ...]] | None = None
+    publisher_parts: Literal["patients", "as_published"] = "patients"
     copies: bool = False
 
     @model_validator(mode="after")
@@ -172,6 +177,8 @@ class SplitParams(Section):
         total = self.train + self.val + self.test
         if abs(total - 1) > 1e-6:
             raise ValueError(f"train + val + test = {total:g}; expected 1")
+        if self.publisher_parts == "as_published" and not self.publisher_folds:
+            raise ValueError("publisher_parts: as_published needs publisher_folds, such as {val: [1], test: [2]}")
         return self
 
 

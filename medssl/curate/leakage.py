@@ -62,19 +62,30 @@ def between(a: pd.DataFrame, b: pd.DataFrame, copies: pd.DataFrame | None = None
     return find(both, None if copies is None else copies.assign(row_b=copies["row_b"] + len(a)))
 
 
-def refuse(table: pd.DataFrame, copies: pd.DataFrame | None = None) -> None:
-    """Stop if anything leaks; the arguments are those of `find`.
+def refuse(table: pd.DataFrame, copies: pd.DataFrame | None = None, *, crossing: bool = False) -> list[Leak]:
+    """Stop if anything leaks, and return what was let through: nothing, or one leak a patient in several parts.
+
+    Args:
+        table, copies: those of `find`.
+        crossing: let patients be in several parts, as the publisher's parts by picture have them. All else still stops:
+            with the same content, the same seconds or a copy of them on both sides, a result says nothing even by
+            picture.
 
     Raises:
         ValueError: with the number of leaks and the first of each kind: two sample ids, their parts, the reason.
     """
-    leaks = find(table, copies)
+    found = find(table, copies)
+    allowed = [leak for leak in found if crossing and leak.reason == "same patient"]
+    leaks = [leak for leak in found if not (crossing and leak.reason == "same patient")]
     if leaks:
         shown = "; ".join(describe(leak) for leak in firsts(leaks))
-        fix = "Split by patient and remove copies first."
+        fix = "Remove copies first." if crossing else "Split by patient and remove copies first."
         if any(leak.reason == "near duplicate" for leak in leaks):
-            fix += " Near duplicates: name one patient for both in the source, or leave one recording out."
+            fix += " Near duplicates: "
+            fix += "leave" if crossing else "name one patient for both in the source, or leave"
+            fix += " one recording out."
         raise ValueError(f"leakage: {len(leaks)} found. {shown}. {fix}")
+    return allowed
 
 
 def firsts(leaks: list[Leak]) -> list[Leak]:

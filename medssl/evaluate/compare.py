@@ -10,27 +10,47 @@ import numpy as np
 import pandas as pd
 
 from medssl.evaluate import metrics
+from medssl.evaluate.tasks import Task
 
 KEYS = ["task", "protocol", "fraction"]
 
 
-def _values(rows: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
+def _kind(rows: pd.DataFrame) -> str:
+    """Return what the task is: as the table says, or as its values look in tables of earlier versions."""
+    if "kind" in rows and isinstance(kind := rows["kind"].iloc[0], str):
+        return kind
+    classes = rows["classes"].iloc[0]
+    if classes == "":
+        return "number"
+    # Shares of classes sum to 1; several labels at once have a probability each.
+    one_of = rows["truth"].astype(str).isin(classes.split("|")).all()
+    return "class" if one_of and np.allclose(np.stack(list(rows["scores"])).sum(1), 1, atol=1e-3) else "multilabel"
+
+
+def _task(rows: pd.DataFrame) -> Task:
+    """Return the task behind one seed's predictions: its test units."""
+    kind, classes = _kind(rows), np.array(rows["classes"].iloc[0].split("|"))
+    truth = rows["truth"].to_numpy(float if kind == "number" else str)
+    if kind == "multilabel":
+        truth = np.stack([np.isin(classes, t.split("|")) for t in truth])
+    every = np.arange(len(rows))
+    name, unit, patient = rows["task"].iloc[0], rows["unit"].iloc[0], rows["patient"].to_numpy()
+    classes = np.array([]) if kind == "number" else classes
+    return Task(name, kind, unit, classes, truth, patient, np.full(len(rows), "test"), every, every)  # type: ignore[arg-type]
+
+
+def _values(task: Task, rows: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Return metrics per bootstrap draw of one seed's predictions."""
-    scores = np.stack(list(rows["scores"]))
-    classes = np.array(rows["classes"].iloc[0].split("|"))
-    if rows["classes"].iloc[0] == "":
-        return metrics.number_metrics(scores[:, 0].astype(float), rows["truth"].to_numpy(float), weights)
-    truth = rows["truth"].astype(str)
-    if not truth.isin(classes).all():
-        return metrics.multilabel_metrics(scores, np.stack([np.isin(classes, t.split("|")) for t in truth]), weights)
-    return metrics.class_metrics(scores, truth.to_numpy(), classes, weights)
+    scores = np.stack(list(rows["scores"])).astype(float if task.kind == "number" else np.float32)
+    return task.score(scores, task.part("test"), weights)
 
 
 def compare_runs(folders: Sequence[Path], *, draws: int = 1000) -> pd.DataFrame:
     """Return one row per label, protocol and fraction: each run's metric, and its difference to the first run.
 
     Both runs of a difference are scored on the same draws of the same patients, which cancels what makes a patient
-    easy or hard for both. Tasks whose test patients differ are compared without a difference.
+    easy or hard for both. Tasks whose test patients differ are compared without a difference. Where a run has too few
+    patients for an interval, the column ``note`` says so.
 
     Raises:
         ValueError: a folder without ``predictions.parquet``.
@@ -56,15 +76,22 @@ def compare_runs(folders: Sequence[Path], *, draws: int = 1000) -> pd.DataFrame:
             seeds = [r.sort_values("patient", kind="stable") for _, r in same.groupby("seed")]
             comparable = all(np.array_equal(s["patient"].to_numpy(), patients) for s in seeds)
             own = weights if comparable else metrics.draw_weights(seeds[0]["patient"].to_numpy(), draws)
-            per_seed = [_values(s, own) for s in seeds]
+            tasks = [_task(s) for s in seeds]
+            per_seed = [_values(task, s, own) for task, s in zip(tasks, seeds, strict=True)]
             metric = metrics.headline(per_seed[0])
             values = np.mean([v[metric] for v in per_seed], axis=0)
+            tested = seeds[0]["patient"].to_numpy()
             row |= {"metric": metric, "n_patients": len(np.unique(patients)), name: round(float(values[0]), 3)}
+            if reason := metrics.summarise([{metric: values}], tested, rarest=tasks[0].rarest())[metric].get("too_few"):
+                row.setdefault("note", f"too few ({reason})")
             if reference is None:
                 reference = values
             elif comparable:
-                difference = values - reference
-                low, high = np.nanpercentile(difference[1:], (2.5, 97.5))
-                row[f"{name} - {first}"] = f"{difference[0]:+.3f} [{low:+.3f}, {high:+.3f}]"
+                difference = {metric: values - reference}
+                row[f"{name} - {first}"] = metrics.shown(
+                    metrics.summarise([difference], tested, rarest=tasks[0].rarest())[metric], sign="+"
+                )
         rows.append(row)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    # What a reader must know first comes last in a wide table.
+    return table if "note" not in table else table.assign(note=table.pop("note").fillna(""))

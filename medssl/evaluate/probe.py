@@ -15,6 +15,7 @@ from medssl.evaluate.tasks import Task
 from medssl.pretrain.monitor import knn_scores
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+FALLBACK = 0.1  # where no other patient can tell what is best
 
 
 def _fit_predict(task: Task, train: np.ndarray, truth: np.ndarray, x: np.ndarray, strength: float) -> np.ndarray:
@@ -65,26 +66,31 @@ def _scaled(pooled: np.ndarray, fit_on: np.ndarray, *units: np.ndarray) -> list[
 def _choose(task: Task, pooled: np.ndarray, units: np.ndarray) -> float:
     """Return the regularisation that predicts best without the test patients; of equals the strongest.
 
-    With twenty training units or more, five folds by patient over training and validation units; validation patients
-    alone are few, and what is best for a handful of them can be far worse than a constant for others. With fewer, the
-    validation units score a model of all training units.
+    With twenty training units or more, folds by patient over training and validation units, five or as many as there
+    are patients; validation patients alone are few, and what is best for a handful of them can be far worse than a
+    constant for others. With fewer units, the validation units score a model of all training units. `FALLBACK` where
+    neither can tell: one patient alone, no validation unit, or only one class among those that score.
     """
     val = task.part("val")
-    if len(units) < 20:
-        if not len(val):
-            return 0.1
-        train, held_out = _scaled(pooled, units, units, val)
-        predicted = [_fit_predict(task, train, task.truth[units], held_out, s) for s in STRENGTHS]
-        return STRENGTHS[int(np.argmax([_quality(task, p, val) for p in predicted]))]
-    everyone = np.concatenate([units, val])
     columns = max(1, len(task.classes))
-    predictions = np.zeros((len(STRENGTHS), len(everyone), columns))
-    for fold_train, fold_test in GroupKFold(5).split(everyone, groups=pd.factorize(task.patient[everyone])[0]):
-        train, held_out = _scaled(pooled, everyone[fold_train], everyone[fold_train], everyone[fold_test])
+    if len(units) < 20:
+        scored = val
+        folds = [(units, val)] if len(val) else []
+    else:
+        scored = np.concatenate([units, val])
+        patients = pd.factorize(task.patient[scored])[0]
+        number = min(5, patients.max() + 1)
+        folds = []
+        if number > 1:
+            split = GroupKFold(number).split(scored, groups=patients)
+            folds = [(scored[fit_on], scored[held_out]) for fit_on, held_out in split]
+    predictions = np.zeros((len(STRENGTHS), len(task.patient), columns))
+    for fit_on, held_out in folds:
+        train, x = _scaled(pooled, fit_on, fit_on, held_out)
         for index, strength in enumerate(STRENGTHS):
-            truth = task.truth[everyone[fold_train]]
-            predictions[index, fold_test] = _fit_predict(task, train, truth, held_out, strength)
-    return STRENGTHS[int(np.argmax([_quality(task, p, everyone) for p in predictions]))]
+            predictions[index, held_out] = _fit_predict(task, train, task.truth[fit_on], x, strength)
+    quality = [_quality(task, p[scored], scored) for p in predictions] if folds else [-np.inf]
+    return STRENGTHS[int(np.argmax(quality))] if np.isfinite(quality).any() else FALLBACK
 
 
 def linear(
@@ -113,7 +119,7 @@ def permuted(task: Task, pooled: np.ndarray, *, times: int = 20) -> list[np.ndar
     """
     units = task.part("train")
     orders = [np.random.default_rng([seed, 11]).permutation(task.truth[units]) for seed in range(times)]
-    return [linear(task, pooled, units, strength=0.1, truth=order) for order in orders]
+    return [linear(task, pooled, units, strength=FALLBACK, truth=order) for order in orders]
 
 
 def knn(task: Task, pooled: np.ndarray, units: np.ndarray, *, k: int = 10) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,14 +11,14 @@ import numpy as np
 import pandas as pd
 
 from medssl import table as tables
-from medssl.evaluate import metrics
+from medssl.evaluate import labels, metrics
 
 Kind = Literal["class", "multilabel", "number"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One label over units (patients, trials or samples, whichever is the coarsest with one value).
+    """One label over units (patients, trials or samples, whichever is the coarsest with one value and in one part).
 
     Attributes:
         name: label without prefix.
@@ -45,18 +46,18 @@ class Task:
     def of(cls, table: pd.DataFrame, name: str) -> Task:
         """Build a task from a sample table with split; exact copies and unlabelled rows stay out.
 
+        Without any training patient it can still score predictions that were made elsewhere.
+
         Raises:
-            ValueError: no such label, or fewer than two classes in training.
+            ValueError: no such label, no value of it, or one that cannot be learned or tested (`labels.obstacle`).
         """
+        labels.require(tables.tasks(table), [name], key="evaluate.labels")
         column = f"label_{name}"
-        if column not in table:
-            raise ValueError(
-                f"evaluate.labels: no label '{name}'; the cohort has: {', '.join(tables.tasks(table)) or 'none'}"
-            )
-        usable = table[column].notna() & (table["method"] != "exact")
-        rows = np.flatnonzero(usable.to_numpy())
+        rows = labels.usable(table, name)
         known = table.iloc[rows]
-        unit = tables.unit_of(known, column)
+        if not len(rows):
+            raise ValueError(f"evaluate.labels '{name}': no sample has this label")
+        unit = labels.unit_of(known, name)
         member = pd.factorize(known[unit])[0]  # by appearance: codes depend on the project's key
         first = np.unique(member, return_index=True)[1]
         values = known[column].iloc[first]
@@ -71,12 +72,9 @@ class Task:
         else:
             kind, classes, truth = "number", np.array([]), values.to_numpy(float)
         split = known["split"].iloc[first].to_numpy(dtype=str)
-        if kind == "class" and len(np.unique(truth[split == "train"])) < 2:
-            raise ValueError(f"evaluate.labels '{name}': fewer than two classes among the training patients")
-        if not (split == "test").any():
-            raise ValueError(
-                f"evaluate.labels '{name}': no test patient has this label; give the test part a larger share"
-            )
+        reason = labels.obstacle(values.to_list(), split)
+        if reason is not None and (split == "train").any():
+            raise ValueError(f"evaluate.labels '{name}': {reason}")
         patient = known["patient"].iloc[first].to_numpy()
         return cls(name, kind, unit, classes, truth, patient, split, member, rows)
 
@@ -110,6 +108,25 @@ class Task:
                     chosen.append(next(p for p in patients if p in has))
         return units[np.isin(self.patient[units], chosen)]
 
+    def rarest(self) -> int | None:
+        """Return how many test patients the rarer class has; None for numbers.
+
+        Of several labels at once it is the median label's number, with or without it, whichever is less: a draw that
+        lacks a label averages the others.
+        """
+        units = self.part("test")
+        patient, truth = self.patient[units], self.truth[units]
+        if self.kind == "number":
+            return None
+
+        def patients(these: np.ndarray) -> int:
+            return len(np.unique(patient[these]))
+
+        if self.kind == "class":
+            return min(patients(truth == c) for c in np.unique(truth)) if len(np.unique(truth)) > 1 else 0
+        counts = [min(patients(column), patients(~column)) for column in truth.T if 0 < column.sum() < len(column)]
+        return int(np.median(counts)) if counts else 0
+
     def score(self, predicted: np.ndarray, units: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
         """Return metrics per bootstrap draw of predictions for ``units``."""
         if self.kind == "class":
@@ -121,7 +138,14 @@ class Task:
 
 @dataclass
 class Results:
-    """Metrics and predictions of a run as they come in."""
+    """Metrics and predictions of a run as they come in.
+
+    Attributes:
+        bootstrap: draws.
+        metrics: ``{task: {protocol: {fraction: {metric: value}}}}`` with values of `metrics.summarise`, and
+            ``{task: {"left_out": reason}}`` for what cannot be evaluated.
+        predictions: a table for each task, protocol and fraction.
+    """
 
     bootstrap: int
     metrics: dict[str, Any]
@@ -132,19 +156,24 @@ class Results:
         """Return results with nothing in them."""
         return cls(bootstrap, {}, [])
 
+    def leave_out(self, reasons: Mapping[str, str]) -> None:
+        """Record labels that cannot be evaluated, each with its reason."""
+        self.metrics |= {name: {"left_out": reason} for name, reason in reasons.items()}
+
     def add(self, task: Task, protocol: str, fraction: float, per_seed: list[np.ndarray]) -> None:
         """Score test predictions, one array (n_test, K) per seed, and keep them."""
         units = task.part("test")
         weights = metrics.draw_weights(task.patient[units], self.bootstrap)
         scored = [task.score(p, units, weights) for p in per_seed]
         table = self.metrics.setdefault(task.name, {}).setdefault(protocol, {})
-        table[f"{fraction:g}"] = metrics.summarise(scored, task.patient[units])
+        table[f"{fraction:g}"] = metrics.summarise(scored, task.patient[units], rarest=task.rarest())
         for seed, predicted in enumerate(per_seed):
             truth = task.truth[units]
             self.predictions.append(
                 pd.DataFrame(
                     {
                         "task": task.name,
+                        "kind": task.kind,
                         "protocol": protocol,
                         "fraction": fraction,
                         "seed": seed,
@@ -160,6 +189,6 @@ class Results:
     def frame(self) -> pd.DataFrame:
         """Return all predictions as one table; without any label an empty one."""
         if not self.predictions:
-            names = ("task", "protocol", "fraction", "seed", "patient", "unit", "truth", "classes", "scores")
+            names = ("task", "kind", "protocol", "fraction", "seed", "patient", "unit", "truth", "classes", "scores")
             return pd.DataFrame({name: pd.Series(dtype="object") for name in names})
         return pd.concat(self.predictions, ignore_index=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medssl.evaluate.metrics import headline
+from medssl.evaluate.metrics import headline, protocols, shown
 
 INTENDED = """Research on self-supervised representations: as a fixed feature extractor or a starting point for
 fine-tuning, on recordings that meet the input contract."""
@@ -19,6 +19,14 @@ def seen_measures(pretrain: Mapping[str, Any], recipe: str) -> list[str]:
         return []
     anatomy = pretrain["anatomy"]
     return sorted({m for factor in (anatomy, *anatomy.get("factors", ())) for m in factor["measures"]})
+
+
+def crossing(patients: int) -> str:
+    """Return the warning of a split by picture: how many patients are in more than one part, and what that means."""
+    return (
+        f"WARNING: {patients} patients are in more than one part (split.publisher_parts: as_published): "
+        "results are by picture and not patient-safe, the encoder and every model on it saw patients it is tested on"
+    )
 
 
 def render(
@@ -67,22 +75,24 @@ def render(
         f"- steps: {provenance['steps']}, seed: {provenance['seed']}, code: {provenance['git_commit']}",
         "",
     ]
+    crossed = provenance.get("crossing_patients", 0)
+    if crossed:
+        lines += [f"**{crossing(crossed)}.**", ""]
     if metrics:
         lines += [
-            "## Results on held-out patients",
+            "## Results by picture, not on held-out patients" if crossed else "## Results on held-out patients",
             "",
             "| label | protocol | metric | mean [95 % interval] | patients | seeds |",
             "|---|---|---|---|---|---|",
         ]
-        for task, protocols in metrics.items():
-            for protocol, fractions in protocols.items():
+        for task, results in metrics.items():
+            for protocol, fractions in protocols(results).items():
                 if "1" in fractions:
                     name = headline(fractions["1"])
                     v = fractions["1"][name]
-                    lines.append(
-                        f"| {task} | {protocol} | {name} | {v['mean']:.3f} [{v['lo']:.3f}, {v['hi']:.3f}] "
-                        f"| {v['n_patients']} | {v['seeds']} |"
-                    )
+                    lines.append(f"| {task} | {protocol} | {name} | {shown(v)} | {v['n_patients']} | {v['seeds']} |")
         lines.append("")
+        omitted = [f"- {task}: left out: {of['left_out']}" for task, of in metrics.items() if "left_out" in of]
+        lines += [*omitted, ""] if omitted else []
     lines += ["## Intended use", "", INTENDED, "", "## Not for", "", NOT_INTENDED, ""]
     return "\n".join(lines)

@@ -11,16 +11,20 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from medssl.evaluate.metrics import headline
+from medssl.evaluate.metrics import headline, protocols, shown
+from medssl.report.card import crossing
 from medssl.report.plots import COLOURS
 
 
 def comparison(metrics: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, str]) -> pd.DataFrame:
-    """Return one row per run, label, protocol and label fraction with the headline metric and its interval."""
+    """Return one row per run, label, protocol and label fraction with the headline metric and its interval.
+
+    ``lo`` and ``hi`` are empty where ``too_few`` says why; labels that were left out have no row.
+    """
     rows = []
     for run, tasks in metrics.items():
-        for task, protocols in tasks.items():
-            for protocol, fractions in protocols.items():
+        for task, results in tasks.items():
+            for protocol, fractions in protocols(results).items():
                 for fraction, values in fractions.items():
                     metric = headline(values)
                     rows.append(
@@ -35,23 +39,23 @@ def comparison(metrics: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, s
                         }
                     )
     columns = ["run", "recipe", "label", "protocol", "label_fraction", "metric"]
-    columns += ["mean", "lo", "hi", "n_patients", "seeds"]
+    columns += ["mean", "lo", "hi", "n_patients", "seeds", "too_few"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _wide(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of the comparison at all labels: a row per run and label, a column per protocol."""
     full = table[table["label_fraction"] == 1.0]
-    protocols = [p for p in COLOURS if p in set(full["protocol"])]
+    columns = [p for p in COLOURS if p in set(full["protocol"])]
     rows = []
     for (run, label), group in full.groupby(["run", "label"], sort=False):
-        cells = {r["protocol"]: f"{r['mean']:.2f} [{r['lo']:.2f}, {r['hi']:.2f}]" for _, r in group.iterrows()}
+        cells = {str(r["protocol"]): shown(r, 2) for r in group.to_dict("records")}
         first = group.iloc[0]
         rows.append(
             [str(run), str(first["recipe"]), f"{label} ({first['metric']})", str(first["n_patients"])]
-            + [cells.get(p, "") for p in protocols]
+            + [cells.get(p, "") for p in columns]
         )
-    return ["run", "recipe", "label (metric)", "test patients", *protocols], rows
+    return ["run", "recipe", "label (metric)", "test patients", *columns], rows
 
 
 def _picture(path: Path) -> str:
@@ -95,5 +99,12 @@ def render(
         ],
         header=header,
         rows=rows,
+        left_out=[
+            (run, label, of["left_out"])
+            for run, tasks in metrics.items()
+            for label, of in tasks.items()
+            if "left_out" in of
+        ],
+        crossed=[(flow["cohort"], crossing(n)) for flow in flows if (n := flow.get("crossing_patients"))],
     )
     return page, table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from medssl.evaluate.metrics import headline
+from medssl.evaluate.metrics import headline, known, protocols, shown
 from medssl.store import Store
 
 # One colour per protocol everywhere, and the order they are shown in.
@@ -26,26 +27,34 @@ HEADLINE = {"auroc": "AUROC", "r2": "R²"}
 
 
 def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return ``protocol/label/fraction/metric`` -> mean, and the same with ``_lo`` and ``_hi``."""
+    """Return ``protocol/label/fraction/metric`` -> mean, and the same with ``_lo`` and ``_hi``, of what has a value."""
     out: dict[str, float] = {}
-    for task, protocols in metrics.items():
-        for protocol, fractions in protocols.items():
+    for task, results in metrics.items():
+        for protocol, fractions in protocols(results).items():
             for fraction, values in fractions.items():
                 for metric, v in values.items():
                     name = f"{protocol}/{task}/{fraction}/{metric}"
-                    out |= {name: v["mean"], f"{name}_lo": v["lo"], f"{name}_hi": v["hi"]}
+                    three = {name: v["mean"], f"{name}_lo": v["lo"], f"{name}_hi": v["hi"]}
+                    out |= {key: value for key, value in three.items() if known(value)}
     return out
 
 
-def one_line(protocols: Mapping[str, Any], fraction: str = "1") -> str:
-    """Return the headline of each protocol at one label fraction, with its interval."""
+def one_line(results: Mapping[str, Any], fraction: str = "1") -> str:
+    """Return the headline of each protocol at one label fraction, with its interval, or why a label was left out."""
+    if "left_out" in results:
+        return f"left out: {results['left_out']}"
     parts = []
-    for protocol, fractions in protocols.items():
+    for protocol, fractions in results.items():
         if fraction in fractions:
-            metric = headline(fractions[fraction])
-            v = fractions[fraction][metric]
-            parts.append(f"{protocol} {v['mean']:.3f} [{v['lo']:.3f}, {v['hi']:.3f}]")
+            values = fractions[fraction]
+            parts.append(f"{protocol} {shown(values[headline(values)])}")
     return ", ".join(parts)
+
+
+def summary(name: str, results: Mapping[str, Any]) -> str:
+    """Return `one_line` behind a name and the number of test patients."""
+    n = next((v["n_patients"] for f in protocols(results).values() for m in f.values() for v in m.values()), None)
+    return f"{name}{'' if n is None else f' (n={n} test patients)'}: {one_line(results)}"
 
 
 def curves(history: Sequence[Mapping[str, float]], title: str) -> Figure:
@@ -73,7 +82,10 @@ def curves(history: Sequence[Mapping[str, float]], title: str) -> Figure:
 
 
 def label_efficiency(metrics: Mapping[str, Any], title: str) -> Figure:
-    """Draw the headline metric against the share of labelled patients, with patient-bootstrap intervals."""
+    """Draw the headline metric against the share of labelled patients, with patient-bootstrap intervals.
+
+    Hollow points have too few patients for an interval; a label that was left out has a panel that says why.
+    """
     tasks = list(metrics)
     if not tasks:
         figure = Figure(figsize=(5, 1), layout="constrained")
@@ -85,34 +97,42 @@ def label_efficiency(metrics: Mapping[str, Any], title: str) -> Figure:
     axes = np.atleast_1d(figure.subplots(lines, columns, squeeze=False)).ravel()
     for axis in axes[len(tasks) :]:
         axis.set_axis_off()
+    legend: dict[str, Any] = {}
     for axis, task in zip(axes, tasks, strict=False):
-        for index, (protocol, fractions) in enumerate(metrics[task].items()):
+        results = protocols(metrics[task])
+        if not results:
+            reason = textwrap.fill(f"left out: {metrics[task].get('left_out', 'no results')}", 32)
+            axis.text(0.5, 0.5, reason, ha="center", va="center", transform=axis.transAxes)
+            axis.set(title=task, xticks=[], yticks=[])
+            continue
+        few = ""
+        for index, (protocol, fractions) in enumerate(results.items()):
             shares = sorted(fractions, key=float)
             name = headline(fractions[shares[0]])
             values = [fractions[s][name] for s in shares]
             x = np.array([float(s) * 100 for s in shares]) * (1 + 0.04 * index)
-            mean = np.array([v["mean"] for v in values])
-            error = np.abs(np.array([[v["mean"] - v["lo"], v["hi"] - v["mean"]] for v in values])).T
-            axis.errorbar(
-                x,
-                mean,
-                yerr=np.nan_to_num(error),
-                fmt="o-",
-                ms=3,
-                lw=1.2,
-                capsize=2,
-                color=COLOURS.get(protocol),
-                label=protocol,
-            )
-        axis.set(title=task, xlabel="labelled training patients (%)", ylabel=HEADLINE[name], xscale="log")
-        ticks = sorted({float(s) * 100 for fractions in metrics[task].values() for s in fractions})
+            # None becomes NaN, which draws no bar and no point.
+            mean, low, high = (np.array([v[k] for v in values], dtype=float) for k in ("mean", "lo", "hi"))
+            colour = COLOURS.get(protocol)
+            bars = np.abs(np.stack([mean - low, high - mean]))
+            drawn = axis.errorbar(
+                x, mean, yerr=bars, fmt="o-", ms=3, lw=1.2, capsize=2, color=colour, label=protocol
+            )  # fmt: skip
+            legend.setdefault(protocol, drawn)
+            hollow = np.isnan(low)
+            if hollow.any():
+                axis.plot(x[hollow], mean[hollow], "o", ms=4, mfc="white", mec=drawn.lines[0].get_color())
+                few = "\nhollow: " + shown({**values[int(hollow.argmax())], "mean": None})
+        xlabel = f"labelled training patients (%)\nn={values[0]['n_patients']} test patients{few}"
+        axis.set(title=task, xlabel=xlabel, ylabel=HEADLINE[name], xscale="log")
+        ticks = sorted({float(s) * 100 for fractions in results.values() for s in fractions})
         axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
         axis.minorticks_off()
         axis.axhline(0.5 if name == "auroc" else 0.0, color="#cccccc", lw=0.8, zorder=0)
         if name == "r2":
             axis.set_ylim(-1, 1)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7)
+    if legend:
+        figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=4, fontsize=7)
     figure.suptitle(title)
     return figure
 

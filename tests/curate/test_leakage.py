@@ -108,6 +108,23 @@ def test_near_duplicate() -> None:
     assert [leak[1:3] for leak in leakage.find(moved, pair(1, 4))] == [("id1", "id4")]
 
 
+def test_patients_may_cross_parts_by_picture_and_nothing_else_may() -> None:
+    crossed = table(patient={2: 1, 5: 2})
+    assert leakage.refuse(table(), crossing=True) == []
+    leaks = leakage.refuse(crossed, crossing=True)
+    assert [(leak.reason, leak.first, leak.second) for leak in leaks] == [
+        ("same patient", "id0", "id2"), ("same patient", "id3", "id5")
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"2 found\. same patient"):
+        leakage.refuse(crossed)
+    with pytest.raises(ValueError, match=r"1 found. same content: .* Remove copies first.$"):
+        leakage.refuse(table(patient={2: 1}, content={2: "a"}), crossing=True)
+    with pytest.raises(ValueError, match=r"1 found. overlapping interval"):
+        leakage.refuse(table(patient={2: 1}, trial={2: 10}, start_s={2: 4.0}, split={1: "val"}), crossing=True)
+    with pytest.raises(ValueError, match=r"1 found. near duplicate: .* leave one recording out"):
+        leakage.refuse(crossed, pair(1, 2), crossing=True)
+
+
 def test_between_two_tables() -> None:
     one, two = table(), table(sample_id={i: f"other{i}" for i in range(6)}, content={i: f"c{i}" for i in range(6)})
     for column in ("patient", "trial"):

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medssl.config import SplitParams
 from medssl.curate.split import by_patient, strata
+from medssl.table import SPLITS
 
 SHARES = {"train": 0.6, "val": 0.1, "test": 0.3}
 
@@ -101,6 +103,66 @@ def test_a_patient_in_folds_of_two_parts_is_refused() -> None:
     table.loc[1, "fold"] = 9.0
     with pytest.raises(ValueError, match="fold"):
         by_patient(table, shares=SHARES, folds={"val": (9,), "test": (10,)})
+
+
+def test_the_publishers_parts_by_picture() -> None:
+    table = cohort(60)
+    table.loc[0, "fold"] = 10.0
+    folds = {"val": (9,), "test": (10,)}
+    with pytest.raises(ValueError, match=r"1 patients are in folds of two parts.*split.publisher_parts: as_published"):
+        by_patient(table, shares=SHARES, folds=folds)
+    part = by_patient(table, shares=SHARES, folds=folds, parts="as_published")
+    expected = np.where(table["fold"] == 10, "test", np.where(table["fold"] == 9, "val", "train"))
+    assert (part == expected).all()
+    with pytest.raises(ValueError, match=r"no patient left for test; the cohort has the folds 1, 2, 3, .*, 10"):
+        by_patient(table, shares=SHARES, folds={"test": (77,)}, parts="as_published")
+    with pytest.raises(ValueError, match="some samples have no fold"):
+        by_patient(table.assign(fold=np.nan), shares=SHARES, folds=folds, parts="as_published")
+    with pytest.raises(ValueError, match=r"split.stratify: no label 'sex'"):
+        by_patient(table, shares=SHARES, folds=folds, stratify=["sex"])
+
+
+def test_parts_by_picture_need_folds() -> None:
+    folds = {"val": (1,), "test": (2,)}
+    assert SplitParams(publisher_folds=folds, publisher_parts="as_published").publisher_parts == "as_published"
+    for none in (None, {}):
+        with pytest.raises(ValueError, match="as_published needs publisher_folds"):
+            SplitParams(publisher_folds=none, publisher_parts="as_published")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 6, 7])
+@pytest.mark.parametrize("shares", [(0.5, 0.1, 0.4), (0.98, 0.01, 0.01), (0.01, 0.01, 0.98), (1 / 3, 1 / 3, 1 / 3)])
+@pytest.mark.parametrize("labels", [(), ("disease",), ("age",), ("disease", "age")])
+def test_no_part_stays_empty(n: int, shares: tuple[float, ...], labels: tuple[str, ...]) -> None:
+    table = cohort(n)
+    for seed in range(5):
+        part = by_patient(table, shares=dict(zip(SPLITS, shares, strict=True)), stratify=labels, seed=seed)
+        assert set(counts(part, table)) == set(SPLITS)
+
+
+def test_an_empty_part_takes_from_the_largest_stratum_of_the_largest_part() -> None:
+    table = cohort(10, samples=1)
+    table["label_disease"] = ["sick"] * 3 + ["healthy"] * 7
+    for seed in range(10):
+        part = by_patient(table, shares={"train": 0.9, "val": 0.05, "test": 0.05}, stratify=["disease"], seed=seed)
+        assert counts(part, table) == {"train": 8, "val": 1, "test": 1}
+        assert (part[:3] == "train").sum() >= 2
+
+
+def test_a_class_of_one_patient_and_numbers_known_of_one() -> None:
+    table = cohort(5)
+    table["label_disease"] = ["odd"] * 3 + ["common"] * 12
+    table["label_age"] = [61.0] * 3 + [np.nan] * 12
+    for labels in (["disease"], ["age"], ["disease", "age"]):
+        assert set(by_patient(table, shares=SHARES, stratify=labels)) == set(SPLITS)
+    assert strata(table.assign(label_age=np.nan), ["age"]).unique().tolist() == ["unknown"]
+
+
+def test_the_splits_of_before() -> None:
+    """What version 1 gave: the same seed and enough patients give the same split."""
+    table = cohort(12, samples=1)
+    assert "".join(p[1] for p in by_patient(table, shares=SHARES, seed=3)) == "rrrereareerr"
+    assert "".join(p[1] for p in by_patient(table, shares=SHARES, stratify=["disease"], seed=3)) == "rrrrerrearee"
 
 
 def test_a_share_of_zero_may_stay_empty() -> None:

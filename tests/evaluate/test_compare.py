@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from medssl.evaluate.compare import compare_runs
@@ -33,7 +36,8 @@ def run(folder: Path, store: Store, noise: float, *, drop: bool = False) -> Path
 def test_a_run_against_its_copy(signal_store: Store, tmp_path: Path) -> None:
     table = compare_runs([run(tmp_path / "a", signal_store, 1.0), run(tmp_path / "b", signal_store, 1.0)], draws=50)
     assert table["task"].tolist() == ["disease", "state", "age", "findings"]
-    assert (table["b - a"] == "+0.000 [+0.000, +0.000]").all()
+    assert (table["b - a"] == "+0.000 too few (n=4)").all()
+    assert (table["note"] == "too few (n=4)").all()
     assert (table["a"] == table["b"]).all()
     assert table["metric"].tolist() == ["auroc", "auroc", "r2", "auroc"]
     assert (table["n_patients"] == 4).all()
@@ -52,6 +56,55 @@ def test_other_patients_are_not_subtracted(signal_store: Store, tmp_path: Path) 
     table = compare_runs(folders, draws=50)
     assert "b" in table
     assert "b - a" not in table
+
+
+def cohort(n: int = 24) -> pd.DataFrame:
+    """Return a table of ``n`` patients with one sample each, half of them to test on, one finding at most each."""
+    i = np.arange(n)
+    return pd.DataFrame(
+        {
+            "sample_id": i.astype(str), "patient": i, "trial": i, "method": "",
+            "split": np.where(i % 2, "test", "train"), "label_age": 40.0 + i,
+            "label_findings": [["af"] if v else ["mi"] for v in i // 2 % 2],
+            "label_disease": np.where(i // 2 % 2, "sick", "healthy"),
+        }
+    )  # fmt: skip
+
+
+def write(folder: Path, noise: float, *, kind: bool) -> Path:
+    results, rng, table = Results.empty(20), np.random.default_rng(0), cohort()
+    for name in ("findings", "disease", "age"):
+        task = Task.of(table, name)
+        truth = task.truth[task.part("test")]
+        if name == "age":
+            results.add(task, "probe", 1.0, [truth[:, None] + noise * rng.standard_normal((len(truth), 1))])
+            continue
+        # Each finding has a probability of its own: they do not sum to 1.
+        target = truth if name == "findings" else truth[:, None] == task.classes
+        scores = np.clip(target + noise * rng.standard_normal(target.shape), 0.01, None)
+        results.add(task, "probe", 1.0, [scores if name == "findings" else scores / scores.sum(1, keepdims=True)])
+    frame = results.frame()
+    folder.mkdir()
+    write_parquet(frame if kind else frame.drop(columns="kind"), folder / "predictions.parquet")
+    (folder / "metrics.json").write_text(json.dumps(results.metrics))
+    return folder
+
+
+@pytest.mark.parametrize("kind", [True, False])
+def test_one_finding_each_is_still_several_labels(tmp_path: Path, kind: bool) -> None:
+    """Each patient has one finding, which looked like classes: a macro AUROC of the two became that of one."""
+    folders = [write(tmp_path / "a", 1.0, kind=kind), write(tmp_path / "b", 0.3, kind=kind)]
+    table = compare_runs(folders, draws=50).set_index("task")
+    metrics = json.loads((folders[0] / "metrics.json").read_text())
+    for task, name in (("findings", "auroc"), ("disease", "auroc"), ("age", "r2")):
+        assert table.loc[task, "a"] == pytest.approx(metrics[task]["probe"]["1"][name]["mean"], abs=5e-4)
+        assert re.fullmatch(r"[+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\]", table.loc[task, "b - a"])
+    assert "note" not in table
+
+
+def test_old_and_new_tables_side_by_side(tmp_path: Path) -> None:
+    table = compare_runs([write(tmp_path / "a", 1.0, kind=True), write(tmp_path / "b", 1.0, kind=False)], draws=50)
+    assert (table["a"] == table["b"]).all()
 
 
 def test_no_run(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from sklearn import metrics as sk
@@ -93,13 +95,59 @@ def test_a_draw_takes_whole_patients() -> None:
 
 
 def test_summary() -> None:
-    patients = np.array([1, 1, 2])
+    patients = np.array([1, 1, *range(2, 9)])
     seeds = [{"x": np.array([0.5, 0.0, 1.0, np.nan])}, {"x": np.array([0.7, 0.2, 1.0, 0.4])}]
     got = metrics.summarise(seeds, patients)["x"]
     assert got["mean"] == pytest.approx(0.6)
-    assert (got["n_patients"], got["seeds"]) == (2, 2)
+    assert (got["n_patients"], got["seeds"]) == (8, 2)
+    assert "too_few" not in got
     low, high = np.percentile([0.1, 1.0], (2.5, 97.5))
     assert (got["lo"], got["hi"]) == (pytest.approx(low), pytest.approx(high))
+
+
+@pytest.mark.parametrize(
+    ("patients", "rarest", "words"),
+    [
+        (7, None, "n=7"), (8, None, None), (7, 3, "n=7"), (40, 3, "n=40, 3 of the rarest class"), (40, 4, None),
+        (40, 0, "n=40, 0 of the rarest class"),
+    ],
+)  # fmt: skip
+def test_too_few(patients: int, rarest: int | None, words: str | None) -> None:
+    assert metrics.too_few(patients, rarest) == words
+    value = metrics.summarise([{"x": np.linspace(0, 1, 5)}], np.arange(patients).repeat(2), rarest=rarest)["x"]
+    assert (value["lo"] is None, value.get("too_few")) == (words is not None, words)
+    assert value["n_patients"] == patients
+    json.dumps(value, allow_nan=False)
+
+
+def test_a_class_that_most_draws_lack_has_no_interval() -> None:
+    """The claim of `too_few`: how many draws lack a class of m patients of 20."""
+    for m, least, most in ((1, 0.3, 0.42), (3, 0.025, 0.06), (4, 0.0, 0.025)):
+        weights = metrics.draw_weights(np.arange(20), 2000)[1:]
+        assert least < (weights[:, :m].sum(1) == 0).mean() < most
+
+
+def test_what_has_no_value_is_null() -> None:
+    truth, scores = np.full(9, "a"), np.full((9, 2), 0.5)
+    drawn = metrics.class_metrics(scores, truth, np.array(["a", "b"]), metrics.draw_weights(np.arange(9), 20))
+    got = metrics.summarise([drawn], np.arange(9), rarest=0)
+    assert (got["auroc"]["mean"], got["auroc"]["lo"]) == (None, None)
+    same = metrics.number_metrics(np.arange(9.0), np.full(9, 3.0), metrics.draw_weights(np.arange(9), 20))
+    got = metrics.summarise([same], np.arange(9))
+    assert (got["r2"]["mean"], got["r2"]["too_few"]) == (None, "n=9, all of one value")
+    assert got["mae"]["lo"] <= got["mae"]["mean"] <= got["mae"]["hi"]
+
+
+def test_shown() -> None:
+    value = {"mean": 0.8124, "lo": 0.7, "hi": 0.9, "n_patients": 30, "seeds": 3}
+    assert metrics.shown(value) == "0.812 [0.700, 0.900]"
+    assert metrics.shown(value, 2, sign="+") == "+0.81 [+0.70, +0.90]"
+    few = {**value, "lo": None, "hi": None, "too_few": "n=30, 1 of the rarest class"}
+    assert metrics.shown(few) == "0.812 too few (n=30, 1 of the rarest class)"
+    assert metrics.shown({**few, "mean": None}) == "too few (n=30, 1 of the rarest class)"
+    # As files of earlier versions and comparison.csv hold it.
+    nan = float("nan")
+    assert metrics.shown({**value, "lo": nan, "hi": nan, "mean": nan, "too_few": nan}) == "too few (n=30)"
 
 
 def test_intervals_widen_with_fewer_patients_not_with_fewer_windows() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.model_selection import GroupKFold
 
 from medssl import models
 from medssl.evaluate import handcrafted, probe
@@ -64,6 +65,40 @@ def test_test_patients_decide_nothing() -> None:
     first = probe.linear(task, Z, units)[0]
     assert np.array_equal(probe.linear(task, moved, units)[0], first)
     assert np.array_equal(probe.knn(task, moved, units)[0], probe.knn(task, Z, units)[0])
+
+
+@pytest.mark.parametrize("patients", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("name", ["disease", "age", "signs"])
+def test_many_units_of_few_patients(monkeypatch: pytest.MonkeyPatch, patients: int, name: str) -> None:
+    """Twenty units or more of fewer than five patients: as many folds as patients, each patient in one."""
+    table = TABLE[TABLE["split"] != "val"].reset_index(drop=True)
+    pooled = Z[TABLE["split"] != "val"]
+    train = np.flatnonzero(table["split"] == "train")
+    table.loc[train, "patient"] = 1000 + np.arange(len(train)) % patients
+    # So that each of them has all values, and a label belongs to a trial.
+    task, folds = Task.of(table, name), []
+    assert (task.unit, len(task.part("train")), len(np.unique(task.patient[train]))) == ("trial", 60, patients)
+
+    def counted(number: int) -> GroupKFold:
+        folds.append(number)
+        return GroupKFold(number)
+
+    monkeypatch.setattr(probe, "GroupKFold", counted)
+    predicted = probe.linear(task, pooled, train)
+    assert folds == ([] if patients == 1 else [min(5, patients)])
+    assert score(task, predicted)["r2" if name == "age" else "auroc"] > (0.4 if patients == 1 else 0.8)
+    if patients == 1:
+        assert np.array_equal(predicted, probe.linear(task, pooled, train, strength=probe.FALLBACK))
+
+
+def test_one_validation_unit_cannot_choose() -> None:
+    """Its R2 and AUROC have no value, and the strongest regularisation was taken in silence."""
+    table, z = toy(24)
+    table.loc[np.flatnonzero(table["split"] == "val")[1:], "split"] = "test"
+    for name in ("disease", "age", "signs"):
+        task = Task.of(table, name)
+        assert (len(task.part("val")), len(task.part("train"))) == (1, 12)
+        assert probe._choose(task, z, task.part("train")) == probe.FALLBACK
 
 
 def test_one_class_in_a_subset() -> None:

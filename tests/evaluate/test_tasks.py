@@ -109,6 +109,55 @@ def test_errors() -> None:
         Task.of(table.assign(label_disease="a"), "disease")
 
 
+def test_a_task_without_training_or_value() -> None:
+    table = cohort()
+    with pytest.raises(ValueError, match="no sample has this label"):
+        Task.of(table.assign(label_disease=None), "disease")
+    with pytest.raises(ValueError, match="no test patient has this label"):
+        Task.of(table.assign(split="train"), "disease")
+    with pytest.raises(ValueError, match="fewer than two values"):
+        Task.of(table.assign(label_age=50.0), "age")
+    with pytest.raises(ValueError, match="fewer than two values"):
+        Task.of(table.assign(label_signs=[["a", "b"], ["b", "a"]] * 80), "signs")
+
+
+def test_units_stay_within_one_part() -> None:
+    """Patient 0 has a trial in training and one to test, patient 1 even divides a trial."""
+    table = cohort()
+    assert Task.of(table, "disease").unit == "patient"
+    table.loc[[0, 1], "split"] = "test"
+    by_trial = Task.of(table, "disease")
+    assert (by_trial.unit, len(by_trial.patient)) == ("trial", 80)
+    assert by_trial.split[:2].tolist() == ["test", "train"]
+    table.loc[4, "split"] = "test"
+    by_sample = Task.of(table, "disease")
+    assert (by_sample.unit, len(by_sample.patient)) == ("sample_id", 160)
+    assert (by_sample.split == table["split"]).all()
+    # An exact copy in another part is not used, and divides nothing.
+    table = cohort()
+    table.loc[0, ["split", "method"]] = ["test", "exact"]
+    assert Task.of(table, "disease").unit == "patient"
+
+
+def test_the_rarest_class_is_counted_in_patients() -> None:
+    table = cohort(16)  # patients 3, 7, 11, 15 are tested
+    tested, trial = table["patient"] % 4 == 3, table["trial"] % 10
+    assert Task.of(table.assign(label_x=np.where(table["patient"] > 12, "a", "b")), "x").rarest() == 1
+    state = np.where(tested & (table["patient"] != 7) & (trial == 1) | ~tested & (trial == 0), "a", "b")
+    assert Task.of(table.assign(label_x=state), "x").rarest() == 3  # of 4 with "b"
+    assert Task.of(table.assign(label_x=np.where(tested, "a", np.where(trial == 0, "a", "b"))), "x").rarest() == 0
+    assert Task.of(table.assign(label_x=np.arange(64.0)), "x").rarest() is None
+    findings = [["u", "v"] if p in (0, 3) else ["v"] if p < 12 else ["w"] for p in table["patient"]]
+    assert Task.of(table.assign(label_x=findings), "x").rarest() == 1  # u 1, v 1 without, w 1
+
+
+def test_what_was_left_out_is_in_the_metrics() -> None:
+    results = Results.empty(5)
+    results.leave_out({"sex": "no test patient has this label"})
+    assert results.metrics == {"sex": {"left_out": "no test patient has this label"}}
+    assert results.frame().columns[:2].tolist() == ["task", "kind"]
+
+
 def test_results(signal_store: Store) -> None:
     task = Task.of(signal_store.table, "disease")
     test = task.part("test")
@@ -116,7 +165,7 @@ def test_results(signal_store: Store) -> None:
     results = Results.empty(50)
     results.add(task, "probe", 0.1, [perfect, perfect])
     got = results.metrics["disease"]["probe"]["0.1"]["auroc"]
-    assert got == {"mean": 1.0, "lo": 1.0, "hi": 1.0, "n_patients": 4, "seeds": 2}
+    assert got == {"mean": 1.0, "lo": None, "hi": None, "n_patients": 4, "seeds": 2, "too_few": "n=4"}
     frame = results.frame()
     assert len(frame) == 2 * len(test)
     assert frame["seed"].tolist() == [0] * 4 + [1] * 4

@@ -37,6 +37,22 @@ def test_a_recipe_that_saw_measures_says_so() -> None:
     assert "without labels" in render()
 
 
+def test_too_few_and_left_out() -> None:
+    few = {**VALUE, "lo": None, "hi": None, "n_patients": 4, "too_few": "n=4"}
+    text = render({"age": {"probe": {"1": {"mae": few, "r2": few}}}, "sex": {"left_out": "no test patient has it"}})
+    assert "| age | probe | r2 | 0.812 too few (n=4) | 4 | 3 |" in text
+    assert "- sex: left out: no test patient has it" in text
+
+
+def test_a_split_by_picture_is_said_loudly() -> None:
+    text = card.render(CONTRACT, {"name": "resnet2d"}, {**PROVENANCE, "crossing_patients": 6}, {})
+    assert "**WARNING: 6 patients are in more than one part" in text
+    text = card.render(CONTRACT, {"name": "x"}, {**PROVENANCE, "crossing_patients": 6}, {"a": {"left_out": "b"}})
+    assert "## Results by picture" in text
+    assert "## Results on held-out" not in text
+    assert "WARNING" not in render()
+
+
 def test_results_at_all_labels() -> None:
     metrics = {
         "disease": {"probe": {"1": {"auroc": VALUE, "balanced_accuracy": VALUE}, "0.1": {"auroc": VALUE}}},

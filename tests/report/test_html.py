@@ -45,6 +45,32 @@ def test_wide_table_has_a_row_per_run_and_label() -> None:
     assert rows[1][5] == "0.60 [0.50, 0.70]"
 
 
+def test_too_few_and_left_out_and_crossing(tmp_path: Path) -> None:
+    for name in ("curves.png", "label_efficiency.png"):
+        (tmp_path / name).write_bytes(b"")
+    few = {"mean": -2.6, "lo": None, "hi": None, "n_patients": 4, "seeds": 2, "too_few": "n=4"}
+    metrics = {
+        "age": {"probe": {"1": {"r2": few}}, "knn": {"1": {"r2": {**few, "mean": None}}}},
+        "sex": {"left_out": "<why>"},
+    }
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    flow: dict[str, Any] = {
+        **{"cohort": "ct", "source": "covid_ct", "samples": 9, "patients": 3, "rejects": {}, "kept": 9, "costs": []},
+        **{"exact": 0, "near": 0, "split": {"train": 1, "val": 1, "test": 1}, "leaks": 2, "crossing_patients": 2},
+    }
+    page, table = html.render([flow], {}, {"one": tmp_path}, {"one": "comet"}, {"one": []})
+    assert "<td>4</td><td>-2.60 too few (n=4)</td><td>too few (n=4)</td>" in page
+    assert "<li>one, sex: &lt;why&gt;</li>" in page
+    assert "ct: WARNING: 2 patients are in more than one part" in page
+    assert table["label"].tolist() == ["age", "age"]
+    clean, _ = html.render([{**flow, "crossing_patients": 0}], {}, {"one": tmp_path}, {"one": "comet"}, {"one": []})
+    assert "WARNING" not in clean
+    (tmp_path / "metrics.json").write_text(json.dumps({"sex": {"left_out": "why"}}))
+    page, table = html.render([], {}, {"one": tmp_path}, {"one": "comet"}, {"one": []})
+    assert "one, sex: why" in page
+    assert not len(table)
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_page_tells_what_limits_cost(tmp_path: Path, known: bool) -> None:
     for name in ("curves.png", "label_efficiency.png"):

@@ -40,6 +40,42 @@ def test_flat_metrics_and_one_line() -> None:
     assert plots.one_line(METRICS["disease"], "0.1") == "probe 0.700 [0.600, 0.800]"
 
 
+FEW = {"mean": 0.9, "lo": None, "hi": None, "n_patients": 4, "seeds": 2, "too_few": "n=4"}
+SMALL = {
+    "sex": {"left_out": "fewer than two classes among the training patients"},
+    "disease": {
+        "probe": {"1": {"auroc": FEW}, "0.1": {"auroc": {**FEW, "mean": None}}},
+        "knn": {"1": {"auroc": value(0.6)}, "0.1": {"auroc": value(0.5)}},
+    },
+}
+
+
+def test_text_of_small_cohorts() -> None:
+    assert plots.flat_metrics(SMALL) == {
+        "probe/disease/1/auroc": 0.9,
+        **{f"knn/disease/{f}/auroc{end}": v for f, m in (("1", 0.6), ("0.1", 0.5))
+           for end, v in (("", m), ("_lo", m - 0.1), ("_hi", m + 0.1))},
+    }  # fmt: skip
+    line = "probe 0.900 too few (n=4), knn 0.600 [0.500, 0.700]"
+    assert plots.summary("run disease", SMALL["disease"]) == f"run disease (n=4 test patients): {line}"
+    assert plots.one_line(SMALL["disease"], "0.1").startswith("probe too few (n=4), knn")
+    assert plots.summary("run sex", SMALL["sex"]) == f"run sex: left out: {SMALL['sex']['left_out']}"
+
+
+def test_points_with_too_few_patients_are_hollow_and_have_no_bar(tmp_path: Path) -> None:
+    figure = plots.label_efficiency(SMALL, "run")
+    empty, drawn = figure.axes
+    assert "left out: fewer than two" in empty.texts[0].get_text().replace("\n", " ")
+    hollow = [line for line in drawn.lines if line.get_markerfacecolor() == "white"]
+    assert [line.get_ydata().tolist() for line in hollow] == [[pytest.approx(np.nan, nan_ok=True), 0.9]]  # type: ignore[union-attr]
+    probe, knn = (drawn.containers[i].lines[2][0].get_segments() for i in (0, 1))
+    assert [np.size(bar) for bar in probe] == [0, 0]
+    assert knn[1][:, 1].tolist() == pytest.approx([0.5, 0.7])
+    assert "n=9 test patients\nhollow: too few (n=4)" in drawn.get_xlabel()
+    save(figure, tmp_path)
+    save(plots.label_efficiency({"sex": SMALL["sex"]}, "run"), tmp_path)
+
+
 def test_curves(tmp_path: Path) -> None:
     full = {"train/loss": 1.0, "train/rankme": 2.0, "val/rankme": 2.0, "val/knn": 0.5, "lr": 0.1}
     full |= {"val/loss": 1.0, "val/dispersion": 0.3, "val/alignment": 0.2, "val/uniformity": -2.0}

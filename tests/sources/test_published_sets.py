@@ -305,6 +305,48 @@ def test_covid_ct_groups_pictures_of_one_preprint(tmp_path: Path) -> None:
     assert read_volume(records[0]).values.shape == (1, 20, 20)
 
 
+def write_covid_ct(root: Path, lists: dict[str, str]) -> None:
+    """Write pictures of COVID-CT as its repository has them, and the given lists of Data-split."""
+    for name in ("CT_COVID/a%0.png", "CT_COVID/a%1.PNG", "CT_COVID/e\u0301.jpg", "CT_NonCOVID/1.jpg"):
+        path = root / "Images-processed" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.arange(400, dtype=np.uint8).reshape(20, 20)).save(path)
+        (path.parent / f"._{path.name}").write_bytes(b"left by a Mac")
+    for name, text in lists.items():
+        path = root / "Data-split" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+
+
+def test_covid_ct_has_the_publishers_folds_where_they_are(tmp_path: Path) -> None:
+    write_covid_ct(tmp_path, {})
+    assert [(r.path.name, r.fold) for r in sources.list_records("covid_ct", tmp_path)] == [
+        ("a%0.png", None), ("a%1.PNG", None), ("e\u0301.jpg", None), ("1.jpg", None)
+    ]  # fmt: skip
+    lists = {
+        "COVID/trainCT_COVID.txt": "a%0.png\r\n\u00e9.jpg \r\n",  # composed, unlike the file's name
+        "COVID/testCT_COVID.txt": "\ufeffa%1.PNG\n\nlost.png\n",
+        "NonCOVID/valCT_NonCOVID.txt": "1.jpg",
+    }
+    write_covid_ct(tmp_path, lists)
+    records = sources.list_records("covid_ct", tmp_path)
+    assert [(r.path.name, r.patient, r.fold) for r in records] == [
+        ("a%0.png", "CT_COVID/a", 0), ("a%1.PNG", "CT_COVID/a", 2), ("lost.png", "CT_COVID/lost", 2),
+        ("e\u0301.jpg", "CT_COVID/\u00e9", 0), ("1.jpg", "CT_NonCOVID/1", 1),
+    ]  # fmt: skip
+    assert read_volume(records[1]).values.shape == (1, 20, 20)
+    with pytest.raises(BadRecord) as caught:  # listed by the publisher, but not there
+        sources.read(records[2])
+    assert caught.value.reason == "missing_file"
+    assert "lost" not in str(caught.value)
+
+
+def test_covid_ct_refuses_a_picture_of_two_parts(tmp_path: Path) -> None:
+    write_covid_ct(tmp_path, {"COVID/trainCT_COVID.txt": "a%0.png", "COVID/testCT_COVID.txt": "a%0.png"})
+    with pytest.raises(SourceError, match=r"testCT_COVID\.txt: names a picture that another part names too"):
+        sources.list_records("covid_ct", tmp_path)
+
+
 def test_medmnist(tmp_path: Path) -> None:
     images = np.arange(3 * 28 * 28).reshape(3, 28, 28).astype(np.uint8)
     parts = {f"{part}_images": images + i for i, part in enumerate(("train", "val", "test"))}
