@@ -7,11 +7,13 @@ the git commit. MLflow is the place to compare, DVC the place to rebuild.
 from __future__ import annotations
 
 import re
+import sqlite3
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from medssl import config, project
 
@@ -104,6 +106,96 @@ def _one_line() -> Iterator[None]:
         raise TrackingError(f"MLflow: {project.shown_uri(str(error)).splitlines()[0][:300]}") from None
 
 
+# Where MLflow's tables hold places of files: table, column, and which rows.
+_PLACES = (
+    ("experiments", "artifact_location", "1"),
+    ("runs", "artifact_uri", "1"),
+    ("logged_models", "artifact_location", "1"),
+    ("model_versions", "source", "1"),
+    ("model_versions", "storage_location", "1"),
+    ("trace_tags", "value", "key = 'mlflow.artifactLocation'"),
+)
+_FILES = "mlartifacts"  # beside the database
+# The UI opens an experiment of this kind on its runs, others on traces of language models.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+
+
+def store_uri(tracking: config.Tracking, folder: Path) -> str:
+    """Return the tracking URI of the project in ``folder``, with the places in an SQLite store mended.
+
+    MLflow writes down where files are as whole paths. Where the folder of the database was moved or copied since, the
+    places that lay beside it are those beside it now, in the database too; so a copy writes into itself and not into
+    the original. Places elsewhere stay, and so do files that did not come along.
+
+    Raises:
+        TrackingError: the database was moved and cannot be written.
+    """
+    uri = project.tracking_uri(tracking, folder)
+    database = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and database.is_file():
+        former: set[Path] = set()
+        try:
+            with closing(sqlite3.connect(database, timeout=30, isolation_level=None)) as connection:
+                former = _former_homes(connection, database.resolve())
+                if former:
+                    connection.execute("begin immediate")
+                    for home in sorted(former):
+                        _mend(connection, home, database.resolve().parent)
+                    connection.execute("commit")
+        except sqlite3.Error as error:
+            if former:
+                raise TrackingError(
+                    f"{database}: moved here from {', '.join(map(str, sorted(former)))}, and the new places of "
+                    f"its files cannot be noted in it ({error}); make it and its folder writable, close what uses it"
+                ) from None
+            # No table yet, or no database: MLflow makes the one and tells the other.
+    return uri
+
+
+def _path(location: str) -> Path:
+    """Return the local path of an address, as it is written or as a ``file:`` URI."""
+    return Path(unquote(location.removeprefix("file://")) if location.startswith("file:") else location)
+
+
+def _former_homes(connection: sqlite3.Connection, database: Path) -> set[Path]:
+    """Return the folders, other than its own, in which the database lay when our experiments were made.
+
+    Such an experiment has its files in a folder of our name. Either files of its runs are beside the database now, or
+    it is marked as ours and nobody made that folder by hand: it is gone, or the database it came from is beside it.
+    """
+    here = database.parent / _FILES
+    homes = set()
+    known = "select experiment_id from experiment_tags where key = ? and value = ?"
+    marked = {row[0] for row in connection.execute(known, *_KIND.items())}
+    for name, location in connection.execute("select experiment_id, artifact_location from experiments").fetchall():
+        there = _path(location or "")
+        if there.name != _FILES or not there.is_absolute() or there.parent.resolve() == here.parent:
+            continue
+        runs = connection.execute("select run_uuid from runs where experiment_id = ?", (name,))
+        came = any((here / run).is_dir() for (run,) in runs)
+        if came or (name in marked and (not there.is_dir() or (there.parent / database.name).is_file())):
+            homes.add(there.parent)
+    return homes
+
+
+def _mend(connection: sqlite3.Connection, old: Path, new: Path) -> None:
+    """Write down places below one folder as those below another."""
+    forms = [(f"{old.as_uri()}/", f"{new.as_uri()}/"), (f"file://{old}/", f"{new.as_uri()}/"), (f"{old}/", f"{new}/")]
+    tables = {row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")}
+    for table, column, rows in _PLACES:
+        if table not in tables:
+            continue
+        for (place,) in connection.execute(f"select distinct {column} from {table} where {rows}").fetchall():
+            prefix, other = next((f for f in forms if (place or "").startswith(f[0])), ("", ""))
+            if not prefix or place.startswith((forms[0][1], forms[2][1])):  # a new home may lie within the old one
+                continue
+            moved = other + place.removeprefix(prefix)
+            ours = table == "experiments" and _path(place) == old / _FILES
+            # What lies only there did not come along: it is found where it is.
+            if ours or _path(moved).exists() or not _path(place).exists():
+                connection.execute(f"update {table} set {column} = ? where {column} = ? and {rows}", (moved, place))
+
+
 def _client(tracking: config.Tracking) -> Any:
     import logging
 
@@ -112,7 +204,7 @@ def _client(tracking: config.Tracking) -> Any:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
-    return MlflowClient(project.tracking_uri(tracking, project.root()))
+    return MlflowClient(store_uri(tracking, project.root()))
 
 
 def _experiment(client: Any, tracking: config.Tracking) -> str:
@@ -125,11 +217,9 @@ def _experiment(client: Any, tracking: config.Tracking) -> str:
     uri = project.tracking_uri(tracking, project.root())
     location = None
     if uri.startswith("sqlite:///"):
-        location = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
+        location = (Path(uri.removeprefix("sqlite:///")).resolve().parent / _FILES).as_uri()
     try:
-        # The UI opens an experiment of this kind on its runs, others on traces of language models.
-        kind = {"mlflow.experimentKind": "custom_model_development"}
-        return str(client.create_experiment(tracking.experiment, artifact_location=location, tags=kind))
+        return str(client.create_experiment(tracking.experiment, artifact_location=location, tags=_KIND))
     except MlflowException:  # another process made it in this moment
         return str(client.get_experiment_by_name(tracking.experiment).experiment_id)
 
@@ -147,7 +237,8 @@ def stage_run(
         modality: name in ``modalities``.
         data_hash: content hash of the store it read.
     """
-    client = _client(tracking)
+    with _one_line():
+        client = _client(tracking)
     tags = {
         "stage": project.stage() or stage,
         "run": run,
@@ -174,6 +265,6 @@ def download(reference: str) -> Path:
 
     root = project.root()
     params = root / "params.yaml"
-    uri = project.tracking_uri(config.load(params).tracking if params.is_file() else config.Tracking(), root)
+    uri = store_uri(config.load(params).tracking if params.is_file() else config.Tracking(), root)
     with _one_line():
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=reference, tracking_uri=uri))

@@ -3,13 +3,17 @@
 import os
 import sys
 
-from medssl import config, project
+from medssl import config, project, tracking
 
 
 def main() -> None:
     """Replace this process by ``mlflow ui``; the first argument is the port (5000)."""
     root = project.root()
-    uri = project.tracking_uri(config.load(root / "params.yaml").tracking, root)
+    try:
+        uri = tracking.store_uri(config.load(root / "params.yaml").tracking, root)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
     if uri.startswith("http"):
         print(f"the runs are on {project.shown_uri(uri)}; open that address")
         return
