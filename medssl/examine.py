@@ -9,7 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from medssl import sources
 from medssl.config import SignalIngest, VolumeIngest
-from medssl.ingest import cut
 from medssl.sources import identifiers, manifest
 from medssl.sources.claims import VOLTS, locate
+from medssl.sources.electrodes import clean_name
+from medssl.sources.labels import Column
 from medssl.sources.record import BadRecord, Label, Record, Signal, SourceError, Volume
 
 UNITS = {*VOLTS, "1", "HU"}  # shown as they are; anything else may be a slip in the table
@@ -41,10 +42,6 @@ class Reject:
     reason: str
     detail: str
 
-    def __str__(self) -> str:
-        where = "" if self.row is None else f" (row {self.row} of the table)"
-        return f"entry {self.entry}{where}: {self.reason}: {self.detail}"
-
 
 @dataclass(frozen=True)
 class Balance:
@@ -57,6 +54,7 @@ class Balance:
         counts: (class, records) from the most frequent on; of a multi-label record each class counts.
         quantiles: (point, value) of a number with many values; then there are no counts.
         unit: ``records`` or ``samples``.
+        why: what makes it of this kind, where a table of the user holds it.
     """
 
     task: str
@@ -65,6 +63,7 @@ class Balance:
     counts: tuple[tuple[str, int], ...] = ()
     quantiles: tuple[tuple[str, float], ...] = ()
     unit: str = "records"
+    why: str = ""
 
 
 @dataclass
@@ -79,7 +78,10 @@ class Examination:
         signals, volumes: usable recordings in time, and images.
         channels: usable recordings in time by channel name, as spelt where first seen.
         durations_s: of each usable recording in time.
+        noted: volumes by what their reader noted of them (`medssl.sources.record.Volume`).
         labels: one for each task.
+        remarks: what may be wrong with identifiers and classes, each a line.
+        slips: cells of the user's table that are wrong, each a line.
         timed: samples by class of each task whose label changes within recordings; with parameters alone.
         rejects: what ingest would refuse.
         carriers: files by format and kind of identifying field.
@@ -105,7 +107,10 @@ class Examination:
     volumes: int = 0
     channels: Counter[str] = field(default_factory=Counter)
     durations_s: list[float] = field(default_factory=list)
+    noted: Counter[str] = field(default_factory=Counter)
     labels: list[Balance] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    slips: list[str] = field(default_factory=list)
     timed: dict[str, Counter[str]] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
     carriers: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -131,6 +136,7 @@ def examine(
     params: SignalIngest | VolumeIngest | None = None,
     modality: str | None = None,
     known: bool = True,
+    columns: Sequence[Column] = (),
     progress: bool = True,
 ) -> Examination:
     """Read every record as ingest would and count what is there.
@@ -140,6 +146,7 @@ def examine(
         source: its name.
         params, modality: how ingest would cut them, and of what; None: they are only read.
         known: whether patient and trial of the records are; without them none is a repetition.
+        columns: labels of the user's table.
         progress: draw a bar.
     """
     found = Examination(source, records=len(records), patients=len({r.patient for r in records}) if known else None)
@@ -171,8 +178,12 @@ def examine(
         refused = found.rejects[-1].reason if found.rejects and found.rejects[-1].entry == entry else ""
         if refused not in ("missing_file", "outside_folder"):
             _look(found, record)
+    found.remarks = [*(manifest.remarks(records) if known else ()), *(c.note for c in columns if c.note)]
+    found.slips = [c.problem for c in columns if c.problem]
+    why = {column.task: column.why for column in columns}
     for task in sorted({task for record in records for task in record.labels}):
-        found.labels.append(_balance(task, [r.labels[task] for r in usable if task in r.labels]))
+        balance = _balance(task, [r.labels[task] for r in usable if task in r.labels])
+        found.labels.append(replace(balance, why=why.get(task, "")))
     for task, classes in sorted(found.timed.items()):
         found.labels.append(Balance(task, "class", classes.total(), tuple(classes.most_common()), unit="samples"))
     return found
@@ -225,10 +236,13 @@ def _count(found: Examination, raw: Signal | Volume, spelling: dict[str, str]) -
         found.signals += 1
         found.rates_hz[round(raw.rate_hz, 6)] += 1
         found.durations_s.append(raw.values.shape[1] / raw.rate_hz)
-        # Ingest compares channels without case too.
-        found.channels.update(dict.fromkeys(spelling.setdefault(name.lower(), name) for name in raw.channels).keys())
+        # As ingest compares them.
+        names = (spelling.setdefault(clean_name(name).lower(), name) for name in raw.channels)
+        found.channels.update(dict.fromkeys(names).keys())
     else:
         found.volumes += 1
+        found.noted.update(name for name, value in raw.notes.items() if value)
+        found.noted["missing"] += not np.isfinite(raw.values).all()
         found.shapes[raw.values.shape] += 1
         found.spacings[tuple(round(s, 3) for s in raw.spacing_mm)] += 1
 
@@ -241,8 +255,11 @@ def _cut(
     modality: str | None,
 ) -> None:
     """Cut a record without limits on quality, so that all samples are measured, and count what the limits refuse."""
+    from medssl.ingest import cut
+
     if isinstance(params, SignalIngest):
-        made = cut.of(raw, record, params.model_copy(update=dict.fromkeys(_LIMITS)), modality)
+        limits = dict.fromkeys(f"max_{reason}" for reason in cut.LIMITED)
+        made = cut.of(raw, record, params.model_copy(update=limits), modality)
         names = [name for name in made.rows[0] if name.startswith("quality_")] if made.rows else []
         measures = {n.removeprefix("quality_"): np.array([row[n] for row in made.rows]) for n in names}
         if measures:
@@ -260,9 +277,6 @@ def _cut(
             found.refused["mostly_blank"] += int((blank > params.max_blank).sum())
     found.samples += len(made.rows) + len(made.refused)
     found.refused.update(reason for reason, _ in made.refused)
-
-
-_LIMITS = tuple(f"max_{reason}" for reason in cut.LIMITED)
 
 
 def _look(found: Examination, record: Record) -> None:

@@ -1,21 +1,27 @@
-"""Look at paths: what they are, what they hold, what is wrong and what they share; and embed what is there."""
+"""Look at paths: what they are, what they hold, what is wrong and what they share; and embed what is there.
+
+What takes seconds to import is imported where it is needed, so that a look at a folder is a matter of its files.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
-from medssl import config, examine, hub, sources, store
-from medssl.curate import copies, leakage
-from medssl.models.embed import embed_samples
+from medssl import config, examine, sources
 from medssl.report import examination
-from medssl.sources import manifest
-from medssl.sources.record import BadRecord, Record, Signal, SourceError
+from medssl.sources import labels, manifest
+from medssl.sources.record import BadRecord, Record, SourceError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medssl.hub import Encoder
+    from medssl.store import Store
 
 
 def check(
@@ -54,7 +60,7 @@ def check(
 
 def _params(path: Path) -> tuple[list[str], list[str]]:
     try:
-        params = config.load(path)
+        params, problems = config.load(path), config.obstacles(path)
     except config.ConfigError as error:
         return [f"params file {path}"], [str(error)]
     lines = [
@@ -62,18 +68,13 @@ def _params(path: Path) -> tuple[list[str], list[str]]:
         f"modalities: {', '.join(params.modalities)}",
         f"runs: {', '.join(f'{k} ({r.recipe})' for k, r in params.runs.items()) or 'none'}",
     ]
-    problems = [
-        f"modalities.{k}.source.root: {m.source.root} is not there"
-        for k, m in params.modalities.items()
-        if k not in params.synthetic and not Path(m.source.root).is_dir()
-    ]
     problems += [
         f"modalities.{k}.source.name '{m.source.name}' is unknown; allowed: {', '.join(sources.SOURCES)}"
         for k, m in params.modalities.items()
         if m.source.name not in sources.SOURCES
     ]
     data = path.parent / "data"
-    known = {*params.modalities, "raw", "runs", "flow", "report", "real"}
+    known = {*params.modalities, "raw", "encoders", "runs", "flow", "report", "real"}
     # DVC leaves the outputs of entries that were taken out of params.yaml.
     orphans = [p for p in sorted(data.glob("*")) if p.is_dir() and p.name not in known]
     orphans += [p for p in sorted((data / "runs").glob("*")) if p.is_dir() and p.name not in params.runs]
@@ -82,6 +83,8 @@ def _params(path: Path) -> tuple[list[str], list[str]]:
 
 
 def _encoder(path: Path) -> tuple[list[str], list[str]]:
+    from medssl import hub
+
     try:
         encoder = hub.load_encoder(path)
     except hub.EncoderError as error:
@@ -90,6 +93,8 @@ def _encoder(path: Path) -> tuple[list[str], list[str]]:
 
 
 def _store(path: Path) -> tuple[list[str], list[str]]:
+    from medssl import store
+
     lines = [f"store {path}"]
     try:
         opened = store.open_store(path)
@@ -122,18 +127,26 @@ def _raw(
 ) -> tuple[list[str], list[str]]:
     """Read every record of a source, or of what is found by suffix where there is no table."""
     absent = source == "manifest" and not any((path / f"manifest.{kind}").is_file() for kind in ("csv", "parquet"))
+    columns: list[labels.Column] = []
+    other: Counter[str] = Counter()
     try:
-        records, other = examine.survey(path) if absent else (sources.list_records(source, path), None)
+        if absent:
+            records, other = examine.survey(path)
+        elif source == "manifest":
+            listing = manifest.listing(manifest.table_in(path), path)
+            records, columns = listing.records, listing.labels
+        else:
+            records = sources.list_records(source, path)
     except SourceError as error:
         return [f"raw folder {path}"], [str(error)]
-    found = examine.examine(records, source, params=params, modality=modality, known=not absent)
-    found.other.update(other or {})
+    found = examine.examine(records, source, params=params, modality=modality, known=not absent, columns=columns)
+    found.other.update(other)
     lines = [f"raw folder {path}", *examination.lines(found)]
     if page is not None:
         page.write_text(examination.page(found), encoding="utf-8")
         lines.append(f"page: {page}")
     if not absent:
-        return lines, [str(reject) for reject in found.rejects]
+        return lines, examination.problems(found)
     # What cannot be read is in the table above; it is no problem before someone asks for it.
     return [*lines, "", *_first_lines(records)], [
         f"no manifest.csv: whose the {len(records)} recordings are is not known; write one, a line for each recording"
@@ -162,7 +175,7 @@ def _first_lines(records: list[Record]) -> list[str]:
 class _Watched:
     """A store that moves a bar as it is read; the total depends on what is found, so there is none."""
 
-    def __init__(self, opened: store.Store, bar: Any) -> None:
+    def __init__(self, opened: Store, bar: Any) -> None:
         self.facts, self._store, self._bar = opened.facts, opened, bar
 
     def __len__(self) -> int:
@@ -181,6 +194,9 @@ def leaks(path: Path, other: Path | None = None) -> tuple[list[str], list[str]]:
     Raises:
         StoreError: no store, or one without a split.
     """
+    from medssl import store
+    from medssl.curate import copies, leakage
+
     if other is None:
         beside = [path.parent / "split.parquet", path.parent / "dedup.parquet"]
         if not beside[0].is_file():
@@ -209,19 +225,25 @@ def leaks(path: Path, other: Path | None = None) -> tuple[list[str], list[str]]:
     return lines, [*map(leakage.describe, leakage.firsts(found)), *problems]
 
 
-def embed(encoder: hub.Encoder, path: Path) -> pd.DataFrame:
+def embed(encoder: Encoder, path: Path) -> pd.DataFrame:
     """Return one row per sample with its ``embedding``; ``reason`` says why there is none.
 
     A store gives ``sample_id``. A table of files gives ``row``, the 1-based row of the table, and ``sample``, which
-    counts the windows or slices of that file; one file gives row 1. Names stay out.
+    counts the windows or slices of that file; one file gives row 1. Windows that ingest would refuse have a reason and
+    no embedding. Names stay out.
 
     Raises:
         ValueError: a store whose samples do not fit the contract; a path that is none of these.
     """
+    import pandas as pd
+
+    from medssl import store
+    from medssl.ingest import contract
+    from medssl.models.embed import embed_samples
+
     if (path / "store.json").exists():
         opened = store.open_store(path)
-        expected = hub.contract_of(opened.facts, encoder.contract["embedding_dim"])
-        differing = [k for k in expected if expected[k] != encoder.contract.get(k)]
+        differing = contract.differences(encoder.contract, opened.facts)
         if differing:
             raise ValueError(f"{path}: differs from the encoder's contract in {', '.join(differing)}; ingest it anew")
         z = embed_samples(encoder.module, opened, progress=True)
@@ -235,19 +257,16 @@ def embed(encoder: hub.Encoder, path: Path) -> pd.DataFrame:
     rows = []
     for record in tqdm(records, desc="embed", disable=None, leave=False):
         try:
-            samples = np.concatenate(_prepare(encoder, record))
-        except (BadRecord, hub.EncoderError) as error:
+            made = encoder.pieces(sources.read(record))
+        except (BadRecord, SourceError) as error:
             rows.append({"row": record.row, "sample": 0, "reason": str(error), "embedding": None})
             continue
-        z = encoder.encode(samples)
-        rows += [{"row": record.row, "sample": i, "reason": "", "embedding": v} for i, v in enumerate(z)]
+        kept = made.kept
+        z = dict(zip(kept, encoder.encode(made.samples[kept]) if kept else (), strict=True))
+        for i in range(len(made.samples)):
+            reason = ": ".join(made.refused.get(i, ()))
+            rows.append({"row": record.row, "sample": i, "reason": reason, "embedding": z.get(i)})
+        if not len(made.samples):
+            reason = ": ".join(made.outside[0] if made.outside else ("no_samples", "the recording holds no window"))
+            rows.append({"row": record.row, "sample": 0, "reason": reason, "embedding": None})
     return pd.DataFrame(rows).sort_values(["row", "sample"], ignore_index=True)
-
-
-def _prepare(encoder: hub.Encoder, record: Record) -> list[np.ndarray]:
-    raw = sources.read(record)
-    if isinstance(raw, Signal):
-        return encoder.prepare(raw.values, rate_hz=raw.rate_hz, channels=raw.channels, unit=raw.unit)
-    spacing = raw.spacing_mm[1:] if encoder.contract.get("samples") == "slices" else raw.spacing_mm
-    known = spacing if np.isfinite(spacing).all() else None
-    return encoder.prepare(raw.values, spacing_mm=known, unit=raw.unit)

@@ -12,7 +12,10 @@ def work(params: config.Params, key: str) -> None:
     cohort: config.Modality = config.part(params, "modalities", key)
     with tracking.stage_run(params.tracking, f"ingest@{key}", modality=key) as run:
         run.params(cohort.model_dump(mode="json", include={"ingest"}) | {"source": cohort.source.name})
-        records = sources.list_records(cohort.source.name, Path(cohort.source.root), cohort.source.limit)
+        root = Path(cohort.source.root)
+        records = sources.list_records(cohort.source.name, root, cohort.source.limit)
+        for line in sources.remarks(cohort.source.name, root, records):
+            print(f"note: {line}")
         made = build(
             records,
             stage.store_of(key),

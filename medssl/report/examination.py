@@ -7,15 +7,27 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
 import numpy as np
-from matplotlib.figure import Figure
 
-from medssl.examine import Balance, Examination
-from medssl.ingest import costs, cut
+from medssl.examine import Balance, Examination, Reject
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# What readers note of volumes, in words.
+NOTED = {
+    "missing": "voxels without a value, which become background",
+    "header_conflict": "a header that contradicts itself (sform, qform, voxel sizes); the sform decides",
+    "mask_resampled": "a mask on another grid than its volume, which was brought to it",
+    "mask_outside": "a mask that reaches beyond its volume; organs are measured inside alone",
+    "colour": "colours, which became grey by their luminance",
+    "transparent": "transparent pixels, which count as what lies under them",
+    "padding": "padding outside the field of view, which became background",
+    "tilt_deg": "a tilted gantry; slices were shifted to a rectangular grid",
+    "inverted": "inverted greys, which were turned",
+}
 COLOUR = "#0b6e99"
 ROWS = 40  # of one table, shown at most
 ENTRIES = {"lines": 12, "page": 500}  # of one reason, listed at most
@@ -46,8 +58,13 @@ def sections(found: Examination, medium: str = "page") -> list[Section]:
         _channels(found),
         _counted("Voxels", "slices x rows x columns", {" x ".join(map(str, s)): n for s, n in found.shapes.items()}),
         _counted("Spacing", "mm between slices x rows x columns", _spacings(found)),
+        Section(
+            "Seen in images",
+            ("what", "records"),
+            [(NOTED.get(n, n), str(k)) for n, k in found.noted.most_common() if k],
+        ),
         *(_label(balance, found) for balance in found.labels),
-        _rejects(found, ENTRIES[medium]),
+        *([_rejects(found, ENTRIES[medium])] if medium == "page" or found.patients is None else []),
         _refused(found),
         _costs(found),
         Section(
@@ -72,8 +89,8 @@ def summary(found: Examination) -> list[tuple[str, str]]:
 
 
 def notes(found: Examination) -> list[str]:
-    """Return what to know about identifiers in the raw files; none of it is a fault of the folder."""
-    out = []
+    """Return what to know about identifiers and what may be wrong with a table; none of it keeps ingest from it."""
+    out = list(found.remarks)
     if found.carrying:
         kinds: Counter[str] = Counter()
         for (_, kind), n in found.carriers.items():
@@ -93,6 +110,26 @@ def notes(found: Examination) -> list[str]:
     return out
 
 
+def problems(found: Examination) -> list[str]:
+    """Return what is wrong, each kind a line: cells of the table, and records by reason with their entries and rows."""
+    groups: dict[tuple[str, str], list[Reject]] = {}
+    for reject in found.rejects:
+        groups.setdefault((reject.reason, reject.detail), []).append(reject)
+    out = list(found.slips)
+    for (reason, detail), rejects in groups.items():
+        entries = _listed("entry", "entries", [r.entry for r in rejects])
+        rows = [r.row for r in rejects if r.row is not None]
+        of_table = f" ({_listed('row', 'rows', rows)} of the table)" if rows else ""
+        out.append(f"{reason}: {detail}: {len(rejects)} record{'s'[: len(rejects) > 1]}, {entries}{of_table}")
+    return out
+
+
+def _listed(one: str, several: str, numbers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, numbers[: ENTRIES["lines"]]))
+    more = len(numbers) - ENTRIES["lines"]
+    return f"{one if len(numbers) == 1 else several} {shown}" + (f" and {more} more" if more > 0 else "")
+
+
 def lines(found: Examination) -> list[str]:
     """Return the examination as text of aligned columns."""
     out = [", ".join(f"{n} {what}" for n, what in summary(found))]
@@ -110,6 +147,8 @@ def lines(found: Examination) -> list[str]:
 
 def page(found: Examination) -> str:
     """Return the page; it names no file, patient or folder."""
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("medssl.report"), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -159,6 +198,7 @@ def _label(balance: Balance, found: Examination) -> Section:
     title = f"Label {balance.task}"
     of = f"{found.samples} samples" if balance.unit == "samples" else f"{sum(found.usable.values())} usable records"
     note = f"{balance.labelled} of {of} have it"
+    note += f"; {balance.kind}: {balance.why}" if balance.why else ""
     if balance.quantiles:
         points = tuple(point for point, _ in balance.quantiles)
         return Section(title, points, [tuple(f"{value:.4g}" for _, value in balance.quantiles)], note=note)
@@ -195,6 +235,10 @@ def _refused(found: Examination) -> Section:
 
 def _costs(found: Examination) -> Section:
     """Say what each limit on quality would cost."""
+    if not found.quality:
+        return Section("What a limit costs", (), [])
+    from medssl.ingest import costs, cut
+
     measures = {name: np.array(found.quality[name]) for name in (*cut.LIMITED, "blank") if name in found.quality}
     rows = [
         (cost.limit, *(f"{share:.2%}" for share in cost.shares.values() if share is not None))
@@ -206,6 +250,8 @@ def _costs(found: Examination) -> Section:
 
 def _histogram(durations_s: Sequence[float]) -> Figure:
     """Draw durations, on a logarithmic axis where they span more than two powers of ten."""
+    from matplotlib.figure import Figure
+
     values = np.asarray(durations_s)
     figure = Figure(figsize=(6, 2.8), layout="constrained")
     axis = figure.subplots()

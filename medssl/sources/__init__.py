@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from medssl.sources import bids, manifest, published
 from medssl.sources.record import BadRecord, Record, Signal, SourceError, Volume
 
-__all__ = ["READERS", "SOURCES", "list_records", "read"]
+__all__ = ["READERS", "SOURCES", "list_records", "read", "remarks"]
 
 # Imported on first use: the libraries behind them take seconds.
 READERS: dict[str, str] = {
@@ -72,6 +72,15 @@ def list_records(name: str, root: str | Path, limit: int | None = None) -> list[
     if not root.is_dir():
         raise SourceError(f"{root}: no such folder; set source.root to the folder of the data set")
     return sorted(SOURCES[name](root), key=manifest.order)[:limit]
+
+
+def remarks(name: str, root: str | Path, records: Sequence[Record]) -> list[str]:
+    """Return what may be wrong with the patients and labels that source ``name`` lists, each a line, for people."""
+    out = manifest.remarks(records)
+    if name == "manifest":
+        columns = manifest.listing(manifest.table_in(Path(root)), Path(root)).labels
+        out += [line for column in columns for line in (column.problem, column.note) if line]
+    return out
 
 
 def read(record: Record) -> Signal | Volume:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy import signal as dsp
 
 STOP_DB = 72.0  # the anti-alias filter's stop band, which begins at the lower of the two Nyquist frequencies
 PASS_SHARE = 0.85  # and the share of that frequency which it leaves as it is
@@ -19,6 +18,8 @@ def anti_alias(factor: int) -> np.ndarray:
 
     Source: Kaiser's formulas for width and attenuation (Oppenheim & Schafer, Discrete-Time Signal Processing, 7.6).
     """
+    from scipy import signal as dsp  # takes a second, which readers need only where rates change
+
     half = int(np.ceil((STOP_DB - 7.95) / (2.285 * np.pi * (1 - PASS_SHARE)) * factor / 2))
     window = ("kaiser", dsp.kaiser_beta(STOP_DB))
     return np.asarray(dsp.firwin(2 * half + 1, (1 + PASS_SHARE) / 2 / factor, window=window))

@@ -36,7 +36,6 @@ def test_lines_are_aligned_columns() -> None:
     assert lines[at + 1 : at + 4] == ["  channel  records", "  <Cz>           9", "  Pz             4"]
     assert "  ? x 0.5 x 0.5                             8" in lines
     assert "          1.00      600.00       600.00          1.17" in lines
-    assert "  no_rate        3  no rate  3, 4, 19" in lines
     assert "  <b>yes</b>       12  75.0%" in lines
     assert lines[-2:] == [
         "note: 10 of 19 files carry header fields that may identify a person (description 8, birth date 3); "
@@ -48,9 +47,26 @@ def test_lines_are_aligned_columns() -> None:
 def test_many_entries_are_cut_in_the_terminal_and_listed_on_the_page() -> None:
     many = found()
     many.rejects[:] = [Reject(i, None, "unreadable", f"way {i % 3}") for i in range(1, 31)]
+    assert examination.problems(many)[1:] == [
+        "unreadable: way 2: 10 records, entries 2, 5, 8, 11, 14, 17, 20, 23, 26, 29",
+        "unreadable: way 0: 10 records, entries 3, 6, 9, 12, 15, 18, 21, 24, 27, 30",
+    ]
+    many.patients = None  # without a table they are no problems, and a table of the terminal tells them
     (line,) = [line for line in examination.lines(many) if line.startswith("  unreadable")]
     assert line.endswith("way 1 (10 of 30)  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, and 18 more")
     assert "28, 29, 30</td>" in examination.page(many)
+
+
+def test_problems_are_one_line_a_kind_with_rows_of_the_table() -> None:
+    some = found()
+    some.slips = ["label bmi: row 4"]
+    assert examination.problems(some) == [
+        "label bmi: row 4",
+        "no_rate: no rate: 3 records, entries 3, 4, 19 (rows 4, 5, 20 of the table)",
+    ]
+    some.rejects[:] = [Reject(i, i, "x", "y") for i in range(1, 21)]
+    assert examination.problems(some)[1].endswith("entries 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 8 more (rows 1, 2, "
+                                                  "3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 8 more of the table)")  # fmt: skip
 
 
 def test_the_page_is_one_file() -> None:
