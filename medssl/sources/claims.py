@@ -29,7 +29,8 @@ def guarded(library: str) -> Iterator[None]:
         except BadRecord:
             raise
         except Exception as error:
-            raise BadRecord("unreadable", f"{library} raised {type(error).__name__}") from None
+            detail = f"the file is damaged, or in a variant that {library} does not read; save or export it again"
+            raise BadRecord("unreadable", f"{detail} ({type(error).__name__})") from None
 
 
 def require_file(path: Path) -> int:
@@ -39,7 +40,7 @@ def require_file(path: Path) -> int:
         BadRecord: ``missing_file``, or ``unreadable`` for an empty file.
     """
     if not path.is_file():
-        raise BadRecord("missing_file", "the file does not exist")
+        raise BadRecord("missing_file", "the file does not exist; paths count from the folder of the table")
     size = path.stat().st_size
     if size == 0:
         raise BadRecord("unreadable", "the file is empty")

@@ -54,13 +54,17 @@ def lines_of(text: str) -> list[str]:
 
 
 def separator_of(lines: Sequence[str]) -> str:
-    """Return what separates the cells of the first line, an empty string for white space; the second line helps."""
+    """Return what separates the cells of the first line, an empty string for white space; the next lines help."""
     # Separators inside quotes separate nothing.
-    head, row = (re.sub(r'"[^"]*"', "", line) for line in [*lines, "", ""][:2])
+    head, *rows = (re.sub(r'"[^"]*"', "", line) for line in lines[:LOOKED_AT])
+    rows = [row for row in rows if row.strip()]
     found = next((s for s in SEPARATORS if s in head), None)
-    if found is None:
-        return "" if len(head.split()) == len(row.split()) > 1 else ","
-    return found
+    if found is not None:
+        return found
+    if (rows and len(head.split()) == len(rows[0].split()) > 1) or decimal_comma([row.strip() for row in rows]):
+        return ""
+    # A line of the device may stand before the names.
+    return next((s for s in SEPARATORS if sum(s in row for row in rows) > len(rows) / 2), ",")
 
 
 def cells(line: str, separator: str) -> list[str]:

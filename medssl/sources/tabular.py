@@ -343,7 +343,8 @@ def _even(times_s: np.ndarray, values: np.ndarray, rate_hz: float) -> np.ndarray
         if not known.any():
             continue
         at, level = times_s[known], column[known]
-        row[:] = np.interp(grid_s, at, level, left=np.nan, right=np.nan)
+        within = np.clip(grid_s, at[0], at[-1])  # 0.1 s + 2 / (10 Hz) is a rounding error beyond 0.3 s
+        row[:] = np.where(np.abs(within - grid_s) * rate_hz > 1e-6, np.nan, np.interp(within, at, level))
         after = np.searchsorted(at, grid_s).clip(1, max(len(at) - 1, 1))
         if len(at) > 1:
             before = after - 1

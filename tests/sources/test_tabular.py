@@ -131,6 +131,95 @@ def test_separators_and_decimal_commas(tmp_path: Path, text: str) -> None:
     assert signal.channels == ("I", "II")
 
 
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("I,II\n1,2,\n3,4,\n", [[1, 3], [2, 4]]),  # spare commas shifted the leads by one
+        ("I;II\n0;0\n0,5;0,25\n", [[0, 0.5], [0, 0.25]]),  # decimal commas below whole numbers
+        (",I,II\n0,1,2\n1,3,4\n", [[1, 3], [2, 4]]),  # rows counted by pandas
+        ("I\n1\n\n3\n", [[1, np.nan, 3]]),  # an empty line of a single column is a missing value
+        ("i,II\n1,2\n3,4\n", [[1, 3], [2, 4]]),
+        ("I|II\n1|2\n3|4\n", [[1, 3], [2, 4]]),
+        ("sep=;\nI;II\n1,5;2\n3;4\n", [[1.5, 3], [2, 4]]),
+    ],
+)
+def test_values_stand_under_their_names(tmp_path: Path, text: str, values: list[list[float]]) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    signal = read(tmp_path / "a.csv")
+    np.testing.assert_array_equal(signal.values, values)
+    assert [name.upper() for name in signal.channels] == ["I", "II"][: len(values)]
+    asked = read(tmp_path / "a.csv", hints={"columns": "x=I"})
+    np.testing.assert_array_equal(asked.values, values[:1])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252", "utf-8-sig"])
+def test_encodings(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_text("Größe;II\n1;2\n3;4\n", encoding=encoding)
+    assert read(tmp_path / "a.csv").channels == ("Größe", "II")
+
+
+@pytest.mark.parametrize(
+    ("text", "hints", "sentence"),
+    [
+        ("I,II\n1,2\n3\n", {}, "line 3 has 1 cells, the line of names 2"),
+        ("I,II\n1,2\n3,4,5\n", {}, "line 3 has 3 cells"),
+        ("Device X\nrate;500\n\nI;II;III\n1;2;3\n4;5;6\n7;8;9\n", {}, "set skip_lines to 3"),
+        ("1700000000\n64\n1\n2\n3\n4\n", {}, "line 1 looks like the start time"),
+        ("1700000000,1700000000\n32,32\n1,2\n2,3\n3,4\n", {}, "line 1 looks like the start time"),
+        ("1700000000123\n1\n2\n3\n4\n5\n", {}, "line 1 looks like the start time"),
+        ("500\n0.1\n0.2\n0.3\n0.4\n", {}, "line 1 looks like the sampling rate"),
+        ("I,II\nmV,mV\n1,2\n3,4\n5,6\n", {}, "channel 1: row 1 of a column holds a word"),
+        ("t,I\nnoon,1\nmidnight,2\n", {"time_column": "t"}, "neither numbers nor times such as"),
+        ("a,,b\n1,7,3\n4,5,6\n", {}, "column 2 of the table has no name"),
+        ("I,II\n1,2\n", {"columns": "I;V9"}, "entry 2 of columns asks for"),
+        ("1\n2\n", {"rate_hz": None, "rate_from": 3}, "rate_from names, holds no positive number"),
+        ("1\n2\n", {"skip_lines": "x"}, "skip_lines is not a whole number"),
+    ],
+)
+def test_what_is_unsure_is_refused_with_the_fix(
+    tmp_path: Path, text: str, hints: dict[str, Any], sentence: str
+) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(BadRecord, match=sentence):
+        read(tmp_path / "a.csv", hints=hints)
+
+
+def test_lines_of_a_device_are_skipped_and_its_rate_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1700000000\n64\n1\n2\n3\n4\n")
+    signal = read(tmp_path / "a.csv", hints={"rate_hz": None, "rate_from": "2", "skip_lines": "2"})
+    np.testing.assert_array_equal(signal.values, [[1, 2, 3, 4]])
+    assert signal.rate_hz == 64
+    (tmp_path / "b.csv").write_text("Holter;X\nrate: 250 Hz\nI;II\n1,5;2\n3;4\n")
+    signal = read(tmp_path / "b.csv", hints={"rate_hz": None, "rate_from": "2", "skip_lines": "2"})
+    np.testing.assert_array_equal(signal.values, [[1.5, 3], [2, 4]])
+    assert (signal.rate_hz, signal.channels) == (250, ("I", "II"))
+    (tmp_path / "c.csv").write_text("I,II\nmV,mV\n1,2\n3,4\n")  # units below the names
+    signal = read(tmp_path / "c.csv", hints={"skip_lines": "2", "columns": "I=1;II=2"})
+    np.testing.assert_array_equal(signal.values, [[1, 3], [2, 4]])
+    # A first value that only is a usual rate, or large beside the others, stays.
+    for text in ("50\n52\n51\n50\n49\n", "900\n0.1\n0.2\n0.3\n0.4\n"):
+        (tmp_path / "d.csv").write_text(text)
+        assert read(tmp_path / "d.csv").values.shape == (1, 5)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["2020-01-31 23:59:59.9", "2020-02-01 00:00:00.0", "2020-02-01 00:00:00.1"],
+        ["2020-01-31T23:59:59.9Z", "2020-02-01T00:00:00.0Z", "2020-02-01T00:00:00.1Z"],
+        ["31/01/2020 12:00:00.1", "31/01/2020 12:00:00.2", "31/01/2020 12:00:00.3"],
+        ["12:00:00.1", "12:00:00.2", "12:00:00.3"],
+        ["12:00:00,1", "12:00:00,2", "12:00:00,3"],
+        ["0:00.1", "0:00.2", "0:00.3"],
+        ["0,1", "0,2", "0,3"],
+    ],
+)
+def test_times_as_text(tmp_path: Path, times: list[str]) -> None:
+    (tmp_path / "a.csv").write_text("t;I\n" + "".join(f"{t};{i}\n" for i, t in enumerate(times)))
+    signal = read(tmp_path / "a.csv", hints={"time_column": "t", "rate_hz": 10})
+    np.testing.assert_allclose(signal.values, [[0, 1, 2]], atol=1e-4)
+
+
 def test_names_with_separators_in_quotes(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('"a;b (mV, raw)",x\n1,2\n3,4\n')
     signal = read(tmp_path / "a.csv", hints={"columns": {"I": "a;b (mV, raw)"}})

@@ -1,0 +1,49 @@
+"""One table of names of sites and leads, for files, cohorts and embed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medssl.ingest.signals import pick_channels
+from medssl.sources.electrodes import clean_name
+from medssl.sources.record import BadRecord, Signal
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("EEG FP1-LE", "Fp1"), ("C3:M2", "C3"), ("C3/A2", "C3"), ("POL C3", "C3"), ("EEG_Fp1", "Fp1"),
+        ("fp1 - ref", "Fp1"),
+        ("Fc5.", "FC5"), ("EEG Cz-A1+A2", "Cz"), ("EEG O1 (uV)", "O1"), ("EEG T3-CLE", "T3"), ("O2-Ref1", "O2"),
+        ("Lead I", "I"), ("lead 2", "II"), ("Lead3", "III"), ("ECG Lead V1", "V1"), ("ECG I", "I"),
+        ("MDC_ECG_LEAD_AVF", "AVF"),
+        ("I (mV)", "I"), ("V6 [mV]", "V6"), ("DII", "II"), ("D3", "III"),
+        # What is no single site or lead keeps its name.
+        ("EEG A2-A1", "A2-A1"), ("Fp1-F7", "Fp1-F7"), ("EEG Fpz-Cz", "Fpz-Cz"), ("-aVR", "-aVR"), ("ECG", "ECG"),
+        ("EEG", "EEG"),
+        ("MLII", "MLII"), ("leads off", "leads off"), ("Pleth", "Pleth"), ("EKG1", "EKG1"), ("", ""),
+    ],
+)  # fmt: skip
+def test_names(label: str, name: str) -> None:
+    assert clean_name(label) == name
+    assert clean_name(name) == name
+
+
+def signal(*channels: str) -> Signal:
+    return Signal(np.arange(len(channels), dtype=np.float32)[:, None].repeat(3, 1), 100, channels, "uV")
+
+
+def picked(found: Signal, *wanted: str) -> list[float]:
+    return pick_channels(found, wanted)[:, 0].tolist()
+
+
+def test_names_agree_in_both_directions() -> None:
+    assert picked(signal("EEG FP1-LE", "POL C3", "EEG T7-M2"), "C3", "T3", "Fp1") == [1, 2, 0]
+    assert picked(signal("Fp1", "C3"), "EEG C3-LE", "POL FP1") == [1, 0]
+    # The name as it is wins, then the only other one that may be meant.
+    assert picked(signal("C3-M2", "C3"), "C3") == [1]
+    assert picked(signal("Lead I", "Lead II"), "II", "i") == [1, 0]
+    with pytest.raises(BadRecord, match=r"channels \['C3'\]: two of the recording may be meant"):
+        picked(signal("C3-A1", "C3-A2"), "C3")
+    assert picked(signal("C3-A1", "C3-A2"), "C3-A2") == [1]
