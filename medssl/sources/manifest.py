@@ -202,7 +202,8 @@ def read_text_table(
         raise SourceError(f"{path}: not a readable table ({type(error).__name__}); save it again as CSV") from None
     rows.columns = [str(name).strip() for name in rows.columns]
     wanted = (*columns, *optional)
-    spelt = {name: name.lower() for name in rows.columns if name not in wanted and name.lower() in wanted}
+    unspelt = {*wanted} - {*rows.columns}
+    spelt = {name: name.lower() for name in rows.columns if name.lower() in unspelt}
     spelt |= {n: p + n[len(p) :] for n in rows.columns for p in PREFIXES if optional and n.lower().startswith(p)}
     rows = rows.rename(columns=spelt)
     if not rows.columns.is_unique:
