@@ -162,7 +162,8 @@ class HierarchicalBatches(Batches):
         if self.patients < 2 * world_size:
             raise ValueError(
                 f"pretrain.batch: {have} patients to train on and {patients} asked for; "
-                f"contrast needs at least 2 per process ({world_size} processes)"
+                f"contrast needs at least 2 per process ({world_size} processes): add patients, raise split.train or "
+                "pretrain.batch.patients, or take fewer processes"
             )
         self.trials, self.samples, self.seed = trials, samples, seed
         self._given = steps

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medssl.evaluate.compare import compare_runs
+from medssl.evaluate.compare import _kind, compare_runs
 from medssl.evaluate.tasks import Results, Task
 from medssl.store import Store, write_parquet
 
@@ -100,6 +100,16 @@ def test_one_finding_each_is_still_several_labels(tmp_path: Path, kind: bool) ->
         assert table.loc[task, "a"] == pytest.approx(metrics[task]["probe"]["1"][name]["mean"], abs=5e-4)
         assert re.fullmatch(r"[+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\]", table.loc[task, "b - a"])
     assert "note" not in table
+
+
+def test_the_table_says_the_kind() -> None:
+    """Shares that sum to 1 look like classes; only a table without the column is judged by looks."""
+    looks = pd.DataFrame({"truth": ["af", "mi"], "classes": "af|mi", "scores": [[0.4, 0.6], [0.3, 0.7]]})
+    assert _kind(looks) == "class"
+    assert _kind(looks.assign(kind="multilabel")) == "multilabel"
+    assert _kind(looks.assign(scores=[[0.4, 0.5], [0.3, 0.7]])) == "multilabel"
+    assert _kind(looks.assign(truth=["af|mi", "mi"])) == "multilabel"
+    assert _kind(looks.assign(classes="")) == "number"
 
 
 def test_old_and_new_tables_side_by_side(tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def test_a_recipe_that_saw_measures_says_so() -> None:
 
 def test_too_few_and_left_out() -> None:
     few = {**VALUE, "lo": None, "hi": None, "n_patients": 4, "too_few": "n=4"}
-    text = render({"age": {"probe": {"1": {"mae": few, "r2": few}}}, "sex": {"left_out": "no test patient has it"}})
+    text = render({"age": {"probe": {"1": {"mae": few, "r2": few}}}, "sex": {"left_out": "1 class among them"}})
     assert "| age | probe | r2 | 0.812 too few (n=4) | 4 | 3 |" in text
-    assert "- sex: left out: no test patient has it" in text
+    assert "- sex: left out: 1 class among them" in text
 
 
 def test_a_split_by_picture_is_said_loudly() -> None:
