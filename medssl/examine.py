@@ -20,7 +20,6 @@ from medssl.config import SignalIngest, VolumeIngest
 from medssl.sources import identifiers, manifest
 from medssl.sources.claims import VOLTS, locate
 from medssl.sources.electrodes import clean_name
-from medssl.sources.labels import Column
 from medssl.sources.record import BadRecord, Label, Record, Signal, SourceError, Volume
 
 UNITS = {*VOLTS, "1", "HU"}  # shown as they are; anything else may be a slip in the table
@@ -136,7 +135,7 @@ def examine(
     params: SignalIngest | VolumeIngest | None = None,
     modality: str | None = None,
     known: bool = True,
-    columns: Sequence[Column] = (),
+    listing: manifest.Listing | None = None,
     progress: bool = True,
 ) -> Examination:
     """Read every record as ingest would and count what is there.
@@ -146,7 +145,7 @@ def examine(
         source: its name.
         params, modality: how ingest would cut them, and of what; None: they are only read.
         known: whether patient and trial of the records are; without them none is a repetition.
-        columns: labels of the user's table.
+        listing: the user's table of the records.
         progress: draw a bar.
     """
     found = Examination(source, records=len(records), patients=len({r.patient for r in records}) if known else None)
@@ -178,9 +177,12 @@ def examine(
         refused = found.rejects[-1].reason if found.rejects and found.rejects[-1].entry == entry else ""
         if refused not in ("missing_file", "outside_folder"):
             _look(found, record)
-    found.remarks = [*(manifest.remarks(records) if known else ()), *(c.note for c in columns if c.note)]
-    found.slips = [c.problem for c in columns if c.problem]
-    why = {column.task: column.why for column in columns}
+    found.remarks = manifest.remarks(records) if known else []
+    why = {}
+    if listing is not None:
+        found.remarks += [column.note for column in listing.labels if column.note]
+        found.slips = listing.slips
+        why = {column.task: column.why for column in listing.labels}
     for task in sorted({task for record in records for task in record.labels}):
         balance = _balance(task, [r.labels[task] for r in usable if task in r.labels])
         found.labels.append(replace(balance, why=why.get(task, "")))

@@ -164,9 +164,10 @@ class Encoder:
                 in silence.
         """
         try:
-            raws: Sequence[Signal | Volume]
             if "rate_hz" in self.contract:
-                raws = contracts.signals_of(x, self.contract, rate_hz=rate_hz, channels=channels, unit=unit)
+                raws: Sequence[Signal | Volume] = contracts.signals_of(
+                    x, self.contract, rate_hz=rate_hz, channels=channels, unit=unit
+                )
             else:
                 raws = contracts.volumes_of(x, self.contract, spacing_mm=spacing_mm, unit=unit)
         except BadRecord as bad:

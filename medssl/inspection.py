@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from medssl import config, examine, sources
 from medssl.report import examination
-from medssl.sources import labels, manifest
+from medssl.sources import manifest
 from medssl.sources.record import BadRecord, Record, SourceError
 
 if TYPE_CHECKING:
@@ -127,19 +127,19 @@ def _raw(
 ) -> tuple[list[str], list[str]]:
     """Read every record of a source, or of what is found by suffix where there is no table."""
     absent = source == "manifest" and not any((path / f"manifest.{kind}").is_file() for kind in ("csv", "parquet"))
-    columns: list[labels.Column] = []
+    listing = None
     other: Counter[str] = Counter()
     try:
         if absent:
             records, other = examine.survey(path)
         elif source == "manifest":
             listing = manifest.listing(manifest.table_in(path), path)
-            records, columns = listing.records, listing.labels
+            records = listing.records
         else:
             records = sources.list_records(source, path)
     except SourceError as error:
         return [f"raw folder {path}"], [str(error)]
-    found = examine.examine(records, source, params=params, modality=modality, known=not absent, columns=columns)
+    found = examine.examine(records, source, params=params, modality=modality, known=not absent, listing=listing)
     found.other.update(other)
     lines = [f"raw folder {path}", *examination.lines(found)]
     if page is not None:
@@ -262,10 +262,10 @@ def embed(encoder: Encoder, path: Path) -> pd.DataFrame:
             rows.append({"row": record.row, "sample": 0, "reason": str(error), "embedding": None})
             continue
         kept = made.kept
-        z = dict(zip(kept, encoder.encode(made.samples[kept]) if kept else (), strict=True))
+        embedded = dict(zip(kept, encoder.encode(made.samples[kept]) if kept else (), strict=True))
         for i in range(len(made.samples)):
             reason = ": ".join(made.refused.get(i, ()))
-            rows.append({"row": record.row, "sample": i, "reason": reason, "embedding": z.get(i)})
+            rows.append({"row": record.row, "sample": i, "reason": reason, "embedding": embedded.get(i)})
         if not len(made.samples):
             reason = ": ".join(made.outside[0] if made.outside else ("no_samples", "the recording holds no window"))
             rows.append({"row": record.row, "sample": 0, "reason": reason, "embedding": None})

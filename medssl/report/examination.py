@@ -159,7 +159,7 @@ def page(found: Examination) -> str:
         summary=summary(found),
         reasons=Counter(r.reason for r in found.rejects).most_common(),
         sections=sections(found),
-        notes=notes(found),
+        notes=[*found.slips, *notes(found)],
         durations=_png(_histogram(found.durations_s)) if found.durations_s else None,
     )
 

@@ -76,11 +76,7 @@ def list_records(name: str, root: str | Path, limit: int | None = None) -> list[
 
 def remarks(name: str, root: str | Path, records: Sequence[Record]) -> list[str]:
     """Return what may be wrong with the patients and labels that source ``name`` lists, each a line, for people."""
-    out = manifest.remarks(records)
-    if name == "manifest":
-        columns = manifest.listing(manifest.table_in(Path(root)), Path(root)).labels
-        out += [line for column in columns for line in (column.problem, column.note) if line]
-    return out
+    return manifest.listing(manifest.table_in(Path(root))).remarks if name == "manifest" else manifest.remarks(records)
 
 
 def read(record: Record) -> Signal | Volume:

@@ -46,10 +46,10 @@ class Column:
         if not self.wrong:
             return ""
         more = f" and {len(self.wrong) - SHOWN} more" if len(self.wrong) > SHOWN else ""
-        rows = f"row{'s' if len(self.wrong) > 1 else ''} {', '.join(map(str, self.wrong[:SHOWN]))}{more}"
+        rows = f"row{'s'[: len(self.wrong) > 1]} {', '.join(map(str, self.wrong[:SHOWN]))}{more}"
         return (
-            f"label {self.task}: a column of numbers, but {rows} of the table hold{'' if len(self.wrong) > 1 else 's'} "
-            "none, or commas that may be of thousands; correct or empty the cell, or say class in label_kinds.csv"
+            f"{self.task}: a column of numbers, but not in {rows} of the table, or commas there may be of thousands; "
+            "correct or empty the cell, or say class for the label in label_kinds.csv"
         )
 
     @property
@@ -105,6 +105,12 @@ def column(name: str, cells: Sequence[str], said: Mapping[str, str]) -> Column:
             forms.setdefault(" ".join(word.casefold().split()), set()).add(word)
     alike = tuple(tuple(sorted(words)) for words in forms.values() if len(words) > 1)
     return Column(task, kind, why, list(names), alike=alike)
+
+
+def measure(name: str, cells: Sequence[str]) -> Column:
+    """Return what the column ``anat_<measure>`` of a table holds, numbers."""
+    task = name.removeprefix("anat_")
+    return column(f"label_{task}", cells, {task: "number"})
 
 
 def _kind(filled: int, found: Sequence[float], unsure: int) -> tuple[Kind, str]:

@@ -26,15 +26,12 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medssl.sources import delimited, freesurfer, identifiers, labels
 from medssl.sources.claims import locate, refused
 from medssl.sources.labels import ABSENT, number
 from medssl.sources.record import BadRecord, Record, SourceError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from medssl.sources.tables import as_dicts, read_text_table
 
 REQUIRED = ("path", "patient", "trial")
 HINTS = (
@@ -42,7 +39,6 @@ HINTS = (
     *("skip_lines", "rate_from"),
 )
 NUMBERS = ("start_s", "end_s", "fold", "rate_hz")
-PREFIXES = ("label_", "anat_")
 ENOUGH = 8  # groups of patients that a line lists
 COLUMNS = (*REQUIRED, *NUMBERS, *HINTS, "format", "mask", "events", "freesurfer", "spacing_mm")
 FORMATS = {
@@ -56,10 +52,16 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Listing:
-    """What a table of files holds: its records, sorted, and its labels as they are understood."""
+    """What a table of files holds: its records, sorted, its labels as they are understood, and cells that are wrong."""
 
     records: list[Record]
     labels: list[labels.Column]
+    slips: list[str]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What people should know, each a line."""
+        return [*remarks(self.records), *self.slips, *(column.note for column in self.labels if column.note)]
 
 
 def list_records(root: Path) -> list[Record]:
@@ -107,7 +109,8 @@ def listing(table: Path, root: Path | None = None) -> Listing:
     unknown = sorted(said.keys() - {column.task for column in known})
     if unknown:
         raise SourceError(f"{root / 'label_kinds.csv'}: no label '{unknown[0]}' in {table.name}; correct its name")
-    for name in (*NUMBERS, *(name for name in cells if name.startswith("anat_"))):
+    measures = [labels.measure(name, texts) for name, texts in cells.items() if name.startswith("anat_")]
+    for name in NUMBERS:
         if name in cells and delimited.decimal_comma([text for text in cells[name] if text.lower() not in ABSENT]):
             cells[name] = [text.replace(",", ".") for text in cells[name]]
     organs, classes = _mask_labels(root / "mask_labels.csv"), event_labels(root)
@@ -116,9 +119,10 @@ def listing(table: Path, root: Path | None = None) -> Listing:
         row = {name: texts[position] for name, texts in cells.items()}
         if any(row.values()):  # spreadsheets leave rows of separators
             own = {c.task: value for c in known if (value := c.values[position]) is not None}
-            records.append(_record(row, position + 1, root, own, organs, classes))
+            anatomy = {c.task: float(value) for c in measures if isinstance(value := c.values[position], float)}
+            records.append(_record(row, position + 1, root, own, anatomy, organs, classes))
     records.sort(key=order)
-    return Listing(records, known)
+    return Listing(records, known, [column.problem for column in (*known, *measures) if column.problem])
 
 
 def remarks(records: Sequence[Record]) -> list[str]:
@@ -151,85 +155,6 @@ def remarks(records: Sequence[Record]) -> list[str]:
 def order(record: Record) -> tuple[str, str, str, float]:
     """Return the key that every listing is sorted by."""
     return record.patient, record.trial, str(record.path), record.start_s or 0.0
-
-
-def read_text_table(
-    path: Path,
-    columns: tuple[str, ...],
-    *,
-    fix: str,
-    header: int | None = 0,
-    excel: bool = False,
-    optional: tuple[str, ...] = (),
-) -> pd.DataFrame:
-    """Return a table as text, empty string for what is absent, or refuse it in one line.
-
-    Args:
-        path: delimited text, or Parquet by its suffix.
-        columns: names that must be there, in any case; the names themselves where ``header`` is None.
-        fix: what the user can do about a missing file or column.
-        header: line of the names, for a workbook; None: there are none.
-        excel: read the first sheet of a workbook.
-        optional: more names that are found in any case.
-
-    Raises:
-        SourceError: the file is absent, unreadable, lacks one of ``columns``, or has lines of other lengths than its
-            header.
-    """
-    import pandas as pd
-
-    if not path.is_file():
-        raise SourceError(f"{path}: no such table; {fix}")
-    try:
-        if path.suffix == ".parquet":
-            raw = pd.read_parquet(path)
-            rows = raw.apply(_as_text)
-        elif excel:
-            rows = pd.read_excel(path, header=header, dtype=str, keep_default_na=False)
-        else:
-            # Text throughout: a patient "007" must not become 7, nor a patient "NA" a missing value.
-            lines = delimited.lines_of(delimited.decode(path))
-            rows = delimited.frame(
-                lines,
-                fix="if lines stand before the table, delete the first {lines}",
-                names=() if header == 0 else columns,
-            )
-    except ImportError:
-        raise
-    except delimited.TableError as error:
-        raise SourceError(f"{path}: {error}") from None
-    except Exception as error:  # pyarrow and openpyxl share no base class
-        raise SourceError(f"{path}: not a readable table ({type(error).__name__}); save it again as CSV") from None
-    rows.columns = [str(name).strip() for name in rows.columns]
-    wanted = (*columns, *optional)
-    unspelt = {*wanted} - {*rows.columns}
-    spelt = {name: name.lower() for name in rows.columns if name.lower() in unspelt}
-    spelt |= {n: p + n[len(p) :] for n in rows.columns for p in PREFIXES if optional and n.lower().startswith(p)}
-    rows = rows.rename(columns=spelt)
-    if not rows.columns.is_unique:
-        twice = rows.columns[rows.columns.duplicated()][0]
-        if twice:
-            raise SourceError(f"{path}: two columns are named '{twice}'; keep one of them")
-        rows = rows.loc[:, rows.columns != ""]
-    missing = [name for name in columns if name not in rows.columns]
-    if missing:
-        names = ", ".join(columns)
-        raise SourceError(
-            f"{path}: column '{missing[0]}' is missing; {fix} (needed: {names}; separated by , ; or tabs)"
-        )
-    return rows.fillna("")
-
-
-def _as_text(column: pd.Series) -> pd.Series:
-    """Return a column of Parquet as CSV writes it: whole numbers without a point, empty where there is none."""
-    if column.dtype.kind == "f" and (column.dropna() % 1 == 0).all() and column.abs().max() < 2**53:
-        column = column.astype("Int64")
-    return column.astype(object).where(column.notna(), "").map(str)
-
-
-def as_dicts(rows: pd.DataFrame) -> list[dict[str, str]]:
-    """Return the rows of a text table, each by column name and without surrounding blanks."""
-    return [{str(name): str(text).strip() for name, text in row.items()} for row in rows.to_dict("records")]
 
 
 def _mask_labels(path: Path) -> dict[int, str]:
@@ -275,6 +200,7 @@ def _record(
     position: int,
     root: Path,
     own: Mapping[str, labels.Label],
+    anatomy: dict[str, float],
     organs: Mapping[int, str],
     classes: Mapping[str, tuple[str, str]],
 ) -> Record:
@@ -297,7 +223,7 @@ def _record(
         hints = hints or refused("no_identity", "the manifest row has no patient or no trial")
     if not row["path"]:
         hints = hints or refused("missing_file", "the manifest row has no path")
-    hints = {**hints, **{name: row[name] for name in HINTS if row.get(name)}}
+    hints = {**hints, **{name: row[name] for name in HINTS if row.get(name, "").lower() not in ABSENT}}
     if numbers["rate_hz"] is not None:
         hints["rate_hz"] = numbers["rate_hz"]
     if row.get("spacing_mm", "").lower() not in ABSENT:
@@ -305,11 +231,6 @@ def _record(
         if len(spacing) > 3 or any(value is None or value <= 0 for value in spacing):
             hints = {**refused("unreadable", "the manifest's spacing_mm is not one to three positive numbers"), **hints}
         hints["spacing_mm"] = tuple(spacing)
-    anatomy = {
-        name.removeprefix("anat_"): value
-        for name, text in row.items()
-        if name.startswith("anat_") and (value := number(text)) is not None
-    }
     if row.get("freesurfer", "").lower() not in ABSENT:
         folder, folder_hints = locate(root, row["freesurfer"])
         hints = {**folder_hints, **hints}

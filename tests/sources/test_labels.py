@@ -41,7 +41,7 @@ def test_kinds(cells: list[str], kind: str, values: list[Label | None]) -> None:
 def test_wrong_cells_are_named_by_row_and_never_shown() -> None:
     found = labels.column("label_bmi", ["20", "21", ".", "22", "Doe", "23", "24", "25", "26", "27"], {})
     assert found.wrong == [3, 5]
-    assert "rows 3, 5 of the table hold none" in found.problem and "Doe" not in found.problem
+    assert "not in rows 3, 5 of the table" in found.problem and "Doe" not in found.problem
     assert labels.column("label_bmi", ["20", "30", "40"], {}).problem == ""
     many = labels.column("label_x", ["1,5"] * 100 + ["x"] * 20, {})
     assert many.problem.count(",") < 15 and "and 12 more" in many.problem
@@ -90,4 +90,4 @@ def test_a_wrong_label_loses_nothing_else_and_is_remarked(tmp_path: Path) -> Non
     assert [r.labels.get("bmi") for r in records] == [60.0, 61.0, 62.0, None, 64.0, 65.0, 66.0, 67.0]
     assert records[3].labels == {"age": 64.5}
     (line,) = sources.remarks("manifest", tmp_path, records)
-    assert "label bmi" in line and "row 4 of the table holds none" in line
+    assert line.startswith("bmi: ") and "not in row 4 of the table" in line

@@ -8,9 +8,9 @@ from typing import Any
 
 from medssl.sources.claims import locate
 from medssl.sources.labels import number
-from medssl.sources.manifest import read_text_table
 from medssl.sources.published.tables import SEXES, age_of, comments, field, found, listed, present, rows_of
 from medssl.sources.record import Record
+from medssl.sources.tables import read_text_table
 
 RHYTHMS = {"N": "normal", "A": "af", "O": "other", "~": "noisy"}
 # "Reason for admission" in the headers of PTB, without its bracket (NYHA class of a heart failure).

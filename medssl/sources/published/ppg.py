@@ -7,9 +7,9 @@ from pathlib import Path
 
 from medssl.sources.claims import locate
 from medssl.sources.labels import number
-from medssl.sources.manifest import as_dicts, read_text_table
 from medssl.sources.published.tables import SEXES, age_of, comments, existing, field, found, listed, present, rows_of
 from medssl.sources.record import Record, SourceError
+from medssl.sources.tables import as_dicts, read_text_table
 
 PPG_BP_TRIALS = ("1", "2", "3")
 # Names of the original workbook -> names of labels.csv.

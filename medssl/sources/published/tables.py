@@ -8,8 +8,8 @@ from pathlib import Path
 
 from medssl.sources.claims import locate
 from medssl.sources.labels import number
-from medssl.sources.manifest import as_dicts, read_text_table
 from medssl.sources.record import Label, SourceError
+from medssl.sources.tables import as_dicts, read_text_table
 
 SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
 MAX_COMMENT_BYTES = 100_000

@@ -13,9 +13,9 @@ import numpy as np
 
 from medssl.sources.claims import guarded, locate, refused, require_file
 from medssl.sources.labels import number
-from medssl.sources.manifest import read_text_table
 from medssl.sources.published.tables import SEXES, age_of, existing, found, present, rows_of, tabbed
 from medssl.sources.record import BadRecord, Label, Record, SourceError, inside
+from medssl.sources.tables import read_text_table
 
 IXI_SEX = "SEX_ID (1=m, 2=f)"
 MAX_REGION_BYTES = 1_000_000
