@@ -23,8 +23,8 @@ from medssl.sources.electrodes import clean_name
 from medssl.sources.record import BadRecord, Label, Record, Signal, SourceError, Volume
 
 UNITS = {*VOLTS, "1", "HU"}  # shown as they are; anything else may be a slip in the table
-# Files of these suffixes describe the others of their name (.dat, .atr; .eeg, .vmrk; .fdt).
-LEADING = (".hea", ".vhdr", ".set")
+# Files of these suffixes describe the others of their name (.dat, .atr; .eeg, .vmrk; .fdt; .img).
+LEADING = (".hea", ".vhdr", ".set", ".hdr")
 CLASSES = 12  # of one label, counted by name at most
 FEW_NUMBERS = 10  # a label of at most so many different whole numbers is counted, not cut into quantiles
 SHARED = 3  # files that must have a suffix for it to be told

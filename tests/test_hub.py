@@ -113,7 +113,7 @@ def test_other_format_and_other_architecture(folder: Path) -> None:
     with pytest.raises(hub.EncoderError, match=r"config.json: architecture .*'gates'.* newer one: pip install"):
         medssl.load_encoder(folder)
     resign(folder, architecture=config["architecture"] | {"name": "transformer9d"})
-    with pytest.raises(hub.EncoderError, match="architecture .*transformer9d"):
+    with pytest.raises(hub.EncoderError, match=r"architecture .*transformer9d"):
         medssl.load_encoder(folder)
     resign(folder, format=1, architecture=config["architecture"] | {"depth": 3})
     with pytest.raises(hub.EncoderError, match="weights do not fit"):
