@@ -246,3 +246,38 @@ def test_what_does_not_exist_is_refused_before_pretraining(
     monkeypatch.setattr(pretrain, "fit", lambda *_, **__: pytest.fail("it trained"))
     with pytest.raises(ValueError, match=f"^{re.escape(words)}"):
         pretrain.work(config.parse(yaml.safe_dump(raw)), "five")
+
+
+def foretold(pretraining: dict[str, Any], **columns: list[Any]) -> list[str]:
+    """Return the notes on six patients: three to train on, one to validate, two to test."""
+    parts = ["train"] * 3 + ["val"] + ["test"] * 2
+    table = pd.DataFrame({"patient": range(6), "method": "", "split": parts, **columns})
+    run = {"modality": "ecg", "recipe": "simclr", "encoder": {"name": "resnet1d"}, "evaluate": {}}
+    if "anatomy" in pretraining:
+        run["recipe"] = "anatomy"
+    return pretrain.foretell(table, config.Run.model_validate({**run, "pretrain": pretraining}))
+
+
+def test_what_pretraining_cannot_do_is_told_before() -> None:
+    classes: list[Any] = ["a", "b", "a", "b", "a", "b"]
+    assert foretold({"monitor_label": "x"}, label_x=classes) == []
+    assert foretold({"monitor_label": "x"}, label_x=[*classes[:3], None, *classes[4:]]) == [
+        "pretrain.monitor_label 'x': no patient of val has it, so no kNN score; the last epoch is kept"
+    ]
+    assert foretold({"monitor_label": "x", "select": "last"}, label_x=[None, None, None, *classes[3:]]) == [
+        "pretrain.monitor_label 'x': no patient of train has it, so no kNN score"
+    ]
+    assert foretold({"select": "loss"}) == [
+        "pretrain.select: loss needs two validation patients; the last epoch is kept"
+    ]
+
+
+def test_measures_that_weight_nothing_are_refused() -> None:
+    known, same = [1.0, 2, np.nan, 4, 5, 6], [7.0, 7, 7, 1, 2, 3]
+    anatomy = {"anatomy": {"measures": ["bmi", "age"]}}
+    assert foretold(anatomy, anat_bmi=known, anat_age=known) == []
+    assert foretold(anatomy, anat_bmi=known, anat_age=same) == [
+        "pretrain.anatomy.measures 'age': fewer than two values among the training patients"
+    ]
+    with pytest.raises(ValueError, match=r"pretrain.anatomy.measures: bmi, age have fewer than two values"):
+        foretold(anatomy, anat_bmi=[np.nan] * 3 + [1.0, 2, 3], anat_age=same)

@@ -170,6 +170,12 @@ def shown(value: Mapping[Any, Any], digits: int = 3, *, sign: str = "") -> str:
     return f"{mean} too few ({reason})".strip()
 
 
+def fullest(fractions: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the largest label fraction of a protocol, and in words what it is if it is not all: `` at 10 %``."""
+    fraction = max(fractions, key=float)
+    return fraction, "" if float(fraction) == 1 else f" at {100 * float(fraction):g} %"
+
+
 def protocols(of_task: Mapping[str, Any]) -> dict[str, Any]:
     """Return the results of a task in ``metrics.json`` by protocol; none where it was left out."""
     return {name: fractions for name, fractions in of_task.items() if name != "left_out"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medssl.evaluate.metrics import headline, protocols, shown
+from medssl.evaluate.metrics import fullest, headline, protocols, shown
 
 INTENDED = """Research on self-supervised representations: as a fixed feature extractor or a starting point for
 fine-tuning, on recordings that meet the input contract."""
@@ -87,10 +87,10 @@ def render(
         ]
         for task, results in metrics.items():
             for protocol, fractions in protocols(results).items():
-                if "1" in fractions:
-                    name = headline(fractions["1"])
-                    v = fractions["1"][name]
-                    lines.append(f"| {task} | {protocol} | {name} | {shown(v)} | {v['n_patients']} | {v['seeds']} |")
+                share, words = fullest(fractions)
+                name = headline(fractions[share])
+                v = fractions[share][name]
+                lines.append(f"| {task} | {protocol}{words} | {name} | {shown(v)} | {v['n_patients']} | {v['seeds']} |")
         lines.append("")
         omitted = [f"- {task}: left out: {of['left_out']}" for task, of in metrics.items() if "left_out" in of]
         lines += [*omitted, ""] if omitted else []

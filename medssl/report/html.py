@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from medssl.evaluate.metrics import headline, protocols, shown
+from medssl.evaluate.metrics import fullest, headline, protocols, shown
 from medssl.report.card import crossing
 from medssl.report.plots import COLOURS
 
@@ -44,12 +44,18 @@ def comparison(metrics: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, s
 
 
 def _wide(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the comparison at all labels: a row per run and label, a column per protocol."""
-    full = table[table["label_fraction"] == 1.0]
+    """Return header and rows of the comparison: a row per run and label, a column per protocol.
+
+    At all labels, or at the largest fraction there is, which the cell then names.
+    """
+    full = table.loc[table.groupby(["run", "label", "protocol"], sort=False)["label_fraction"].idxmax()]
     columns = [p for p in COLOURS if p in set(full["protocol"])]
     rows = []
     for (run, label), group in full.groupby(["run", "label"], sort=False):
-        cells = {str(r["protocol"]): shown(r, 2) for r in group.to_dict("records")}
+        cells = {
+            str(r["protocol"]): shown(r, 2) + fullest({f"{r['label_fraction']:g}": r})[1]
+            for r in group.to_dict("records")
+        }
         first = group.iloc[0]
         rows.append(
             [str(run), str(first["recipe"]), f"{label} ({first['metric']})", str(first["n_patients"])]

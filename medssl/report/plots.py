@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from medssl.evaluate.metrics import headline, known, protocols, shown
+from medssl.evaluate.metrics import fullest, headline, known, protocols, shown
 from medssl.store import Store
 
 # One colour per protocol everywhere, and the order they are shown in.
@@ -39,15 +39,19 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     return out
 
 
-def one_line(results: Mapping[str, Any], fraction: str = "1") -> str:
-    """Return the headline of each protocol at one label fraction, with its interval, or why a label was left out."""
+def one_line(results: Mapping[str, Any], fraction: str | None = None) -> str:
+    """Return the headline of each protocol with its interval, or why a label was left out.
+
+    At one label fraction, or None: at the largest of each protocol.
+    """
     if "left_out" in results:
         return f"left out: {results['left_out']}"
     parts = []
     for protocol, fractions in results.items():
-        if fraction in fractions:
-            values = fractions[fraction]
-            parts.append(f"{protocol} {shown(values[headline(values)])}")
+        share, words = (fraction, "") if fraction is not None else fullest(fractions)
+        if share in fractions:
+            values = fractions[share]
+            parts.append(f"{protocol}{words} {shown(values[headline(values)])}")
     return ", ".join(parts)
 
 
@@ -105,7 +109,7 @@ def label_efficiency(metrics: Mapping[str, Any], title: str) -> Figure:
             axis.text(0.5, 0.5, reason, ha="center", va="center", transform=axis.transAxes)
             axis.set(title=task, xticks=[], yticks=[])
             continue
-        few = ""
+        few, below = "", 0
         for index, (protocol, fractions) in enumerate(results.items()):
             shares = sorted(fractions, key=float)
             name = headline(fractions[shares[0]])
@@ -119,11 +123,13 @@ def label_efficiency(metrics: Mapping[str, Any], title: str) -> Figure:
                 x, mean, yerr=bars, fmt="o-", ms=3, lw=1.2, capsize=2, color=colour, label=protocol
             )  # fmt: skip
             legend.setdefault(protocol, drawn)
+            below += int((mean < -1).sum()) if name == "r2" else 0
             hollow = np.isnan(low)
             if hollow.any():
-                axis.plot(x[hollow], mean[hollow], "o", ms=4, mfc="white", mec=drawn.lines[0].get_color())
+                axis.plot(x[hollow], mean[hollow], "o", ms=4, mfc="white", mec=drawn.lines[0].get_color(), zorder=3)
                 few = "\nhollow: " + shown({**values[int(hollow.argmax())], "mean": None})
         xlabel = f"labelled training patients (%)\nn={values[0]['n_patients']} test patients{few}"
+        xlabel += f"\n{below} values below -1 not shown" if below else ""
         axis.set(title=task, xlabel=xlabel, ylabel=HEADLINE[name], xscale="log")
         ticks = sorted({float(s) * 100 for fractions in results.values() for s in fractions})
         axis.set_xticks(ticks, [f"{t:g}" for t in ticks])

@@ -37,6 +37,12 @@ def test_a_recipe_that_saw_measures_says_so() -> None:
     assert "without labels" in render()
 
 
+def test_the_largest_fraction_there_is() -> None:
+    text = render({"sex": {"probe": {"0.1": {"auroc": VALUE}, "0.01": {"auroc": {**VALUE, "mean": 0.1}}}}})
+    assert "| sex | probe at 10 % | auroc | 0.812 [0.700, 0.900] | 30 | 3 |" in text
+    assert "0.100" not in text
+
+
 def test_too_few_and_left_out() -> None:
     few = {**VALUE, "lo": None, "hi": None, "n_patients": 4, "too_few": "n=4"}
     text = render({"age": {"probe": {"1": {"mae": few, "r2": few}}}, "sex": {"left_out": "1 class among them"}})

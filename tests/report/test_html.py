@@ -45,6 +45,15 @@ def test_wide_table_has_a_row_per_run_and_label() -> None:
     assert rows[1][5] == "0.60 [0.50, 0.70]"
 
 
+def test_without_a_fraction_of_one_the_largest_is_shown_and_named() -> None:
+    """Runs with `fractions: [0.1, 0.01]` showed the permuted labels alone."""
+    probe = {"0.1": {"auroc": value(0.7)}, "0.01": {"auroc": value(0.6)}}
+    run = {"disease": {"probe": probe, "permuted_labels": {"1": {"auroc": value(0.5)}}}}
+    header, rows = html._wide(html.comparison({"one": run}, {}))
+    assert header[4:] == ["probe", "permuted_labels"]
+    assert rows[0][4:] == ["0.70 [0.60, 0.80] at 10 %", "0.50 [0.40, 0.60]"]
+
+
 def test_too_few_and_left_out_and_crossing(tmp_path: Path) -> None:
     for name in ("curves.png", "label_efficiency.png"):
         (tmp_path / name).write_bytes(b"")

@@ -37,6 +37,8 @@ def test_flat_metrics_and_one_line() -> None:
     assert flat["probe/age/1/r2_lo"] == pytest.approx(0.2)
     assert len(flat) == 5 * 3
     assert plots.one_line(METRICS["disease"]) == "probe 0.800 [0.700, 0.900], knn 0.600 [0.500, 0.700]"
+    few = {"probe": {"0.01": {"auroc": value(0.5)}, "0.1": {"auroc": value(0.7)}}, "knn": {"1": {"auroc": value(0.6)}}}
+    assert plots.one_line(few) == "probe at 10 % 0.700 [0.600, 0.800], knn 0.600 [0.500, 0.700]"
     assert plots.one_line(METRICS["disease"], "0.1") == "probe 0.700 [0.600, 0.800]"
 
 
@@ -73,7 +75,16 @@ def test_points_with_too_few_patients_are_hollow_and_have_no_bar(tmp_path: Path)
     assert knn[1][:, 1].tolist() == pytest.approx([0.5, 0.7])
     assert "n=9 test patients\nhollow: too few (n=4)" in drawn.get_xlabel()
     save(figure, tmp_path)
+    # A hollow point lies over the full one of its line.
+    assert all(line.get_zorder() > drawn.containers[0].lines[0].get_zorder() for line in hollow)
     save(plots.label_efficiency({"sex": SMALL["sex"]}, "run"), tmp_path)
+
+
+def test_values_below_the_axis_are_counted() -> None:
+    results = {"probe": {"1": {"r2": value(-40)}, "0.1": {"r2": value(0.1)}}, "knn": {"1": {"r2": value(-2)}}}
+    axis = plots.label_efficiency({"age": results}, "run").axes[0]
+    assert axis.get_ylim() == (-1, 1)
+    assert axis.get_xlabel().endswith("2 values below -1 not shown")
 
 
 def test_curves(tmp_path: Path) -> None:
