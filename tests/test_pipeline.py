@@ -22,6 +22,7 @@ import pytest
 import torch
 import yaml
 from nbclient import NotebookClient
+from PIL import Image
 
 import medssl
 from medssl import cli, workspace
@@ -343,9 +344,16 @@ def test_readme_make_targets_run(command: str) -> None:
         assert f'make -C "$clone/medssl" {target}' in continuous
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=["load", "store", "objectives"])
+@pytest.mark.parametrize("block", blocks("python"), ids=["pictures", "load", "store", "objectives"])
 def test_readme_python_runs(project: Project, block: str) -> None:
+    if '"scans"' in block:
+        for name in ("normal/p01_1.png", "covid/p02_1.jpg", "covid/p02_2.jpg"):
+            (project.folder / "scans" / name).parent.mkdir(parents=True, exist_ok=True)
+            colours = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(colours).save(project.folder / "scans" / name)
     project.run(sys.executable, "-c", block)
+    if '"scans"' in block:
+        assert "3 records, 2 patients, 3 usable" in project.run("medssl", "check", "scans")
 
 
 def test_the_ui_serves_the_runs_on_the_loopback_address(project: Project) -> None:

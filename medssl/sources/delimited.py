@@ -10,6 +10,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Sequence
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,9 +133,13 @@ def _check_widths(rows: Sequence[str], separator: str, wanted: int, first: int, 
     """Return the number of cells of the longest of ``rows``; all have ``wanted`` cells, and empty ones after them."""
     if any('"' in row for row in rows):
         return _check_quoted(rows, separator, wanted, first)
-    count = (lambda row: len(row.split())) if not separator else (lambda row: row.count(separator) + 1)
-    widths = [count(row) for row in rows]
+    if not separator:
+        widths = [len(row.split()) for row in rows]
+    else:
+        widths = [n + 1 for n in map(methodcaller("count", separator), rows)]
     longest = wanted
+    if set(widths) == {wanted}:
+        return longest
     for i, (row, width) in enumerate(zip(rows, widths, strict=True)):
         if width == wanted or not row.strip():
             continue
