@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from medssl.sources import masks
 from medssl.sources.claims import guarded, positive, require_bytes, require_file, span
 from medssl.sources.record import BadRecord, Record, Signal, Volume
 from medssl.sources.tabular import pick_numbered
@@ -22,6 +23,20 @@ from medssl.sources.tabular import pick_numbered
 MAX_RATIO = 250
 MAX_MEMBERS = 10_000
 COLOURS = (3, 4)
+PICKLE = b"\x80"  # what `ndarray.dump` and `pickle` write begins so
+MASKED_FILL = np.float32(1e20)  # what `numpy.ma.filled` puts in place of masked numbers unless told otherwise
+FIX_MASKED = "the array is masked; save numpy.ma.filled(x, numpy.nan), so that masked values are missing ones"
+# Kind of numbers -> why it is refused, and what to save instead.
+FIXES = {
+    "c": "the array holds complex numbers; save their magnitude, numpy.abs(x)",
+    "b": "the array holds true and false; save x.astype('uint8')",
+    "O": "the array holds objects, such as lists of unequal length; save one recording a file, or fill up with NaN",
+    "U": "the array holds words; save x.astype(float)",
+    "S": "the array holds words; save x.astype(float)",
+    "M": "the array holds dates; save numbers",
+    "m": "the array holds durations; save numbers",
+    "V": "the array is a table with names; save its columns as plain numbers",
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +106,7 @@ def _signal(array: np.ndarray, record: Record, rate_hz: float) -> Signal:
     start, stop = span(record, rate_hz, array.shape[1])
     at, channels = pick_numbered(record.hints.get("columns"), len(array), str(record.hints.get("channel", "signal")))
     # From the file comes no more than the part: the array is still on disk here.
-    values = np.array(array[:, start:stop], dtype=np.float32, order="C")[at]
+    values = _numbers(array[:, start:stop])[at]
     values[~np.isfinite(values)] = np.nan
     return Signal(values, rate_hz, channels, str(record.hints.get("unit", "1")))
 
@@ -100,16 +115,14 @@ def _volume(array: np.ndarray, record: Record) -> Volume:
     values = _oriented(array, record)
     mask = None
     if record.mask is not None:
-        from medssl.sources.nifti import load_mask
-
         if record.mask.suffix.lower() in (".npy", ".npz"):
             require_file(record.mask)
-            labels = _oriented(_open(record.mask, {}, signal=False), record)
-            if labels.shape != values.shape or not np.all(labels == np.rint(labels)):
-                raise BadRecord("bad_mask", "the mask differs in shape or holds values that are not integers")
-            mask = np.ascontiguousarray(labels, dtype=np.int32)
+            labels = _oriented(_open(record.mask, {}, signal=False, labels=True), record)
+            if labels.shape != values.shape:
+                raise BadRecord("bad_mask", "the mask and the volume differ in shape")
+            mask = masks.whole(labels)
         else:
-            mask = load_mask(record.mask, values.shape)
+            mask = masks.load(record.mask, values.shape, None)[0]
     unit = str(record.hints.get("unit", "1"))
     return Volume(values, _spacing(record.hints.get("spacing_mm"), len(values)), unit, mask)
 
@@ -139,8 +152,16 @@ def _oriented(array: np.ndarray, record: Record) -> np.ndarray:
         if sorted(axes.translate(str.maketrans("LAI", "RPS"))) != ["P", "R", "S"]:
             raise BadRecord("unsupported", "axes must name three directions, one of R/L, A/P and S/I each, as in RAS")
         array = apply_orientation(array, ornt_transform(axcodes2ornt(tuple(axes)), axcodes2ornt(tuple("SPL"))))
-    values = np.array(array, dtype=np.float32, order="C")
+    values = _numbers(array)
     return values if values.ndim == 3 else values[np.newaxis]
+
+
+def _numbers(array: np.ndarray) -> np.ndarray:
+    """Return a copy as float32."""
+    values = np.array(array, dtype=np.float32, order="C")
+    if array.dtype.kind == "f" and (values == MASKED_FILL).any():
+        raise BadRecord("unsupported", f"the array holds 1e20, NumPy's filling of masked values: {FIX_MASKED}")
+    return values
 
 
 def _squeezed(array: np.ndarray, axes: int) -> np.ndarray:
@@ -149,13 +170,17 @@ def _squeezed(array: np.ndarray, axes: int) -> np.ndarray:
     return array
 
 
-def _open(path: Path, hints: Any, *, signal: bool) -> np.ndarray:
+def _open(path: Path, hints: Any, *, signal: bool, labels: bool = False) -> np.ndarray:
     """Return the array a record means: mapped from a ``.npy`` file, unpacked from a ``.npz`` file."""
     with path.open("rb") as file:
-        zipped = file.read(4) == b"PK\x03\x04"
+        begin = file.read(4)
+        zipped = begin == b"PK\x03\x04"
+        if begin[:1] == PICKLE:
+            raise BadRecord("unreadable", "the file is a pickle, as masked arrays are dumped, and is not opened; "
+                            "save plain numbers with numpy.save")  # fmt: skip
         if not zipped:
             file.seek(0)
-            layout = _header(file)
+            layout = _header(file, labels=labels)
             _require_exact(layout, path.stat().st_size)
     index = hints.get("index")
     array: np.ndarray
@@ -166,7 +191,7 @@ def _open(path: Path, hints: Any, *, signal: bool) -> np.ndarray:
     elif index is not None:
         array = _kept(path, str(hints.get("variable", "")), signal, path.stat().st_mtime_ns)
     else:
-        array = member(path, str(hints.get("variable", "")), signal=signal)
+        array = member(path, str(hints.get("variable", "")), signal=signal, labels=labels)
     if index is None:
         return array
     row = int(float(index))
@@ -181,7 +206,9 @@ def _kept(path: Path, variable: str, signal: bool, _changed: int) -> np.ndarray:
     return member(path, variable, signal=signal, rows=True)
 
 
-def member(path: Path, variable: str = "", *, signal: bool = False, rows: bool = False) -> np.ndarray:
+def member(
+    path: Path, variable: str = "", *, signal: bool = False, rows: bool = False, labels: bool = False
+) -> np.ndarray:
     """Return one array of a ``.npz`` file, its sizes checked before it is unpacked; nothing is written to disk.
 
     Args:
@@ -189,6 +216,7 @@ def member(path: Path, variable: str = "", *, signal: bool = False, rows: bool =
         variable: name of the array; empty for the only one that fits.
         signal: look for a signal rather than a volume.
         rows: the array has one more axis, the first.
+        labels: it may hold true and false.
 
     Raises:
         BadRecord: ``missing_channel`` (no such array), ``unsupported`` or ``unreadable``.
@@ -211,7 +239,7 @@ def member(path: Path, variable: str = "", *, signal: bool = False, rows: bool =
             require_bytes(info.file_size, MAX_RATIO * info.compress_size + 1024)
             with archive.open(info) as file:
                 try:
-                    layouts[name] = _header(file)
+                    layouts[name] = _header(file, labels=labels)
                 except BadRecord as error:  # words and objects may lie beside the numbers
                     if variable or error.reason != "unsupported":
                         raise
@@ -246,15 +274,17 @@ def _require_exact(layout: _Layout, available: int) -> None:
         raise BadRecord("unreadable", "the array's header claims less data than the file holds")
 
 
-def _header(file: IO[bytes]) -> _Layout:
-    """Read the header of one array; refuse anything but real numbers."""
+def _header(file: IO[bytes], *, labels: bool = False) -> _Layout:
+    """Read the header of one array; refuse anything but real numbers, and truth values where ``labels`` are meant."""
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):  # 3.0 is for names beyond Latin-1 in tables
-        raise BadRecord("unsupported", "the array is a table with names; store plain numbers")
+        raise BadRecord("unsupported", FIXES["V"])
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = reader(file)
-    if dtype.kind not in "iuf":
-        raise BadRecord("unsupported", "the array holds no real numbers (objects, words, dates or true and false)")
+    if dtype.names == ("_data", "_mask"):
+        raise BadRecord("unsupported", FIX_MASKED)
+    if dtype.kind not in ("iufb" if labels else "iuf"):
+        raise BadRecord("unsupported", FIXES.get(dtype.kind, "the array holds no numbers; store plain numbers"))
     if any(length < 0 for length in shape):
         raise BadRecord("unreadable", "the array claims a negative length")
     return _Layout(tuple(int(length) for length in shape), dtype, "F" if fortran else "C", file.tell())

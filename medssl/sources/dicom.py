@@ -1,42 +1,69 @@
 """Read CT, MR and other slices from DICOM: one file, the folder of one series, or a file of several frames.
 
 ECG waveforms of DICOM are read too (`medssl.sources.dicom_waveform`); the class of the file decides. Compressions:
-see `medssl.sources.dicom_pixels`.
+see `medssl.sources.dicom_pixels`. What decides where a voxel lies and what its value is:
+
+Honoured
+    Place: ImagePositionPatient, ImageOrientationPatient, PixelSpacing (in the header, or in functional groups, shared
+    or per frame), SliceThickness of a single slice, SpacingBetweenSlices and GridFrameOffsetVector of older stacks of
+    frames. Slices that follow one another at an angle to their normal (a tilted gantry) are shifted onto a rectangular
+    grid, note ``tilt_deg``; where GantryDetectorTilt says otherwise by more than a degree, ``tilt_conflict`` is 1.
+    Value: BitsAllocated, BitsStored, HighBit, PixelRepresentation (overlays in higher bits are cut off),
+    RescaleSlope, RescaleIntercept and RescaleType, of each slice or frame. PixelPaddingValue and
+    PixelPaddingRangeLimit: padding becomes -1024 HU in CT, the lowest measured value otherwise; note ``padding`` is its
+    share. PhotometricInterpretation MONOCHROME1 or PresentationLUTShape INVERSE, outside CT: values are mirrored within
+    their range, so that larger is brighter; note ``inverted``.
+    Kind: SOPClassUID, Modality, ImageType. Objects beside slices that are no images (reports, presentation states,
+    segmentations, doses) are left out, note ``left_out`` is their number; alone they are refused by name.
+Refused
+    Several SeriesInstanceUID, FrameOfReferenceUID, sizes, orientations or spacings in one folder; positions that are
+    equal, uneven, or off a line; a single slice that is not axial; no orientation; AnatomicalOrientationType QUADRUPED;
+    PixelAspectRatio other than 1:1 without PixelSpacing; Siemens MOSAIC (ImageType, or the private number of tiles);
+    VolumetricProperties DISTORTED or MIXED; ModalityLUTSequence; CT without rescale to HU; colour, PixelPresentation
+    other than MONOCHROME; FloatPixelData, DoubleFloatPixelData; what may have text burned in (BurnedInAnnotation,
+    ConversionType, secondary captures).
+Irrelevant
+    How a picture is shown: windows, VOI and presentation tables, shutters, overlays, RecommendedDisplay tags. Places
+    said again or elsewhere: SliceLocation, InstanceNumber, file names, PatientPosition, PatientOrientation, table and
+    isocentre, SliceThickness and SpacingBetweenSlices of a series (positions decide), ImagerPixelSpacing (on the
+    detector). Quantities beyond the rescaled value: RealWorldValueMapping, Units and decay of PET, private scales,
+    LossyImageCompression. Everything about the person, the site and the time.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 from typing import Any
 
 import numpy as np
 
-from medssl.sources import dicom_waveform
+from medssl.sources import dicom_waveform, masks
+from medssl.sources import grid as grids
 from medssl.sources.claims import guarded, require_file
+from medssl.sources.dicom_files import listed, naming, parse, transfer_syntax
 from medssl.sources.dicom_frames import FRAME_TAGS, Frame, frames_of
+from medssl.sources.dicom_kinds import KIND_TAGS, check_kind, is_ecg, other_than_image
 from medssl.sources.dicom_pixels import PIXEL_TAGS, check_claims, check_syntax, read_frames
-from medssl.sources.nifti import load_mask
-from medssl.sources.record import AIR_HU, BadRecord, Record, Signal, Volume, inside
+from medssl.sources.record import AIR_HU, BadRecord, Record, Signal, Volume
 
 # Only these elements are ever parsed: an allow-list, because lists of identifying elements are never complete. The
 # sequences among them hold more, which is never looked at.
 HEADER_TAGS = [
-    "Modality", "SeriesInstanceUID", "SOPClassUID", "BurnedInAnnotation", "ImageType", "ConversionType",
-    *FRAME_TAGS, *PIXEL_TAGS,
+    "SeriesInstanceUID", "FrameOfReferenceUID", "GantryDetectorTilt", "PresentationLUTShape",
+    *KIND_TAGS, *FRAME_TAGS, *PIXEL_TAGS,
 ]  # fmt: skip
-DEFER_BYTES = 4096
-# Secondary captures, single and multi-frame: pictures of a screen or of paper.
-CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 # Largest difference between distances of neighbouring slices, as a share of the usual distance.
 UNEVEN = 0.1
+MAX_TILT_ERROR_DEG = 1.0
+HALF_PIXEL_MM = 0.5  # how far a slice may lie off the line of the others where pixels have no size
 
 
 def read(record: Record) -> Volume | Signal:
-    """Read one image, series or ECG; images with the NIfTI label map of ``record.mask`` if given.
+    """Read one image, series or ECG; images with the label map (NIfTI or MetaImage) of ``record.mask`` if given.
 
     CT is in HU with everything below -1024 (padding outside the field of view) set to -1024; other modalities
     have unit ``"1"``. Files of a folder may come in any order; slices are sorted by position. A file of several
-    frames is read where they are one stack of slices.
+    frames is read where they are one stack of slices. What else decides place and value: see the module.
 
     Raises:
         BadRecord: ``missing_file``, ``bad_unit`` (CT without rescale to HU), ``bad_mask``, ``unsupported`` (frames
@@ -45,148 +72,159 @@ def read(record: Record) -> Volume | Signal:
             `dicom_waveform.read`.
         ImportError: the decoder of a compression is not installed.
     """
-    import pydicom
-
-    files = _files(record.path)
+    files, count = listed(record.path)
+    opened: list[tuple[int, Any, str, int]] = []
+    for number, file in files:
+        with naming(number, count):
+            syntax = transfer_syntax(file)
+            check_syntax(syntax)  # before the rest is parsed: a deflated file may fill the memory
+            opened.append((number, parse(file, syntax, HEADER_TAGS), syntax, require_file(file)))
+    if len(opened) == 1 and is_ecg(opened[0][1]):
+        return dicom_waveform.read(record)
     with guarded("pydicom"):
-        syntaxes = [str(pydicom.filereader.read_file_meta_info(f).TransferSyntaxUID) for f in files]
-    for syntax in set(syntaxes):  # before the rest is parsed: a deflated file may fill the memory
-        check_syntax(syntax)
+        images = [one for one in opened if other_than_image(one[1]) is None] or opened[:1]
+    left_out = len(opened) - len(images)
+    frames: list[list[Frame]] = []
+    for number, header, syntax, size in images:
+        with naming(number, count), guarded("pydicom"):
+            check_kind(header)
+            check_claims(header, syntax, size)
+            frames.append(frames_of(header))
+    headers = [header for _, header, _, _ in images]
     with guarded("pydicom"):
-        # One pass over each file; what is large is left there until it is asked for.
-        headers = [pydicom.dcmread(f, specific_tags=HEADER_TAGS, defer_size=DEFER_BYTES) for f in files]
-        if len(files) == 1 and str(headers[0].get("SOPClassUID")) in dicom_waveform.CLASSES:
-            return dicom_waveform.read(record)
-        for file, syntax, header in zip(files, syntaxes, headers, strict=True):
-            _check_header(header)
-            check_claims(header, syntax, require_file(file))
-        frames = [frames_of(header) for header in headers]
-        values, distance_mm = _stack(headers, frames)
-    first = frames[0][0]
-    ct = headers[0].Modality == "CT"
-    if ct:
-        np.maximum(values, AIR_HU, out=values)
-    values, spacing = _to_superior_posterior_left(
-        values, (first.normal, first.column, first.row), spacing_mm=(distance_mm, *first.spacing_mm)
-    )
-    mask = None if record.mask is None else load_mask(record.mask, values.shape)
-    return Volume(values, spacing, "HU" if ct else "1", mask)
-
-
-def _files(path: Path) -> list[Path]:
-    """Return the DICOM files of a record, without other files of its folder (readme, index)."""
-    if not path.is_dir():
-        require_file(path)
-        if not _has_preamble(path):
-            raise BadRecord("unreadable", "the file is not DICOM")
-        return [path]
-    found = []
-    for file in sorted(path.iterdir()):
-        if not file.is_file() or file.name.startswith(".") or file.name.upper() == "DICOMDIR":
-            continue
-        inside(file, path)
-        if _has_preamble(file):
-            found.append(file)
-        elif file.suffix.lower() == ".dcm":
-            raise BadRecord("unreadable", "a file of the series is empty or not DICOM")
-    if not found:
-        raise BadRecord("missing_file", "the folder holds no DICOM file")
-    return found
-
-
-def _has_preamble(path: Path) -> bool:
-    """Tell whether a file starts as DICOM files do."""
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
-
-
-def _check_header(header: Any) -> None:
-    """Refuse one file by what it is, before its pixels are read."""
-    kind = str(header.get("SOPClassUID", ""))
-    if kind.startswith("1.2.840.10008.5.1.4.1.1.9."):
-        raise BadRecord("unsupported", "the file holds a waveform that is no ECG, or is one of several files")
-    if str(header.get("BurnedInAnnotation") or "").strip().upper() == "YES":
-        raise BadRecord("unsupported", "the image is marked as having text burned in, which may identify a person")
-    image_type = header.get("ImageType") or []
-    words = {str(word).strip().upper() for word in ([image_type] if isinstance(image_type, str) else image_type)}
-    placed = any(
-        header.get(name)
-        for name in ("ImageOrientationPatient", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-    )
-    captured = kind == CAPTURES or kind.startswith(f"{CAPTURES}.") or header.get("ConversionType")
-    if captured or words & {"SCREEN SAVE", "SCREENSAVE"} or ("SECONDARY" in words and not placed):
-        raise BadRecord("unsupported", "the image is a secondary capture, which may have text burned in")
-    if header.Modality == "RTDOSE":
-        raise BadRecord("unsupported", "the file holds radiation doses, not an image")
-
-
-def _stack(headers: list[Any], frames: list[list[Frame]]) -> tuple[np.ndarray, float]:
-    """Return the measured values of all frames, sorted along their normal, and the distance between them in mm."""
-    flat = [frame for of_file in frames for frame in of_file]
-    _check_series(headers, flat)
-    order, distance_mm = _sort(flat, several_files=len(headers) > 1)
-    place = np.argsort(order)  # of each frame in the stack
-    values = np.empty((len(flat), int(headers[0].Rows), int(headers[0].Columns)), dtype=np.float32)
-    done = 0
-    for header in headers:
-        for stored in read_frames(header):
-            frame = flat[done]
-            if frame.slope != 1:  # that of most CT
-                stored = stored * np.float32(frame.slope)
-            np.add(stored, np.float32(frame.intercept), out=values[place[done]], casting="same_kind")
-            done += 1
-        del header.PixelData
-    return values, distance_mm
+        _check_series(headers, [frame for of_file in frames for frame in of_file])
+        order, grid, spacing_mm, notes = _placed(frames, headers)
+        values = _stack([number for number, *_ in images], headers, frames, order, count)
+        notes |= _clean(values, headers)
+        fill = AIR_HU if headers[0].Modality == "CT" else None
+        values, place, spacing, tilt = grids.upright(values, grid, spacing_mm=spacing_mm, fill=fill)
+        values = np.ascontiguousarray(values)
+    notes |= tilt | ({"left_out": float(left_out)} if left_out else {})
+    mask = None
+    if record.mask is not None:
+        known = np.isfinite(spacing).all() and frames[0][0].at_mm is not None
+        mask, more = masks.load(record.mask, values.shape, place if known else None)
+        notes |= more
+    return Volume(values, spacing, "HU" if headers[0].Modality == "CT" else "1", mask, notes)
 
 
 def _check_series(headers: list[Any], frames: list[Frame]) -> None:
     """Refuse slices that do not belong to one volume."""
-    if len({str(h.SeriesInstanceUID) for h in headers}) != 1:
+    if len({str(h.get("SeriesInstanceUID")) for h in headers}) != 1:
         raise BadRecord("unreadable", "the folder mixes several series; give one folder per series")
-    if len({(h.Rows, h.Columns, h.Modality) for h in headers}) != 1:
+    if len({str(h.FrameOfReferenceUID) for h in headers if h.get("FrameOfReferenceUID")}) > 1:
+        raise BadRecord("unreadable", "the slices have several frames of reference; give one folder for each")
+    if len({(h.Rows, h.Columns, h.get("Modality")) for h in headers}) != 1:
         raise BadRecord("unreadable", "the slices differ in size or orientation")
+    if len({_is_inverse(h) for h in headers}) != 1:
+        raise BadRecord("unreadable", "in some slices larger values are brighter, in others darker")
     turned = np.array([[*frame.row, *frame.column] for frame in frames])
     if not np.allclose(turned, turned[0], atol=1e-3):
         raise BadRecord("unreadable", "the slices differ in size or orientation")
     spacing_mm = np.array([frame.spacing_mm for frame in frames])
     if not np.allclose(spacing_mm, spacing_mm[0], rtol=1e-3, equal_nan=True):
         raise BadRecord("unreadable", "the slices differ in pixel spacing")
-    if headers[0].Modality == "CT" and not all(frame.scaled for frame in frames):
+    if headers[0].get("Modality") == "CT" and not all(frame.scaled for frame in frames):
         raise BadRecord("bad_unit", "the CT image states no rescale slope and intercept to Hounsfield units")
 
 
-def _sort(frames: list[Frame], *, several_files: bool) -> tuple[np.ndarray, float]:
-    """Return the order of frames along their normal and their distance in mm."""
+def _placed(
+    frames: list[list[Frame]], headers: list[Any]
+) -> tuple[np.ndarray, np.ndarray, tuple[float, ...], dict[str, float]]:
+    """Return the order of frames along their normal, their grid, the spacing of its axes in mm, and notes."""
+    flat = [frame for of_file in frames for frame in of_file]
+    first = flat[0]
+    nearest = {int(np.argmax(np.abs(direction))) for direction in (first.normal, first.column, first.row)}
+    if len(nearest) < 3:
+        raise BadRecord("unsupported", "the slices are too oblique to name their axes")
+    if len(flat) == 1 and np.argmax(np.abs(first.normal)) != 2:
+        raise BadRecord("unsupported", "the single slice is not axial")
+    order, step_mm, distance_mm = _sort(flat, several_files=len(headers) > 1)
+    spacing_mm = (distance_mm, *first.spacing_mm)
+    rows_mm, columns_mm = np.where(np.isfinite(first.spacing_mm), first.spacing_mm, 1.0)
+    affine = np.eye(4)  # without sizes or a position its directions alone are used
+    affine[:3, :3] = np.stack([step_mm, first.column * rows_mm, first.row * columns_mm], axis=1)
+    at_mm = flat[order[0]].at_mm
+    affine[:3, 3] = 0 if at_mm is None else at_mm
+    # Of a single slice it is the turn about the table; its normal then differs from the patient's long axis.
+    along = step_mm if len(flat) > 1 else np.array([0.0, 0.0, 1.0])
+    cosine = abs(float(first.normal @ along)) / float(np.linalg.norm(along))
+    tilt_deg = math.degrees(math.acos(min(1.0, cosine)))
+    if tilt_deg > MAX_TILT_ERROR_DEG and len(flat) > 1 and not np.isfinite(first.spacing_mm).all():
+        raise BadRecord("unsupported", "the slices are tilted, and no pixel spacing is stated to straighten them by")
+    stated = headers[0].get("GantryDetectorTilt")
+    conflict = stated not in (None, "") and abs(abs(float(stated)) - tilt_deg) > MAX_TILT_ERROR_DEG
+    return order, grids.from_lps(affine), spacing_mm, {"tilt_conflict": 1.0} if conflict else {}
+
+
+def _sort(frames: list[Frame], *, several_files: bool) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the order of frames along their normal, the step from one to the next, and their distance, in mm."""
+    normal = frames[0].normal
     if len(frames) == 1:
-        return np.array([0]), frames[0].thickness_mm
+        thickness_mm = frames[0].thickness_mm
+        return np.array([0]), normal * (thickness_mm if np.isfinite(thickness_mm) else 1.0), thickness_mm
     if any(frame.at_mm is None for frame in frames):
         raise BadRecord("unreadable", "a slice states no position")
     # File names and instance numbers may run either way or restart; the position cannot.
-    along_mm = np.array([frame.at_mm @ frames[0].normal for frame in frames if frame.at_mm is not None])
+    at_mm = np.array([frame.at_mm for frame in frames])
+    along_mm = at_mm @ normal
     order = np.argsort(along_mm, kind="stable")
-    steps_mm = np.diff(along_mm[order])
+    at_mm, along_mm = at_mm[order], along_mm[order]
+    steps_mm = np.diff(along_mm)
     usual_mm = float(np.median(steps_mm))
     if steps_mm.min() < 1e-3:
         if several_files:
-            raise BadRecord("unreadable", "two slices lie at the same position")
+            raise BadRecord(
+                "unreadable", "two slices lie at the same position; give one folder for each echo, phase or repeat"
+            )
         raise BadRecord("unsupported", "frames lie at the same position; export one file per echo, moment or stack")
     if np.abs(steps_mm - usual_mm).max() > UNEVEN * usual_mm:
         raise BadRecord("unsupported", "the slices are not evenly spaced; one may be missing")
-    return order, usual_mm
+    way_mm = at_mm[-1] - at_mm[0]
+    line_mm = at_mm[0] + np.outer((along_mm - along_mm[0]) / (along_mm[-1] - along_mm[0]), way_mm)
+    half_mm = np.nan_to_num(np.array(frames[0].spacing_mm).min() / 2, nan=HALF_PIXEL_MM)
+    if np.linalg.norm(at_mm - line_mm, axis=1).max() > half_mm:
+        raise BadRecord("unsupported", "the slices do not lie on a line: their corners are shifted against one another")
+    return order, way_mm / (len(frames) - 1), usual_mm
 
 
-def _to_superior_posterior_left(
-    values: np.ndarray, directions: tuple[np.ndarray, ...], *, spacing_mm: tuple[float, ...]
-) -> tuple[np.ndarray, tuple[float, float, float]]:
-    """Reorder and flip the axes of ``values``, whose ``directions`` are in DICOM's x left, y back, z up."""
-    nearest = [int(np.argmax(np.abs(direction))) for direction in directions]
-    if sorted(nearest) != [0, 1, 2]:
-        raise BadRecord("unsupported", "the slices are too oblique to name their axes")
-    if len(values) == 1 and nearest[0] != 2:
-        raise BadRecord("unsupported", "the single slice is not axial")
-    order = [nearest.index(axis) for axis in (2, 1, 0)]
-    backwards = tuple(
-        i for i, (old, axis) in enumerate(zip(order, (2, 1, 0), strict=True)) if directions[old][axis] < 0
-    )
-    turned = np.ascontiguousarray(np.flip(values.transpose(order), axis=backwards))
-    return turned, (spacing_mm[order[0]], spacing_mm[order[1]], spacing_mm[order[2]])
+def _stack(
+    numbers: list[int], headers: list[Any], frames: list[list[Frame]], order: np.ndarray, count: int
+) -> np.ndarray:
+    """Return the measured values of all frames in ``order``, NaN where they are padding."""
+    place = iter(np.argsort(order))  # of each frame in the stack
+    values = np.empty((len(order), int(headers[0].Rows), int(headers[0].Columns)), dtype=np.float32)
+    for number, header, of_file in zip(numbers, headers, frames, strict=True):
+        with naming(number, count), guarded("pydicom"):
+            for frame, (stored, padded) in zip(of_file, read_frames(header), strict=True):
+                if frame.slope != 1:  # that of most CT
+                    stored = stored * np.float32(frame.slope)
+                slice_ = values[next(place)]
+                np.add(stored, np.float32(frame.intercept), out=slice_, casting="same_kind")
+                if padded is not None:
+                    slice_[padded] = np.nan
+            del header.PixelData
+    return values
+
+
+def _clean(values: np.ndarray, headers: list[Any]) -> dict[str, float]:
+    """Replace padding and turn inverted values, in place; return notes."""
+    notes = {}
+    ct = headers[0].get("Modality") == "CT"
+    padded = np.isnan(values) if any(h.get("PixelPaddingValue") is not None for h in headers) else None
+    if padded is not None and padded.all():
+        raise BadRecord("no_samples", "the image holds nothing but padding")
+    if not ct and _is_inverse(headers[0]):
+        np.subtract(np.nanmin(values) + np.nanmax(values), values, out=values)
+        notes["inverted"] = 1.0
+    if padded is not None and padded.any():
+        values[padded] = AIR_HU if ct else np.nanmin(values)
+        notes["padding"] = float(padded.mean())
+    if ct:
+        np.maximum(values, AIR_HU, out=values)
+    return notes
+
+
+def _is_inverse(header: Any) -> bool:
+    """Tell whether an image is meant to be shown with larger values darker."""
+    return header.PhotometricInterpretation == "MONOCHROME1" or header.get("PresentationLUTShape") == "INVERSE"

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from medssl.sources import jpeg_lossless
 from medssl.sources.claims import require_bytes
@@ -43,14 +44,25 @@ DECODERS = {
 # Largest ratio of pixels to file. RLE stores 128 equal bytes in two; an empty picture may shrink more in JPEG 2000.
 MAX_COMPRESSION = {RLE: 64}
 MAX_OTHER_COMPRESSION = 1000
+UNDEFINED_LENGTH = 0xFFFFFFFF
 # Pixels. Smaller tiles are legal in JPEG 2000, never used, and take minutes to decode.
 MIN_TILE = 1024
 
 PIXEL_TAGS = [
     "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "BitsAllocated",
     "BitsStored", "HighBit", "PixelRepresentation", "PixelData", "PlanarConfiguration", "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
+    "ExtendedOffsetTableLengths", "FloatPixelData", "DoubleFloatPixelData", "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
 ]  # fmt: skip
+REQUIRED = (
+    "PhotometricInterpretation",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+)
 
 
 def check_syntax(syntax: str) -> None:
@@ -82,11 +94,16 @@ def frame_count(header: Any) -> int:
 
 def check_claims(header: Any, syntax: str, size: int) -> None:
     """Refuse colour, odd sample layouts, and more pixels than ``size`` bytes can hold."""
+    if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
+        raise BadRecord("unsupported", "the pixels are floating point numbers; export them as integers or as NIfTI")
+    missing = [name for name in REQUIRED if header.get(name) is None] + ["PixelData"] * ("PixelData" not in header)
+    if missing:
+        raise BadRecord("unreadable", f"the file holds no {missing[0]}; it may be cut off: copy or export it again")
     if int(header.get("SamplesPerPixel") or 1) != 1 or header.PhotometricInterpretation not in (
         "MONOCHROME1",
         "MONOCHROME2",
     ):
-        raise BadRecord("unsupported", "the image is in colour")
+        raise BadRecord("unsupported", "the image is in colour; export it in grey")
     allocated, stored, high = int(header.BitsAllocated), int(header.BitsStored), int(header.HighBit)
     if allocated not in (8, 16, 32):
         raise BadRecord("unsupported", "the image has neither 8, 16 nor 32 bits for a pixel")
@@ -98,10 +115,19 @@ def check_claims(header: Any, syntax: str, size: int) -> None:
     ratio = 1 if syntax in NATIVE else MAX_COMPRESSION.get(syntax, MAX_OTHER_COMPRESSION)
     require_bytes(rows * columns * frames * allocated / 8, size * ratio)
     require_bytes(frames, size / 8)  # so many bytes frame even an empty stream
+    pixels = header.get_item("PixelData", keep_deferred=True)
+    length = getattr(pixels, "length", None)
+    if length == UNDEFINED_LENGTH and syntax in NATIVE:
+        raise BadRecord("unreadable", "the pixels are compressed, and the file does not say how; export it again")
+    if length is not None and length != UNDEFINED_LENGTH and pixels.value_tell + length > size:
+        raise BadRecord("unreadable", "the file is cut off within its pixels; copy or export it again")
 
 
-def read_frames(image: Any) -> Iterator[np.ndarray]:
-    """Yield the stored values of each frame of a dataset with `PIXEL_TAGS` as integers ``(rows, columns)``.
+def read_frames(image: Any) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Yield of each frame the stored values as integers ``(rows, columns)``, and where they are padding or None.
+
+    Args:
+        image: dataset with `PIXEL_TAGS`.
 
     Raises:
         BadRecord: ``unreadable`` for a stream that is damaged, cut off or not of the size in the header;
@@ -112,6 +138,7 @@ def read_frames(image: Any) -> Iterator[np.ndarray]:
     decoded: Iterator[np.ndarray]
     syntax, count, signed = image.file_meta.TransferSyntaxUID, frame_count(image), image.PixelRepresentation == 1
     stored, high = int(image.BitsStored), int(image.HighBit)
+    padding = _padding(image)
     streams = [] if syntax in NATIVE else _streams(image, count)
     precisions = [0 if syntax in NATIVE or syntax == RLE else _precision(s, syntax, image) for s in streams]
     if syntax in JPEG_LOSSLESS:
@@ -119,16 +146,60 @@ def read_frames(image: Any) -> Iterator[np.ndarray]:
     elif streams:
         decoded = (_decode(stream, image) for stream in streams)
     else:
-        decoded = (frame for frame, _ in get_decoder(syntax).iter_array(image, raw=True))
+        # With the bits that no value has: padding may be in them.
+        options: dict[str, Any] = {"raw": True, "correct_unused_bits": False}
+        decoded = (frame for frame, _ in get_decoder(syntax).iter_array(image, **options))
     for index, frame in enumerate(decoded):
         if frame.shape != (image.Rows, image.Columns):
             raise jpeg_lossless.damaged()
         if not streams or syntax == RLE:
-            yield _own_bits(frame, stored, high, signed)
+            values = _own_bits(frame, stored, high, signed)
         elif syntax in JPEG_2000:  # its streams carry the sign
-            yield frame
+            values = frame
         else:
-            yield _own_bits(frame, precisions[index], precisions[index] - 1, signed)
+            values = _own_bits(frame, precisions[index], precisions[index] - 1, signed)
+        if padding is None:
+            yield values, None
+            continue
+        # Padding may use bits that values do not: -2000 in an image of 12 bits without sign.
+        bits = 8 * frame.dtype.itemsize
+        lowest = -(1 << (stored - 1)) if signed else 0
+        beyond = padding[0] < lowest or padding[1] >= lowest + (1 << stored)
+        yield values, _padded(_own_bits(frame, bits, bits - 1, signed) if beyond else values, padding)
+
+
+def _padding(image: Any) -> tuple[int, int] | None:
+    """Return the lowest and the highest value that stand for no measurement, or None."""
+    value = image.get("PixelPaddingValue")
+    if value in (None, ""):
+        return None
+    limit = image.get("PixelPaddingRangeLimit")
+    bits, signed = int(image.BitsAllocated), image.PixelRepresentation == 1
+    ends = []
+    for end in (value, value if limit in (None, "") else limit):
+        if not isinstance(end, int):
+            raise BadRecord("unreadable", "the padding value in the header is not a whole number")
+        wrapped = end % (1 << bits)  # written with or without sign, whatever the pixels have
+        ends.append(wrapped - (1 << bits) if signed and wrapped >> (bits - 1) else wrapped)
+    return min(ends), max(ends)
+
+
+def _padded(values: np.ndarray, padding: tuple[int, int]) -> np.ndarray | None:
+    """Return where a frame holds padding, None for nowhere.
+
+    Some programs write a padding value, often 0, that is a measured one too. Padding fills a picture up to a rectangle,
+    so such values are padding where they reach the border without a gap.
+    """
+    found = (values >= padding[0]) & (values <= padding[1])
+    if not found.any():
+        return None
+    others = values[~found]
+    if others.size and others.min() < padding[0] and others.max() > padding[1]:
+        parts, _ = ndimage.label(found)
+        edges = (parts[0], parts[-1], parts[:, 0], parts[:, -1])
+        outer = np.unique(np.concatenate(edges))
+        found = np.isin(parts, outer[outer > 0])
+    return found
 
 
 def _decode(stream: bytes, image: Any) -> np.ndarray:
@@ -138,7 +209,8 @@ def _decode(stream: bytes, image: Any) -> np.ndarray:
 
     syntax = image.file_meta.TransferSyntaxUID
     image.NumberOfFrames, image.PixelData = 1, encapsulate([stream])
-    frame: np.ndarray = get_decoder(syntax).as_array(image, raw=True, decoding_plugin=DECODERS[syntax][0])[0]
+    options = {"raw": True, "decoding_plugin": DECODERS[syntax][0], "correct_unused_bits": syntax != RLE}
+    frame: np.ndarray = get_decoder(syntax).as_array(image, **options)[0]
     return frame
 
 

@@ -15,6 +15,8 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+from medssl.sources import dicom_files
+
 MAX_TEXT_BYTES = 1_000_000
 # Words in free text -> what they announce.
 WORDS = {
@@ -72,6 +74,8 @@ TIFF = {
     270: "text", 315: "author", 306: "date", 316: "host", 269: "text", 285: "text", 33432: "text", 34665: "EXIF",
     34853: "place", 37510: "text", 40091: "text", 40092: "text", 40093: "author", 42016: "identifier",
 }  # fmt: skip
+# What else a JPEG may carry, by Pillow's names: a comment, XMP, and the captions of Photoshop (IPTC).
+JPEG = {"comment": "comment", "xmp": "text", "photoshop": "text"}
 
 
 def scan(path: Path, kind: str) -> list[frozenset[str] | None]:
@@ -106,18 +110,18 @@ def _scan_file(file: Path, kind: str) -> frozenset[str] | None:
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell a file of a series from what else lies in its folder."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return path.suffix.lower() == ".dcm" or file.read(132)[128:] == b"DICM"
+    """Tell a file of a series, by its content or its suffix, from what else lies in its folder."""
+    return dicom_files.is_dicom(path) or (path.is_file() and path.suffix.lower() in dicom_files.SUFFIXES)
 
 
 def _dicom(path: Path) -> Iterator[str]:
     """Look through a whole header: names also hide in sequences and in private elements."""
     import pydicom
 
-    for element in pydicom.dcmread(path, stop_before_pixels=True, defer_size=1024).iterall():
+    if not dicom_files.is_dicom(path):
+        raise ValueError("no header")
+    header = pydicom.dcmread(dicom_files.opened(path), stop_before_pixels=True, defer_size=1024, force=True)
+    for element in header.iterall():
         if element.tag.is_private:
             if not element.tag.is_private_creator and element.VM:
                 yield "private element"
@@ -163,8 +167,11 @@ def _filled(fields: list[str], kinds: tuple[str, ...]) -> Iterator[str]:
 
 def _nifti(path: Path) -> Iterator[str]:
     """Look at the text fields of a header, and whether an extension (DICOM fields, comments, history) follows it."""
-    compressed = path.name.lower().endswith(".gz")
-    with gzip.open(path) if compressed else path.open("rb") as file:
+    if path.suffix.lower() == ".img":  # the text of a pair stands in its header
+        path = path.with_suffix(".HDR" if path.suffix.isupper() else ".hdr")
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if zipped else path.open("rb") as file:
         header = file.read(544)
     sizes = {struct.unpack(order + "i", header[:4])[0] for order in "<>"}
     fields, end = (NIFTI1, 348) if 348 in sizes else (NIFTI2, 540)
@@ -278,7 +285,7 @@ def _aecg(path: Path) -> Iterator[str]:
 
 
 def _image(path: Path) -> Iterator[str]:
-    """Look at the text and EXIF chunks of a PNG, or at the tags of a TIFF."""
+    """Look at the text and EXIF chunks of a PNG, or at the tags, comments and metadata of a TIFF or JPEG."""
     with path.open("rb") as file:
         if file.read(8) == b"\x89PNG\r\n\x1a\n":
             yield from _png(file)
@@ -286,12 +293,15 @@ def _image(path: Path) -> Iterator[str]:
     from PIL import Image
 
     with Image.open(path) as picture:
-        tags = dict(getattr(picture, "tag_v2", {}))
+        tags = dict(getattr(picture, "tag_v2", None) or picture.getexif())
+        info = picture.info
     for number, kind in TIFF.items():
         text = str(tags.get(number, "")).strip(" \0")
         # tifffile describes the array there.
         if text and not re.fullmatch(r'\{"shape": \[[\d, ]+\]\}', text):
             yield kind
+    if picture.format in ("JPEG", "MPO"):
+        yield from (kind for name, kind in JPEG.items() if info.get(name))
 
 
 def _png(file: Any) -> Iterator[str]:

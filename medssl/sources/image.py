@@ -1,56 +1,134 @@
-"""Read greyscale PNG and TIFF slices, and stacks of slices in one TIFF."""
+"""Read pictures of slices (PNG, JPEG, TIFF, BMP), and stacks of slices in one TIFF, in grey.
+
+================================== =================================================================================
+picture                            values
+================================== =================================================================================
+8, 16 or 32 bit grey, TIFF floats  as stored
+black and white                    0 and 255
+colour (RGB, palette, CMYK, YCbCr) luminance as Pillow converts it (ITU-R 601-2), 0 to 255; exactly the grey of what
+                                   is grey in content. 16 bits a colour are read as 8
+transparency                       is ignored: the value is what the picture has there
+================================== =================================================================================
+
+Notes: ``colour``, the share of pixels that are truly coloured, 0 for grey content; where they are not 0,
+``transparent``, the share of pixels that are not opaque, and ``narrowed``, 1 for a picture of 16 bits read as 8.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medssl.sources import masks
 from medssl.sources.claims import guarded, require_bytes, require_file
 from medssl.sources.record import BadRecord, Record, Volume
 
-GREY = {"L", "I;16", "I;16L", "I;16B", "I"}
+FORMATS = ("PNG", "TIFF", "JPEG", "BMP", "MPO")
+PAGES = {"TIFF"}
+GREY = {"L", "I;16", "I;16L", "I;16B", "I", "F"}
+COLOUR = {"1", "LA", "PA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+# Grey levels between the largest and the smallest of red, green and blue: JPEG leaves grey content within 3, prints
+# and screens tint it a little more.
+MAX_TINT = 16
 # Deflate, and the other compressions of TIFF on real pictures, cannot shrink more.
 MAX_COMPRESSION = 1040
+BITS = {"1": 1, "P": 1}  # at least, of a pixel; 8 or more in the others
 # One page; larger pictures are whole-slide scans or bombs (a file of 100 kB can honestly hold 100 million pixels).
 MAX_PIXELS = 1 << 26
 
 
 def read(record: Record) -> Volume:
-    """Read one 8 or 16 bit greyscale picture as a volume of one slice, values as stored, unit ``"1"``.
+    """Read one picture as a volume of one slice, unit ``"1"``, with the label map ``record.mask`` if given.
 
     The pages of a TIFF are the slices, from the first at the bottom to the last. ``hints["spacing_mm"]`` is one
     number for both axes of the picture, two for its rows and columns, or three with the distance of slices first;
-    NaN without it. Nothing is taken from EXIF or comments but, in a TIFF, which side is up.
+    NaN without it. Nothing is taken from EXIF or comments but which side is up: a picture is read as it is shown.
+
+    A mask is a picture too, whose grey values or palette numbers are the labels, or NIfTI or MetaImage of the same
+    shape.
 
     Raises:
-        BadRecord: ``missing_file``, ``unsupported`` (colour, more than 64 million pixels, pages of several sizes) or
-            ``unreadable``.
+        BadRecord: ``missing_file``, ``unsupported`` (animations, more than 64 million pixels, pages of several sizes
+            or kinds, colour spaces beyond the table), ``bad_mask`` or ``unreadable``.
     """
-    from PIL import Image
-
     spacing = _spacing(record.hints.get("spacing_mm"))
-    size = require_file(record.path)
-    with guarded("Pillow"), Image.open(record.path, formats=("PNG", "TIFF")) as picture:
-        # A PNG with several frames is an animation; its later frames are drawn over one another.
+    pages, notes = _read(record.path, labels=False)
+    values = pages.astype(np.float32)
+    mask = None
+    if record.mask is not None:
+        mask = _mask(record.mask, values.shape)
+    return Volume(values, spacing, str(record.hints.get("unit", "1")), mask, notes)
+
+
+def _mask(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    if path.suffix.lower() not in (".png", ".tif", ".tiff", ".bmp"):  # JPEG changes labels
+        return masks.load(path, shape, None)[0]
+    labels = masks.whole(_read(path, labels=True)[0])
+    if labels.shape != shape:
+        raise BadRecord("bad_mask", "the mask and the picture differ in size")
+    return labels
+
+
+def _read(path: Path, *, labels: bool) -> tuple[np.ndarray, dict[str, float]]:
+    """Return the pages ``(D, H, W)`` of a picture as shown, in grey or as labels, and notes."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    size = require_file(path)
+    # Opened here: of a path, Pillow 13 maps plain TIFFs into memory, and garbles those that lie on their side.
+    with guarded("Pillow"), path.open("rb") as file:
+        try:
+            picture = Image.open(file, formats=FORMATS)
+        except UnidentifiedImageError:
+            raise BadRecord("unreadable", "the file is no picture in PNG, JPEG, TIFF or BMP; save it as PNG") from None
+        # A PNG with several frames is an animation; its later frames are drawn over one another. Those of a JPEG (MPO)
+        # are previews.
         pages = int(getattr(picture, "n_frames", 1))
-        if pages != 1 and picture.format != "TIFF":
+        if pages != 1 and picture.format == "PNG":
             raise BadRecord("unsupported", "the picture is an animation; store one slice per file")
-        width, height = picture.size
+        pages = pages if picture.format in PAGES else 1
+        (width, height), mode = picture.size, picture.mode
         if width * height > MAX_PIXELS:
             raise BadRecord("unsupported", "the picture has more than 64 million pixels")
-        require_bytes(pages * width * height, size * MAX_COMPRESSION)
-        shown = []
+        require_bytes(pages * width * height * BITS.get(mode, 8) / 8, size * MAX_COMPRESSION)
+        shown, seen = [], []
         for page in range(pages):
             picture.seek(page)
-            if picture.mode not in GREY:
-                raise BadRecord("unsupported", "the picture is not 8 or 16 bit greyscale")
-            if picture.size != (width, height):
-                raise BadRecord("unsupported", "the pages of the picture differ in size")
-            # As displayed: where the TIFF says it is turned, its sides are not those of its header.
-            shown.append(np.asarray(picture))
-        values = np.stack(shown).astype(np.float32)
-    return Volume(values, spacing, str(record.hints.get("unit", "1")))
+            if picture.mode not in GREY | COLOUR:
+                raise BadRecord("unsupported", "the picture is neither grey nor RGB, palette or CMYK; save it as RGB")
+            if picture.size != (width, height) or picture.mode != mode:
+                raise BadRecord("unsupported", "the pages of the picture differ in size or kind")
+            # Asked before the pixels are decoded, which forgets it.
+            narrowed = mode not in GREY and ";16" in _raw_mode(picture)
+            # Pillow turns a TIFF itself.
+            upright = picture if picture.format == "TIFF" else ImageOps.exif_transpose(picture)
+            if labels:
+                if mode not in GREY | {"1", "P"}:
+                    raise BadRecord("bad_mask", "the mask is a picture in colour; store labels as grey values")
+                shown.append(np.asarray(upright))
+            else:
+                shown.append(np.asarray(upright if mode in GREY else upright.convert("RGB").convert("L")))
+                seen.append({**_colours(upright), "narrowed": float(narrowed)})
+        notes = {name: float(np.mean([one[name] for one in seen])) for name in (seen[0] if seen else ())}
+    return np.stack(shown), {name: share for name, share in notes.items() if share or name == "colour"}
+
+
+def _raw_mode(picture: Any) -> str:
+    """Return how the file stores pixels, by Pillow's name."""
+    args = picture.tile[0][3] if picture.tile else ""
+    return str(args[0] if isinstance(args, tuple) else args)
+
+
+def _colours(picture: Any) -> dict[str, float]:
+    """Return which share of the pixels is coloured, and which is not opaque."""
+    coloured = transparent = 0.0
+    if picture.mode in COLOUR - {"1", "LA"}:
+        channels = np.asarray(picture.convert("RGB"))
+        coloured = float((channels.max(axis=-1) - channels.min(axis=-1) > MAX_TINT).mean())
+    if picture.has_transparency_data and picture.mode in COLOUR | {"L"}:
+        transparent = float((np.asarray(picture.convert("RGBA").getchannel("A")) < 255).mean())
+    return {"colour": coloured, "transparent": transparent}
 
 
 def _spacing(hint: Any) -> tuple[float, float, float]:

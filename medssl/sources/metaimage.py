@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medssl.sources import nifti
+from medssl.sources import grid as grids
+from medssl.sources import masks, nifti
 from medssl.sources.claims import guarded, require_bytes, require_file, require_plain_name
 from medssl.sources.record import AIR_HU, BadRecord, Record, Volume, inside
 
@@ -47,7 +48,7 @@ POSITIONS = ("Origin", "Offset", "Position")
 
 
 def read(record: Record) -> Volume:
-    """Read one image, with the label map of ``record.mask`` (MetaImage or NIfTI) if given.
+    """Read one image, with the label map of ``record.mask`` (MetaImage or NIfTI) if given; notes as `nifti.read`.
 
     The unit is ``hints["unit"]``, ``"1"`` by default: MetaImage does not state one. In HU everything below -1024 is set
     to -1024, as in CT from DICOM. Without a matrix the index axes are those of the world; without sizes the spacing is
@@ -57,41 +58,20 @@ def read(record: Record) -> Volume:
         BadRecord: ``missing_file``, ``outside_folder`` (voxels in another folder), ``unsupported`` (not 3-D, colour,
             text, scaled, voxels in several files), ``no_samples``, ``bad_mask`` or ``unreadable``.
     """
-    stored, grid, spacing = _load(record.path)
-    with guarded("the MetaImage reader"):
-        values = np.array(stored, dtype=np.float32, order="C")
+    values, grid, spacing = stored(record.path)
     unit = str(record.hints.get("unit", "1"))
+    with guarded("the MetaImage reader"):
+        values, grid, spacing, notes = grids.upright(
+            values, grid, spacing_mm=spacing, fill=AIR_HU if unit == "HU" else None
+        )
+        values = np.array(values, dtype=np.float32, order="C")
     if unit == "HU":  # LUNA16 and others hold -2000 or -3024 outside the field of view
         np.maximum(values, np.float32(AIR_HU), out=values)
-    mask = None if record.mask is None else load_mask(record.mask, values.shape, grid)
-    return Volume(values, spacing, unit, mask)
-
-
-def load_mask(path: Path, shape: tuple[int, ...], grid: np.ndarray) -> np.ndarray:
-    """Return a label map as int32 on axes superior, posterior, left.
-
-    Args:
-        path: MetaImage, or NIfTI of which the shape alone is compared.
-        shape: of the image.
-        grid: where its voxels are, 4 x 4: index -> mm towards superior, posterior, left.
-
-    Raises:
-        BadRecord: ``bad_mask`` if it lies elsewhere or a value is no integer; as `read` otherwise.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        return nifti.load_mask(path, shape)
-    values, own, _ = _load(path)
-    if values.shape != shape:
-        raise BadRecord("bad_mask", "the mask and the volume differ in shape")
-    with guarded("the MetaImage reader"):
-        apart_mm = np.abs(own - grid)[:3] @ (*shape, 1)
-        # No voxel may lie further from its namesake than half an edge; headers round positions.
-        if not apart_mm.max() <= np.linalg.norm(grid[:3, :3], axis=0).min() / 2:
-            raise BadRecord("bad_mask", "the mask and the volume lie in different places")
-        labels = np.array(values, dtype=np.int32, order="C")
-    if not np.array_equal(labels, values):
-        raise BadRecord("bad_mask", "the mask holds values that are not integers")
-    return labels
+    mask = None
+    if record.mask is not None:
+        mask, more = masks.load(record.mask, values.shape, grid)
+        notes |= more
+    return Volume(values, spacing, unit, mask, notes)
 
 
 def header(path: Path) -> tuple[dict[str, str], int]:
@@ -111,40 +91,37 @@ def header(path: Path) -> tuple[dict[str, str], int]:
     return {match[1].strip(): match[2].strip() for match in found if match}, last.end()
 
 
-def _load(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
-    """Return values as stored on axes superior, posterior, left, their grid (see `load_mask`) and the spacing in mm."""
-    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+def stored(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
+    """Return values ``(z, y, x)``, their grid (`medssl.sources.grid`) and spacing in mm, NaN if it is not stated.
 
+    Raises:
+        BadRecord: as `read`.
+    """
     with guarded("the MetaImage reader"):
         require_file(path)
         fields, end = header(path)
         for name, (allowed, detail) in ONLY.items():
             if re.sub(r"\.0*$", "", fields.get(name, allowed[0]).lower()) not in allowed:
                 raise BadRecord("unsupported", detail)
-        # In the file x runs fastest, so the axes of the array are z, y, x: the world's S, P, L reversed, as they are.
+        # In the file x runs fastest, so the axes of the array are z, y, x.
         lengths = _numbers(fields, ("DimSize",), 3)[::-1]
         if min(lengths) < 1:
             raise BadRecord("no_samples", "the image holds no voxel")
         shape = tuple(int(n) for n in lengths)
-        directions = np.reshape(_numbers(fields, DIRECTIONS, 9, np.eye(3).ravel()), (3, 3))[::-1, ::-1].T
+        directions = np.reshape(_numbers(fields, DIRECTIONS, 9, np.eye(3).ravel()), (3, 3))[::-1].T
         if not np.allclose(directions.T @ directions, np.eye(3), atol=0.01):
             raise BadRecord("unreadable", "the orientation in the header is not usable")
         sizes = np.array(_numbers(fields, SIZES, 3, (1, 1, 1))[::-1])
         if not (sizes > 0).all():
             raise BadRecord("unreadable", "the voxel size in the header is not positive")
-        grid = np.eye(4)
-        grid[:3, :3] = directions
-        orientation = io_orientation(grid)
-        grid[:3, :3] *= sizes
-        grid[:3, 3] = _numbers(fields, POSITIONS, 3, (0, 0, 0))[::-1]
+        affine = np.eye(4)
+        affine[:3, :3] = directions * sizes
+        affine[:3, 3] = _numbers(fields, POSITIONS, 3, (0, 0, 0))
         dtype = _dtype(fields)
-        stored = _stored(path, fields, end, math.prod(shape) * dtype.itemsize)
-        values = apply_orientation(np.frombuffer(stored, dtype).reshape(shape), orientation)
-        spacing = np.full(3, np.nan)
-        if any(name in fields for name in SIZES):
-            spacing[orientation[:, 0].astype(int)] = sizes
-        grid = grid @ inv_ornt_aff(orientation, shape)
-        return values, grid, (float(spacing[0]), float(spacing[1]), float(spacing[2]))
+        data = _stored(path, fields, end, math.prod(shape) * dtype.itemsize)
+        values = np.frombuffer(data, dtype).reshape(shape)
+        known = any(name in fields for name in SIZES)
+        return values, grids.from_lps(affine), tuple(sizes) if known else (math.nan,) * 3
 
 
 def _dtype(fields: dict[str, str]) -> np.dtype:

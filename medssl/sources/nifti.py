@@ -2,56 +2,64 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medssl.sources import grid as grids
+from medssl.sources import masks
 from medssl.sources.claims import guarded, require_bytes, require_file
-from medssl.sources.record import BadRecord, Record, Volume, inside
+from medssl.sources.record import AIR_HU, BadRecord, Record, Volume, inside
 
 # Deflate cannot shrink more than 1032 times; anything beyond is a header that lies.
 MAX_DEFLATE = 1040
 HEADER_BYTES = 540  # of NIfTI-2, the longer one
+GZIP = b"\x1f\x8b"
+MAX_SIZE_ERROR = 0.01  # of a voxel size stated twice
 MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 1e-3}
 
 
 def read(record: Record) -> Volume:
-    """Read one NIfTI file, with its label map if ``record.mask`` names one.
+    """Read one NIfTI file, with the label map of ``record.mask`` (NIfTI or MetaImage) if given.
 
     The unit is ``hints["unit"]``, ``"1"`` by default: NIfTI does not state one. Values are scaled as the header
-    says. Orientation and voxel size come from the sform, from the qform where there is none. Of a file with several
-    frames (time, b-values) ``hints["frame"]``, counted from 0, chooses one.
+    says. Orientation and voxel size come from the sform, from the qform where there is none. Axes at other than right
+    angles, as of a stack from a tilted gantry, are straightened (`medssl.sources.grid`); what no slice covers is air in
+    HU, the lowest value otherwise. Of a file with several frames (time, b-values) ``hints["frame"]``, counted from 0,
+    chooses one. Whether a file is compressed is asked of the file, not of its name.
+
+    Notes: ``header_conflict`` is 1 where the qform, or the list of voxel sizes, differs from the sform that is read.
+    ``tilt_deg``, ``mask_resampled`` and ``mask_outside``: see `medssl.sources.grid`.
 
     Raises:
         BadRecord: ``missing_file``, ``unsupported`` (not 3-D, several frames and no hint, colour, complex, Analyze,
             no orientation), ``no_samples``, ``bad_mask`` or ``unreadable``.
     """
-    values, spacing = _load(record.path, record.hints.get("frame"))
-    values = np.ascontiguousarray(values, dtype=np.float32)
-    mask = None if record.mask is None else load_mask(record.mask, values.shape)
-    return Volume(values, spacing, str(record.hints.get("unit", "1")), mask)
+    unit = str(record.hints.get("unit", "1"))
+    values, grid, conflict = stored(record.path, record.hints.get("frame"))
+    with guarded("nibabel"):
+        values, grid, spacing, tilt = grids.upright(
+            values.astype(np.float32, copy=False), grid, fill=AIR_HU if unit == "HU" else None
+        )
+        values = np.ascontiguousarray(values)
+    notes = {"header_conflict": float(conflict), **tilt}
+    mask = None
+    if record.mask is not None:
+        mask, more = masks.load(record.mask, values.shape, grid)
+        notes |= more
+    return Volume(values, spacing, unit, mask, notes)
 
 
-def load_mask(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a label map as int32 on axes superior, posterior, left.
+def stored(path: Path, frame: Any = None) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return the values ``(k, j, i)`` of a file, their grid (`medssl.sources.grid`), and whether its header conflicts.
 
     Raises:
-        BadRecord: ``bad_mask`` if its shape is not ``shape`` or a value is no integer; as `read` otherwise.
+        BadRecord: as `read`.
     """
-    values, _ = _load(path)
-    if values.shape != shape:
-        raise BadRecord("bad_mask", "the mask and the volume differ in shape")
-    # Labels stored with a scale come back as 2.9999; truncation would move them to another organ.
-    rounded = np.rint(values)
-    if not np.all(np.isfinite(values)) or np.max(np.abs(values - rounded), initial=0) > 0.01:
-        raise BadRecord("bad_mask", "the mask holds values that are not integers")
-    return np.ascontiguousarray(rounded, dtype=np.int32)
-
-
-def _load(path: Path, frame: Any = None) -> tuple[np.ndarray, tuple[float, float, float]]:
-    """Return values on axes superior, posterior, left and the spacing of these axes in mm."""
     import nibabel
 
     with guarded("nibabel"):
@@ -60,24 +68,35 @@ def _load(path: Path, frame: Any = None) -> tuple[np.ndarray, tuple[float, float
         # Asked of the opened image: nibabel sets a code it does not know to 0, and then guesses which side is left.
         if not any(int(image.header[key]) for key in ("qform_code", "sform_code")):
             raise BadRecord("unsupported", "the header states no orientation (qform and sform codes are 0)")
-        orientation = nibabel.orientations.io_orientation(image.affine)
-        if np.isnan(orientation).any():
+        affine = image.affine
+        if not np.isfinite(affine).all():
             raise BadRecord("unreadable", "the orientation in the header is not usable")
+        zooms = nibabel.affines.voxel_sizes(affine)
+        if not (np.isfinite(zooms).all() and (zooms > 0).all()):
+            raise BadRecord("unreadable", "the voxel size in the header is not positive")
+        conflict = _conflict(image.header, affine, shape[:3])
+        affine = affine.copy()
+        affine[:3] *= MM[image.header.get_xyzt_units()[0]]
         # Reordering the array ourselves: nibabel's own canonical image refuses int64 data.
         chosen = (slice(None),) * 3 + (_frame(shape, frame),) + (0,) * (len(shape) - 4)
         values = np.asarray(image.dataobj[chosen[: len(shape)]])
         if np.issubdtype(values.dtype, np.floating):
             values = values.astype(np.float32, copy=False)
-        values = nibabel.orientations.apply_orientation(values, orientation)
-        # From the affine, not the header's own list of sizes: where the two differ, this one has the directions.
-        zooms = np.empty(3)
-        zooms[orientation[:, 0].astype(int)] = nibabel.affines.voxel_sizes(image.affine)
-        zooms *= MM[image.header.get_xyzt_units()[0]]
-    if not (np.isfinite(zooms).all() and (zooms > 0).all()):
-        raise BadRecord("unreadable", "the voxel size in the header is not positive")
-    # Right, anterior, superior -> superior, posterior, left.
-    values = values.transpose(2, 1, 0)[:, ::-1, ::-1]
-    return values, (float(zooms[2]), float(zooms[1]), float(zooms[0]))
+    return values.T, grids.from_ras(affine)[:, [2, 1, 0, 3]], conflict
+
+
+def _conflict(header: Any, affine: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Tell whether the header says in another of its ways that voxels lie elsewhere, or have another size."""
+    import nibabel
+
+    sizes = np.abs(np.asarray(header["pixdim"][1:4], dtype=float))
+    if not np.allclose(nibabel.affines.voxel_sizes(affine), sizes, rtol=MAX_SIZE_ERROR):
+        return True
+    # Its quaternion may be damaged where the sform is not.
+    with contextlib.suppress(nibabel.spatialimages.HeaderDataError, ValueError):
+        other = header.get_qform(coded=True)[0]
+        return other is not None and grids.apart(affine, other, shape)
+    return True
 
 
 def _open(path: Path) -> Any:
@@ -85,34 +104,51 @@ def _open(path: Path) -> Any:
     import nibabel
 
     size = require_file(path)
-    if path.suffix.lower() == ".gz":
+    with path.open("rb") as file:
+        zipped = file.read(2) == GZIP
+    if zipped:
         return _open_gz(path, size)
-    if path.suffix.lower() in (".hdr", ".img"):
-        parts = [path.with_suffix(suffix) for suffix in (".hdr", ".img")]
+    suffix = path.suffix
+    if suffix.lower() in (".hdr", ".img"):
+        parts = [path.with_suffix(".HDR" if suffix.isupper() else ".hdr")]
+        parts += [path.with_suffix(".IMG" if suffix.isupper() else ".img")]
+        for part in parts:
+            if not part.is_file():
+                raise BadRecord("missing_file", f"the other file of the pair, {part.suffix}, is not beside this one")
         sizes = [require_file(inside(part, path.parent)) for part in parts]
         header_file, size = parts[0], sizes[1]
     else:
         header_file = path
     with header_file.open("rb") as file:
         header = _header(file.read(HEADER_BYTES))
-    require_bytes(_claimed(header), size)
-    return nibabel.load(path)  # type: ignore[attr-defined, unused-ignore]
+    claimed = _claimed(header)
+    require_bytes(claimed, size)
+    if header_file is not path or suffix.lower() != ".gz":
+        return nibabel.load(path)  # type: ignore[attr-defined, unused-ignore]
+    with path.open("rb") as file:  # nibabel goes by the name
+        return _kind(header).from_bytes(file.read(claimed))
 
 
 def _open_gz(path: Path, size: int) -> Any:
     """Return the image of a compressed file, of which no more is inflated than its header asks for."""
+    try:
+        with gzip.open(path) as file:
+            head = file.read(HEADER_BYTES)
+            header = _header(head)
+            claimed = _claimed(header)
+            require_bytes(claimed, size * MAX_DEFLATE)
+            data = head + file.read(max(0, claimed - len(head)))
+            file.read(1)  # at the end of the file its checksum is compared
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise BadRecord("unreadable", "the compressed file is cut off or damaged; copy or download it again") from None
+    require_bytes(claimed, len(data))
+    return _kind(header).from_bytes(data)
+
+
+def _kind(header: Any) -> Any:
     import nibabel
 
-    with gzip.open(path) as file:
-        head = file.read(HEADER_BYTES)
-        header = _header(head)
-        claimed = _claimed(header)
-        require_bytes(claimed, size * MAX_DEFLATE)
-        data = head + file.read(max(0, claimed - len(head)))
-        file.read(1)  # at the end of the file its checksum is compared
-    require_bytes(claimed, len(data))
-    kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
-    return kind.from_bytes(data)
+    return nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
 
 
 def _header(head: bytes) -> Any:
@@ -122,7 +158,7 @@ def _header(head: bytes) -> Any:
     kinds = [k for k in (nibabel.Nifti1Header, nibabel.Nifti2Header) if k.may_contain_header(head)]
     if not kinds or len(head) < kinds[0].sizeof_hdr:
         # Analyze 7.5 looks the same but for the magic word, and does not say which side is left.
-        raise BadRecord("unsupported", "the file is not NIfTI-1 or NIfTI-2")
+        raise BadRecord("unsupported", "the file is not NIfTI-1 or NIfTI-2; convert it to .nii.gz")
     header = kinds[0](head[: kinds[0].sizeof_hdr], check=False)
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
     if len(shape) < 3 or any(n != 1 for n in shape[4:]):

@@ -275,6 +275,20 @@ def image_tiff(folder: Path, seed: int) -> Path:
     return folder / "a.tif"
 
 
+def image_jpeg(folder: Path, seed: int) -> Path:
+    grey = Image.fromarray(phantom(seed=seed, top=255).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x013B] = 1 + seed % 8, NAME
+    grey.convert(("L", "RGB", "CMYK")[seed % 3]).save(folder / "a.jpg", exif=exif)
+    return folder / "a.jpg"
+
+
+def image_palette(folder: Path, seed: int) -> Path:
+    colours = np.stack([phantom(seed=seed + i, top=255) for i in range(3)], axis=-1).astype(np.uint8)
+    Image.fromarray(colours).quantize(32).save(folder / "a.png", transparency=seed % 32)
+    return folder / "a.png"
+
+
 EXAMPLES: dict[str, Callable[[Path, int], Path]] = {
     "dicom": dicom,
     "dicom-series": dicom_series,
@@ -287,4 +301,6 @@ EXAMPLES: dict[str, Callable[[Path, int], Path]] = {
     "metaimage-packed": metaimage_packed,
     "image-png": image_png,
     "image-tiff": image_tiff,
+    "image-jpeg": image_jpeg,
+    "image-palette": image_palette,
 }

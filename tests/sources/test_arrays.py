@@ -324,3 +324,52 @@ def test_manifest_hints_reach_the_readers(tmp_path: Path) -> None:
             sources.read(late)
         reasons.append(caught.value.reason)
     assert reasons == ["unreadable", "unreadable", "outside_folder"]
+
+
+# --- what to save instead -------------------------------------------------------------------------------------------
+def detail(path: Path, hints: dict[str, Any] | None = None) -> str:
+    with pytest.raises(BadRecord) as caught:
+        sources.read(record(path, {"variable": "data", **(hints or {})}))
+    return caught.value.detail
+
+
+@SUFFIXES
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((3, 4), complex), "numpy.abs"),
+        (np.zeros((3, 4), bool), "astype('uint8')"),
+        (np.array([[1, 2], [3]], object), "unequal length"),
+        (np.array([["1", "2"]]), "astype(float)"),
+        (np.array([[b"1", b"2"]]), "astype(float)"),
+        (np.zeros((3, 4), "timedelta64[s]"), "durations"),
+        (np.zeros(3, [("x", "f4")]), "table with names"),
+        (np.ma.masked_greater(SINES, 0.5).toflex(), "numpy.ma.filled"),
+    ],
+    ids=lambda value: value.dtype.str if isinstance(value, np.ndarray) else "",
+)
+def test_a_refusal_says_what_to_save(tmp_path: Path, suffix: str, array: np.ndarray, words: str) -> None:
+    path = write(tmp_path / f"a{suffix}", array)
+    assert words in detail(path) and words in detail(path, {"rate_hz": 100})
+
+
+def test_masked_arrays(tmp_path: Path) -> None:
+    masked = np.ma.masked_greater(SINES, 0.5)
+    np.savez(tmp_path / "a.npz", data=masked.filled())  # NumPy puts 1e20 where values are masked
+    assert "numpy.ma.filled" in detail(tmp_path / "a.npz", {"rate_hz": 100})
+    np.savez(tmp_path / "b.npz", data=np.ma.masked_greater(SCENE.astype(np.float32), 50).filled())
+    assert "numpy.ma.filled" in detail(tmp_path / "b.npz")
+    masked.dump(tmp_path / "c.npy")
+    assert "numpy.save" in detail(tmp_path / "c.npy", {"rate_hz": 100})
+    np.save(tmp_path / "d.npy", masked.filled(np.nan))
+    np.testing.assert_array_equal(np.isnan(read_signal(tmp_path / "d.npy").values), masked.mask)
+
+
+@SUFFIXES
+def test_masks_of_true_and_false(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / "a.npy", SCENE.astype(np.float32))
+    volume = read_volume(path, mask=write(tmp_path / f"m{suffix}", SCENE > 30))
+    assert volume.mask is not None and volume.mask.dtype == np.int32 and volume.notes == {}
+    np.testing.assert_array_equal(volume.mask, SCENE > 30)
+    axes = read_volume(write(tmp_path / "b.npy", SCENE[::-1]), mask=tmp_path / f"m{suffix}", axes="IPL")
+    np.testing.assert_array_equal(axes.mask, (SCENE > 30)[::-1])

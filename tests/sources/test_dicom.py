@@ -5,18 +5,20 @@ from __future__ import annotations
 import itertools
 import sys
 import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
 from pydicom import uid
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 
 from medssl import sources
-from medssl.sources import jpeg_lossless
+from medssl.sources import identifiers, jpeg_lossless
 from medssl.sources.record import BadRecord, Record, Signal, Volume
 from tests.sources import examples_images as examples
 from tests.sources.examples_images import (
@@ -472,3 +474,389 @@ def test_nothing_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture, cap
     read(path)
     assert not caplog.text
     assert capfd.readouterr() == ("", "")
+
+
+# --- tilted stacks --------------------------------------------------------------------------------------------------
+def tilted(folder: Path, degrees: float, count: int = 16, step_mm: float = 4.0, **tags: Any) -> Path:
+    """Write slices turned about the x axis, each ``step_mm`` further along z, with a rod along z through all."""
+    angle = np.radians(degrees)
+    for k in range(count):
+        stored = np.zeros((64, 64), int)
+        stored[round(32 / np.cos(angle)) + np.array([[-1], [0], [1]]), 31:34] = 2000
+        plane = {"ImageOrientationPatient": [1, 0, 0, 0, np.cos(angle), np.sin(angle)], "PixelSpacing": [1, 1]}
+        place = [-32, -32, step_mm * k]
+        scale = {"RescaleSlope": 1, "RescaleIntercept": -1000, "SliceThickness": 4}
+        write(folder / f"{k}.dcm", header(ImagePositionPatient=place, **plane, **scale, **tags), stored)
+    return folder
+
+
+@pytest.mark.parametrize("degrees", [20, -20, 7.5, 30])
+def test_gantry_tilt_is_straightened(tmp_path: Path, degrees: float) -> None:
+    volume = read(tilted(tmp_path, degrees))
+    angle = np.radians(abs(degrees))
+    assert volume.spacing_mm == pytest.approx((4 * np.cos(angle), 1, 1), abs=1e-4)
+    assert volume.notes == {"tilt_deg": pytest.approx(abs(degrees), abs=1e-3)}
+    shift_mm = 60 * np.sin(angle)
+    assert volume.values.shape == (16, 64 + int(np.ceil(shift_mm)), 64)
+    weight = (volume.values + 1000).clip(0)
+    rows = (weight * np.arange(volume.values.shape[1])[:, None]).sum(axis=(1, 2)) / weight.sum(axis=(1, 2))
+    # The rod is straight, shifted by 20.5 mm over the stack at 20 degrees, and 60 mm long.
+    np.testing.assert_allclose(np.diff(rows), np.sign(degrees) * shift_mm / 15, atol=2e-3)
+    assert np.hypot(15 * volume.spacing_mm[0], rows[-1] - rows[0]) == pytest.approx(60, abs=0.05)
+    np.testing.assert_allclose(weight.sum(axis=(1, 2)), 9 * 2000, rtol=1e-3)  # nothing of it is cut off
+    assert set(volume.values[0][volume.values[0] < -1000].tolist()) <= {-1024.0}
+
+
+def test_a_tilt_that_positions_contradict_is_noted(tmp_path: Path) -> None:
+    for degrees, stated, conflict in ((20, 20, 0), (20, -20, 0), (0, 20, 1), (20, 0, 1), (0, 0.5, 0)):
+        folder = tmp_path / f"{degrees}{stated}"
+        folder.mkdir()
+        notes = read(tilted(folder, degrees, count=5, GantryDetectorTilt=stated)).notes
+        assert notes.get("tilt_conflict", 0) == conflict
+        single = read(folder / "0.dcm").notes  # its normal against the long axis of the body
+        assert single == ({"tilt_conflict": 1} if conflict else {})
+
+
+def test_a_tilted_stack_of_frames_and_of_mr(tmp_path: Path) -> None:
+    image = enhanced(3, step_mm=2.5)
+    for i, own in enumerate(image.PerFrameFunctionalGroupsSequence):
+        own.PlanePositionSequence[0].ImagePositionPatient = [0, 0.5 * i, 2.5 * i]  # a row each
+        own.PixelValueTransformationSequence[0].RescaleIntercept = -1000
+    image.Modality = "MR"
+    stored = np.stack([phantom(seed=i) for i in range(3)])
+    volume = read(write(tmp_path / "a.dcm", image, stored))
+    for i in range(3):
+        np.testing.assert_allclose(volume.values[i, i : 24 + i], stored[i] * 2 - 1000, atol=1e-3)
+    assert volume.values[0, 25, 0] == volume.values.min() == (stored * 2 - 1000).min()
+    assert volume.notes["tilt_deg"] == pytest.approx(np.degrees(np.arctan(0.5 / 2.5)))
+
+
+@pytest.mark.parametrize(
+    ("positions", "detail"),
+    [
+        ([(0, 0, 0), (3, 0, 2), (0, 0, 4)], "do not lie on a line"),  # the middle one is off to the side
+        ([(0, 0, 0), (0, 3, 2), (0, 6, 4)], "more than 45 degrees"),
+    ],
+)
+def test_stacks_that_no_shift_straightens(tmp_path: Path, positions: list[tuple[int, ...]], detail: str) -> None:
+    for i, at in enumerate(positions):
+        write(tmp_path / f"{i}.dcm", header(ImagePositionPatient=list(at)), phantom())
+    assert detail in refusal(tmp_path)[1]
+
+
+def test_a_tilt_without_pixel_spacing(tmp_path: Path) -> None:
+    for i in range(3):
+        write(tmp_path / f"{i}.dcm", header(ImagePositionPatient=[0, i, 2 * i], PixelSpacing=None), phantom())
+    assert "no pixel spacing" in refusal(tmp_path)[1]
+
+
+# --- padding and inverted values ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+@pytest.mark.parametrize(
+    ("value", "written", "tags"),
+    [
+        (63536, 63536, {"PixelRepresentation": 0}),
+        (-2000, -2000, {"PixelRepresentation": 1}),
+        (-2000, 63536, {"PixelRepresentation": 1}),  # written without sign
+        (63536, 63536, {"PixelRepresentation": 0, "BitsStored": 12, "HighBit": 11}),  # in bits that values have not
+        (-2000, -2000, {"PixelRepresentation": 1, "BitsStored": 12, "HighBit": 11}),
+    ],
+)
+def test_padding_is_no_measurement(
+    tmp_path: Path, modality: str, value: int, written: int, tags: dict[str, Any]
+) -> None:
+    stored = phantom(top=2000)
+    stored[:4] = value
+    image = header(Modality=modality, RescaleSlope=1, RescaleIntercept=-24, **tags)
+    image.add_new("PixelPaddingValue", "US" if written > 0 else "SS", written)
+    volume = read(write(tmp_path / "a.dcm", image, stored))
+    real = phantom(top=2000)[4:] - 24
+    np.testing.assert_array_equal(volume.values[0, 4:], real)
+    assert (volume.values[0, :4] == (-1024 if modality == "CT" else real.min())).all()
+    assert volume.notes == {"padding": pytest.approx(4 / 24)}
+
+
+def test_a_range_of_padding(tmp_path: Path) -> None:
+    for value, limit in ((-3000, -2000), (-2000, -3000)):
+        stored = phantom()
+        stored[0, :3] = -3000, -2500, -2000
+        tags = {"Modality": "MR", "PixelPaddingValue": value, "PixelPaddingRangeLimit": limit}
+        volume = read(write(tmp_path / "a.dcm", header(**tags), stored))
+        assert (volume.values[0, 0, :3] == volume.values.min()).all()
+        assert volume.values.min() == phantom()[0, 3:].min() * 2 - 1000 or volume.values.min() >= -1000
+        assert volume.notes == {"padding": pytest.approx(3 / stored.size)}
+
+
+def test_padding_that_is_a_measured_value_too(tmp_path: Path) -> None:
+    """Some programs write a padding value of 0 into every header, where 0 HU is water."""
+    stored = np.full((24, 28), 40)
+    stored[:, 20:] = -900
+    stored[10:13, 5:9] = 0  # within the body
+    stored[:3, :4] = 0  # reaches the corner
+    image = header(PixelPaddingValue=0, RescaleSlope=1, RescaleIntercept=0)
+    volume = read(write(tmp_path / "a.dcm", image, stored))
+    assert (volume.values[0, 10:13, 5:9] == 0).all() and (volume.values[0, :3, :4] == -1024).all()
+    assert volume.notes == {"padding": pytest.approx(12 / 672)}
+    assert read(write(tmp_path / "b.dcm", image, np.where(stored, stored, 40))).notes == {}
+    assert refusal(write(tmp_path / "c.dcm", image, stored * 0)) == (
+        "no_samples",
+        "the image holds nothing but padding",
+    )
+
+
+def test_padding_in_compressed_slices_of_a_series(tmp_path: Path) -> None:
+    for i in range(3):
+        stored = phantom(seed=i, top=2000)
+        stored[-2:] = 60000
+        tags = {"PixelRepresentation": 0, "PixelPaddingValue": 60000, "ImagePositionPatient": [0, 0, 3 * i]}
+        compress(tmp_path / f"{i}.dcm", header(Modality="MR", **tags), stored, uid.JPEGLosslessSV1)
+    volume = read(tmp_path)
+    np.testing.assert_array_equal(volume.values[1, :-2], phantom(seed=1, top=2000)[:-2] * 2 - 1000)
+    assert (volume.values[:, -2:] == volume.values[:, :-2].min()).all()
+
+
+@pytest.mark.parametrize(
+    ("tags", "inverted"),
+    [
+        ({"Modality": "MR", "PhotometricInterpretation": "MONOCHROME1"}, True),
+        ({"Modality": "MR", "PresentationLUTShape": "INVERSE"}, True),
+        ({"Modality": "MR", "PresentationLUTShape": "IDENTITY"}, False),
+        ({"Modality": "CT", "PhotometricInterpretation": "MONOCHROME1"}, False),
+        ({"Modality": "CT", "PresentationLUTShape": "INVERSE"}, False),
+    ],
+)
+def test_larger_is_brighter(tmp_path: Path, tags: dict[str, str], inverted: bool) -> None:
+    volume = read(write(tmp_path / "a.dcm", header(**tags), phantom()))
+    plain = phantom() * 2 - 1000
+    np.testing.assert_array_equal(volume.values[0], plain.min() + plain.max() - plain if inverted else plain)
+    assert volume.notes == ({"inverted": 1} if inverted else {})
+    stored = phantom()
+    stored[:2] = -2000
+    volume = read(write(tmp_path / "a.dcm", header(PixelPaddingValue=-2000, **tags), stored))
+    rest = plain[2:]
+    np.testing.assert_array_equal(volume.values[0, 2:], rest.min() + rest.max() - rest if inverted else rest)
+    assert (volume.values[0, :2] == (-1024 if tags["Modality"] == "CT" else rest.min())).all()
+
+
+# --- refused by name ------------------------------------------------------------------------------------------------
+def siemens(tiles: int, creator: str = "SIEMENS MR HEADER") -> Dataset:
+    image = header(Modality="MR")
+    block = image.private_block(0x0019, creator, create=True)
+    block.add_new(0x0A, "US", tiles)
+    return image
+
+
+def lut() -> Dataset:
+    table = Dataset()
+    table.LUTDescriptor, table.LUTData = [1, 0, 16], b"\0\0"
+    return table
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"], "Modality": "MR"}, "convert it with dcm2niix"),
+        ({"ModalityLUTSequence": [lut()], "Modality": "MR"}, "Modality LUT"),
+        ({"PixelAspectRatio": [2, 1], "PixelSpacing": None}, "PixelAspectRatio"),
+        ({"PixelPresentation": "MIXED"}, "colours laid over it"),
+        ({"VolumetricProperties": "DISTORTED"}, "distorted"),
+        ({"AnatomicalOrientationType": "QUADRUPED"}, "animal"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "in colour; export it in grey"),
+        ({"PixelPaddingValue": None, "SOPClassUID": uid.SegmentationStorage}, "name it as the mask"),
+        ({"SOPClassUID": uid.ParametricMapStorage}, "map of a parameter"),
+        ({"SOPClassUID": uid.RTDoseStorage}, "radiation doses"),
+    ],
+)
+def test_refused_by_name(tmp_path: Path, tags: dict[str, Any], words: str) -> None:
+    reason, detail = refusal(write(tmp_path / "a.dcm", header(**tags), phantom()))
+    assert reason == "unsupported" and words in detail
+
+
+def test_what_looks_alike_is_read(tmp_path: Path) -> None:
+    for tags in (
+        {"PixelAspectRatio": [1, 1], "PixelSpacing": None},
+        {"PixelAspectRatio": [2, 1]},  # the spacing says it
+        {"PixelPresentation": "MONOCHROME", "VolumetricProperties": "VOLUME", "AnatomicalOrientationType": "BIPED"},
+        {"SOPClassUID": uid.RTImageStorage},
+    ):
+        np.testing.assert_array_equal(
+            read(write(tmp_path / "a.dcm", header(**tags), phantom())).values[0], phantom() * 2 - 1000
+        )
+
+
+def test_a_mosaic_that_lost_its_word(tmp_path: Path) -> None:
+    assert "MOSAIC" in refusal(write(tmp_path / "a.dcm", siemens(9), phantom()))[1]
+    read(write(tmp_path / "b.dcm", siemens(1), phantom()))
+    read(write(tmp_path / "c.dcm", siemens(9, "GEMS_ACQU_01"), phantom()))
+
+
+def test_slices_of_two_frames_of_reference_or_polarities(tmp_path: Path) -> None:
+    for tag, values, words in (
+        ("FrameOfReferenceUID", ("1.2", "1.3"), "frames of reference"),
+        ("PhotometricInterpretation", ("MONOCHROME1", "MONOCHROME2"), "larger values are brighter"),
+    ):
+        for i, value in enumerate(values):
+            tags = {"ImagePositionPatient": [0, 0, 3 * i], tag: value}
+            write(tmp_path / f"{i}.dcm", header(**tags), phantom())
+        assert words in refusal(tmp_path)[1]
+    for i in range(2):
+        tags = {"ImagePositionPatient": [0, 0, 3 * i], "FrameOfReferenceUID": "1.2" if i else None}
+        write(tmp_path / f"{i}.dcm", header(**tags), phantom())
+    read(tmp_path)
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+def series(folder: Path, count: int = 5, name: str = "IM{:02d}") -> list[Path]:
+    return [
+        write(folder / name.format(i), header(ImagePositionPatient=[0, 0, 3 * i]), phantom(seed=i))
+        for i in range(count)
+    ]
+
+
+def unwrapped(image: Dataset, *, implicit: bool, little: bool = True) -> bytes:
+    """Return a dataset alone, as networks carry it."""
+    buffer = BytesIO()
+    meta, image.file_meta, image.preamble = image.file_meta, FileMetaDataset(), None
+    pydicom.dcmwrite(buffer, image, implicit_vr=implicit, little_endian=little, enforce_file_format=False)
+    image.file_meta = meta
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["no preamble", "no zeros", "explicit", "implicit", "big endian"])
+def test_files_without_preamble(tmp_path: Path, kind: str) -> None:
+    for i, path in enumerate(series(tmp_path)):
+        if i < 2:
+            continue
+        data = path.read_bytes()
+        if kind in ("no preamble", "no zeros"):
+            path.write_bytes(data[132 if kind == "no preamble" else 128 :])
+            continue
+        image = pydicom.dcmread(path)
+        if kind == "big endian":
+            image["PixelData"].value = phantom(seed=i).astype(">i2").tobytes()
+        path.write_bytes(unwrapped(image, implicit=kind == "implicit", little=kind != "big endian"))
+        assert path.read_bytes()[128:132] != b"DICM"
+    volume = read(tmp_path)
+    np.testing.assert_array_equal(volume.values, [phantom(seed=i) * 2 - 1000 for i in range(5)])
+    np.testing.assert_array_equal(read(tmp_path / "IM03").values[0], phantom(seed=3) * 2 - 1000)
+    found = identifiers.scan(tmp_path, "dicom")
+    assert [kinds is not None and "patient name" in kinds for kinds in found] == [True] * 5
+
+
+def test_pixels_whose_compression_is_not_stated(tmp_path: Path) -> None:
+    image = pydicom.dcmread(examples.dicom_jpeg(tmp_path, 2))
+    (tmp_path / "IM7").write_bytes(unwrapped(image, implicit=False))
+    assert "compressed, and the file does not say how" in refusal(tmp_path / "IM7")[1]
+
+
+def test_a_slice_that_is_no_dicom_is_not_dropped(tmp_path: Path) -> None:
+    paths = series(tmp_path)
+    (tmp_path / "README").write_text("slices")
+    (tmp_path / "index.html").write_text("slices")
+    assert len(read(tmp_path).values) == 5
+    whole = paths[3].read_bytes()
+    for damaged in (b"", b"\0" * 5000, b"slices\n", whole[140:]):
+        paths[3].write_bytes(damaged)
+        reason, detail = refusal(tmp_path)
+        assert reason == "unreadable" and "file 4 of 7" in detail
+
+
+@pytest.mark.parametrize("name", ["{:d}.dcm", "1.2.840.{:d}.{:d}", "3F{:02X}A9", "slice{:d}.IMA", "CT.{:d}"])
+def test_names_of_slices(tmp_path: Path, name: str) -> None:
+    paths = [tmp_path / (name.format(i, i * 7) if name.count("{") > 1 else name.format(i)) for i in range(9, 14)]
+    for i, path in enumerate(paths):
+        write(path, header(ImagePositionPatient=[0, 0, 3 * i]), phantom())
+    (tmp_path / "README.txt").write_text("slices")
+    assert len(read(tmp_path).values) == 5
+    paths[2].write_bytes(b"")
+    assert refusal(tmp_path)[0] == "unreadable"
+
+
+def other(path: Path, kind: str) -> None:
+    """Write an object without pixels."""
+    names = ("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit")
+    names += ("PixelRepresentation", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
+    image = header(kind, SeriesInstanceUID="7", **dict.fromkeys(names))
+    pydicom.dcmwrite(path, image, enforce_file_format=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (uid.XRayRadiationDoseSRStorage, "a report"),
+        (uid.GrayscaleSoftcopyPresentationStateStorage, "a presentation state"),
+        (uid.EncapsulatedPDFStorage, "document"),
+        (uid.RawDataStorage, "raw data"),
+        (uid.RTStructureSetStorage, "contours"),
+        (uid.KeyObjectSelectionDocumentStorage, "a report"),
+        ("1.3.12.2.1107.5.9.1", "no image"),  # Siemens puts these beside MR
+    ],
+)
+def test_objects_beside_slices_are_left_out(tmp_path: Path, kind: str, words: str) -> None:
+    series(tmp_path)
+    other(tmp_path / "IM99", kind)
+    volume = read(tmp_path)
+    assert len(volume.values) == 5 and volume.notes == {"left_out": 1}
+    reason, detail = refusal(tmp_path / "IM99")
+    assert reason == "unsupported" and words in detail
+
+
+def test_a_segmentation_beside_slices_is_left_out(tmp_path: Path) -> None:
+    series(tmp_path)
+    image = header(uid.SegmentationStorage, SeriesInstanceUID="7", BitsAllocated=8, BitsStored=8, HighBit=7)
+    write(tmp_path / "seg.dcm", image, np.zeros((5, 24, 28)))
+    assert read(tmp_path).notes == {"left_out": 1}
+
+
+@pytest.mark.parametrize("keep", [-600, -1, 900, 300, 140])
+def test_a_slice_that_is_cut_off_is_named_by_its_place(tmp_path: Path, keep: int) -> None:
+    paths = series(tmp_path)
+    paths[3].write_bytes(paths[3].read_bytes()[:keep])
+    reason, detail = refusal(tmp_path)
+    assert reason == "unreadable" and "(file 4 of 5 in the folder, sorted by name)" in detail
+    assert "cut off" in detail or "not DICOM" in detail
+    assert "raised" not in detail
+    assert "of 5" not in refusal(paths[3])[1]
+
+
+# --- masks ----------------------------------------------------------------------------------------------------------
+def test_masks_of_a_series(tmp_path: Path) -> None:
+    (tmp_path / "stack7").mkdir()
+    series(tmp_path / "stack7")
+    labels = (phantom() > 2000).astype(np.uint8).T[:, :, None] * np.arange(1, 6, dtype=np.uint8)
+    affine = np.diag([-0.75, -0.5, 3, 1])
+    nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / "same.nii.gz")
+    volume = read(tmp_path / "stack7", mask=tmp_path / "same.nii.gz")
+    np.testing.assert_array_equal(volume.mask, labels.T)
+    assert volume.notes == {"mask_resampled": 0, "mask_outside": 0}
+    part = affine.copy()
+    part[:3, 3] = affine[:3, :3] @ (2, 3, 1)
+    nibabel.save(nibabel.Nifti1Image(labels[2:, 3:, 1:], part), tmp_path / "part.nii.gz")
+    volume = read(tmp_path / "stack7", mask=tmp_path / "part.nii.gz")
+    expected = labels.T.copy()
+    expected[0], expected[:, :3], expected[:, :, :2] = 0, 0, 0
+    np.testing.assert_array_equal(volume.mask, expected)
+    (tmp_path / "m.mha").write_bytes(
+        examples.metaimage_header("LOCAL", labels.T.shape, ElementType="MET_UCHAR", Offset="0 0 0",
+                                  ElementSpacing="0.75 0.5 3") + labels.T.tobytes()
+    )  # fmt: skip
+    np.testing.assert_array_equal(read(tmp_path / "stack7", mask=tmp_path / "m.mha").mask, labels.T)
+    nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), tmp_path / "eye.nii.gz")
+    assert refusal(tmp_path / "stack7", mask=tmp_path / "eye.nii.gz")[0] == "bad_mask"
+
+
+def test_a_mask_follows_a_tilted_stack(tmp_path: Path) -> None:
+    """As dcm2niix converts a segmentation of tilted slices: on their own grid, at an angle."""
+    (tmp_path / "stack7").mkdir()
+    volume = read(tilted(tmp_path / "stack7", 20))
+    angle = np.radians(20)
+    lps = np.eye(4)
+    lps[:3, :3] = np.array([[1, 0, 0], [0, np.cos(angle), np.sin(angle)], [0, 0, 4]]).T
+    lps[:3, 3] = -32, -32, 0
+    labels = np.zeros((64, 64, 16), np.uint8)
+    labels[31:34, round(32 / np.cos(angle)) + np.array([-1, 0, 1])] = 1
+    nibabel.save(nibabel.Nifti1Image(labels, np.diag([-1, -1, 1, 1]) @ lps), tmp_path / "m.nii")
+    found = read(tmp_path / "stack7", mask=tmp_path / "m.nii")
+    assert found.notes["mask_resampled"] == 1 and found.notes["mask_outside"] == 0
+    assert (found.mask == 1).sum() == 9 * 16
+    assert volume.values[found.mask == 1].min() > -400  # half of a voxel of rod at least

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import gzip
+import tracemalloc
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import h5py
@@ -145,6 +147,18 @@ def write_png(folder: Path, planted: bool) -> Path:
     return folder / "a.png"
 
 
+def write_jpeg(folder: Path, planted: bool) -> Path:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0131] = 6, "some program"
+    more: dict[str, object] = {}
+    if planted:
+        exif[0x010E], exif[0x013B], exif[0x0132] = NAME, NAME, "1950:02:03 00:00:00"
+        exif.get_ifd(0x8825)[1] = "N"  # where on earth
+        more = {"comment": NAME, "xmp": f"<x>{NAME}</x>".encode()}
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(folder / "a.jpg", exif=exif, **more)
+    return folder / "a.jpg"
+
+
 def write_tiff(folder: Path, planted: bool) -> Path:
     more = {"description": NAME, "datetime": "1950:02:03 00:00:00", "extratags": [(315, 2, 0, NAME, True)]}
     tifffile.imwrite(folder / "a.tif", np.zeros((4, 4), np.uint8), **(more if planted else {}))
@@ -181,6 +195,7 @@ CASES: dict[str, tuple[str, Writer, set[str]]] = {
     "eeglab": ("eeglab", write_eeglab, {"patient code", "comment", "place on a disk"}),
     "eeglab73": ("eeglab", write_eeglab73, {"patient code"}),
     "png": ("image", write_png, {"text", "EXIF"}),
+    "jpeg": ("image", write_jpeg, {"text", "author", "date", "place", "comment"}),
     "tiff": ("image", write_tiff, {"text", "author", "date"}),
 }  # fmt: skip
 
@@ -271,3 +286,65 @@ def test_text_behind_the_pixels_of_a_png(tmp_path: Path) -> None:
 def test_what_is_not_looked_into_says_so(tmp_path: Path) -> None:
     assert identifiers.scan(tmp_path / "a.csv", "tabular") == []
     assert identifiers.scan(tmp_path / "absent.edf", "edf") == [None]
+
+
+# --- DICOM by its content -------------------------------------------------------------------------------------------
+def test_dicom_is_told_by_content(tmp_path: Path) -> None:
+    whole = write_dicom(tmp_path, True).read_bytes()
+    image = pydicom.dcmread(tmp_path / "a.dcm")
+    image.preamble, image.file_meta = None, FileMetaDataset()
+    alone = {}
+    for name, implicit, little in (("explicit", False, True), ("implicit", True, True), ("big", False, False)):
+        buffer = BytesIO()
+        pydicom.dcmwrite(buffer, image, implicit_vr=implicit, little_endian=little, enforce_file_format=False)
+        alone[name] = buffer.getvalue()
+        assert alone[name][128:132] != b"DICM"
+    for name, data in {"whole": whole, "prefix": whole[128:], "meta": whole[132:], **alone}.items():
+        (tmp_path / name).write_bytes(data)
+        assert identifiers.is_dicom(tmp_path / name), name
+        assert "patient name" in (identifiers.scan(tmp_path / name, "dicom")[0] or ()), name
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if name != "dicom"])
+def test_other_formats_are_not_dicom(tmp_path: Path, case: str) -> None:
+    path = CASES[case][1](tmp_path, True)
+    assert not identifiers.is_dicom(path)
+
+
+def test_what_is_not_dicom(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    contents = {
+        "empty": b"", "text": b"DICM is a magic word\n" * 99, "csv": b"path,patient,trial\na,b,c\n",
+        "json": b'{"a": 1}',
+        "zip": b"PK\3\4" + bytes(500), "zeros": bytes(5000), "groups": b"\2\0\0\0" + bytes(5000),
+        "eight": b"\x08\0\x08\0" * 2000, "capitals": b"\x08\0\0\0UL\4\0" + b"A" * 5000,
+        "deep": b"\x08\0\6\0SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\0\xe0\xff\xff\xff\xff" * 2000,
+        "jpeg": b"\xff\xd8\xff" + bytes(500), "int16": np.arange(8, 4000).astype("<i2").tobytes(),
+    }  # fmt: skip
+    contents |= {f"noise{i}": b"\x08\0" + rng.bytes(4000) for i in range(200)}
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+        assert not identifiers.is_dicom(tmp_path / name), name
+    assert not identifiers.is_dicom(tmp_path) and not identifiers.is_dicom(tmp_path / "absent")
+
+
+def test_dicom_is_told_without_reading_the_file(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("wb") as file:
+        file.write(b"\2\0\0\0UL\4\0\xff\xff\xff\x7f" + b"\2\0\1\0OB\0\0\xff\xff\xff\x7f")
+        file.truncate(1 << 31)
+    tracemalloc.start()
+    identifiers.is_dicom(tmp_path / "a")
+    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()
+
+
+def test_nifti_by_content_and_in_pairs(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.float32), np.eye(4))
+    image.header["descrip"] = NAME.encode()
+    (tmp_path / "a.nii.gz").write_bytes(image.to_bytes())
+    (tmp_path / "b.nii").write_bytes(gzip.compress(image.to_bytes()))
+    pair = nibabel.Nifti1Pair(np.zeros((2, 2, 2), np.float32), np.eye(4))
+    pair.header["descrip"] = NAME.encode()
+    nibabel.save(pair, tmp_path / "c.img")
+    for name in ("a.nii.gz", "b.nii", "c.img", "c.hdr"):
+        assert identifiers.scan(tmp_path / name, "nifti") == [frozenset({"description"})]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tracemalloc
+import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -99,37 +102,177 @@ def test_pages_must_match(tmp_path: Path) -> None:
     assert refusal(write_pages(tmp_path / "c.png", grey, grey + 1)) == "unsupported"  # an animation
 
 
-@pytest.mark.parametrize("mode", ["RGB", "LA", "P", "1", "CMYK", "F"])
-def test_other_pictures_are_refused(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / ("a.tif" if mode in ("CMYK", "F") else "a.png")
-    Image.new(mode, (4, 3)).save(path)
-    assert refusal(path) == "unsupported"
+# --- colour, palettes, transparency -----------------------------------------------------------------------------------
+RNG = np.random.default_rng(0)
+GREY = np.kron(RNG.integers(0, 256, (5, 7)), np.ones((8, 8))).astype(np.uint8)
+COLOURS = RNG.integers(0, 256, (40, 56, 3)).astype(np.uint8)
+OPAQUE = np.where(GREY > 128, 255, 0).astype(np.uint8)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "BMP", "GIF", "EPS"])
-def test_only_png_and_tiff_are_opened(tmp_path: Path, kind: str) -> None:
-    Image.new("L", (4, 3)).save(tmp_path / "a.png", format=kind)
+def luminance(path: Path) -> np.ndarray:
+    with Image.open(path) as picture, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that transparency of palettes is left out
+        return np.asarray(picture.convert("L"), dtype=float)
+
+
+PICTURES: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+    "rgb.png": (Image.fromarray(COLOURS), {}),
+    "rgb.tif": (Image.fromarray(COLOURS), {}),
+    "rgb.bmp": (Image.fromarray(COLOURS), {}),
+    "rgb.jpg": (Image.fromarray(COLOURS), {"quality": 95}),
+    "rgba.png": (Image.fromarray(np.dstack([COLOURS, OPAQUE])), {}),
+    "palette.png": (Image.fromarray(COLOURS).quantize(64), {}),
+    "transparent.png": (Image.fromarray(COLOURS).quantize(64), {"transparency": bytes(range(64))}),
+    "palette.bmp": (Image.fromarray(COLOURS).quantize(64), {}),
+    "cmyk.tif": (Image.fromarray(COLOURS).convert("CMYK"), {}),
+    "cmyk.jpg": (Image.fromarray(COLOURS).convert("CMYK"), {}),
+    "ycc.tif": (Image.fromarray(COLOURS).convert("YCbCr"), {}),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_colour_becomes_luminance(tmp_path: Path, name: str) -> None:
+    picture, options = PICTURES[name]
+    picture.save(tmp_path / name, **options)
+    volume = read(tmp_path / name)
+    assert np.abs(volume.values[0] - luminance(tmp_path / name)).max() <= 1
+    assert volume.notes["colour"] > 0.85
+    if name == "rgb.png":
+        slow = [[0.299 * r + 0.587 * g + 0.114 * b for r, g, b in row] for row in COLOURS.astype(float)]
+        assert np.abs(volume.values[0] - slow).max() <= 0.6
+        tinted = [[max(pixel) - min(pixel) > 16 for pixel in row] for row in COLOURS.astype(int)]
+        assert volume.notes == {"colour": pytest.approx(np.mean(tinted))}
+    if name == "rgba.png":
+        assert volume.notes["transparent"] == pytest.approx((OPAQUE < 255).mean())
+    assert ("transparent" in volume.notes) == (name in ("rgba.png", "transparent.png"))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "CMYK"])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_grey_content_is_taken_as_it_is(tmp_path: Path, mode: str, suffix: str) -> None:
+    if mode == "CMYK" and suffix == ".png":
+        suffix = ".jpg"
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(GREY).convert(mode).save(path, **({"quality": 100} if suffix == ".jpg" else {}))
+    volume = read(path)
+    assert np.abs(volume.values[0] - GREY).max() <= (2 if suffix == ".jpg" else 0)
+    assert volume.notes == {"colour": 0}
+
+
+@pytest.mark.parametrize("quality", [5, 30, 75, 95])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_jpeg_of_grey_content_has_no_colour(tmp_path: Path, mode: str, quality: int) -> None:
+    Image.fromarray(GREY).convert(mode).save(tmp_path / "a.jpg", quality=quality)
+    volume = read(tmp_path / "a.jpg")
+    assert volume.notes == {"colour": 0}
+    assert np.abs(volume.values[0] - luminance(tmp_path / "a.jpg")).max() <= 1
+
+
+def test_a_coloured_mark_on_a_grey_picture(tmp_path: Path) -> None:
+    marked = np.repeat(np.full((64, 64, 1), 90, np.uint8), 3, axis=-1)
+    marked[8:16, 8:24] = 255, 0, 0
+    Image.fromarray(marked).save(tmp_path / "a.png")
+    assert read(tmp_path / "a.png").notes["colour"] == 128 / 4096
+    Image.fromarray(marked).save(tmp_path / "a.jpg", quality=90)
+    assert 128 / 4096 <= read(tmp_path / "a.jpg").notes["colour"] < 3 * 128 / 4096  # colour of JPEG bleeds
+
+
+def test_black_and_white_and_floats(tmp_path: Path) -> None:
+    Image.fromarray(GREY > 99).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read(tmp_path / "a.png").values[0], np.where(GREY > 99, 255, 0))
+    floats = (VALUES / 7 - 1).astype(np.float32)
+    Image.fromarray(floats).save(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read(tmp_path / "a.tif").values[0], floats)
+
+
+def test_sixteen_bits_of_grey_and_of_colour(tmp_path: Path) -> None:
+    deep = (VALUES * 5000).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "grey.tif", deep)
+    assert read(tmp_path / "grey.tif").notes == {"colour": 0}
+    np.testing.assert_array_equal(read(tmp_path / "grey.tif").values[0], deep)
+    tifffile.imwrite(tmp_path / "rgb.tif", np.repeat(deep[..., None], 3, axis=-1), photometric="rgb")
+    volume = read(tmp_path / "rgb.tif")
+    assert volume.notes == {"colour": 0, "narrowed": 1}
+    np.testing.assert_allclose(volume.values[0], deep / 257, atol=1)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "EPS", "WEBP", "ICO"])
+def test_other_kinds_are_not_opened(tmp_path: Path, kind: str) -> None:
+    Image.new("L", (16, 16)).save(tmp_path / "a.png", format=kind)
     assert refusal(tmp_path / "a.png") == "unreadable"
 
 
-def test_text_in_the_file_is_not_used(tmp_path: Path) -> None:
+def test_other_colour_spaces_are_refused(tmp_path: Path) -> None:
+    Image.new("LAB", (4, 3)).save(tmp_path / "a.tif")
+    assert refusal(tmp_path / "a.tif") == "unsupported"
+
+
+# As a matrix of rows: what is stored is shown turned or mirrored.
+SHOWN: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.T,
+    6: lambda a: a[::-1].T, 7: lambda a: a[::-1, ::-1].T, 8: lambda a: a.T[::-1],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", SHOWN)
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+def test_a_picture_is_read_as_it_is_shown(tmp_path: Path, suffix: str, orientation: int) -> None:
     text = PngInfo()
     text.add_text("Patient", "Doe^Jane")
     exif = Image.Exif()
-    exif[0x010E], exif[0x0112] = "Doe^Jane", 6  # a description, and a turn by a quarter
-    Image.fromarray(VALUES.astype(np.uint8)).save(tmp_path / "a.png", pnginfo=text, exif=exif)
-    np.testing.assert_array_equal(read(tmp_path / "a.png").values[0], VALUES)
+    exif[0x010E], exif[0x0112] = "Doe^Jane", orientation
+    more = {".png": {"pnginfo": text}, ".jpg": {"quality": 100}, ".tif": {}}[suffix]
+    Image.fromarray(GREY).save(tmp_path / f"a{suffix}", exif=exif, **more)
+    values = read(tmp_path / f"a{suffix}").values[0]
+    assert values.shape == SHOWN[orientation](GREY).shape
+    assert np.abs(values - SHOWN[orientation](GREY)).max() <= (2 if suffix == ".jpg" else 0)
+
+
+def test_masks_of_pictures(tmp_path: Path) -> None:
+    path, labels = tmp_path / "a.jpg", (GREY // 60).astype(np.uint8)
+    Image.fromarray(GREY).save(path)
+    Image.fromarray(labels).save(tmp_path / "grey.png")
+    palette = Image.fromarray(labels).convert("P")
+    palette.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9, 1, 2, 3])
+    palette.save(tmp_path / "palette.png")
+    Image.fromarray(labels > 1).save(tmp_path / "two.png")
+    Image.fromarray(labels[1:]).save(tmp_path / "small.png")
+    Image.fromarray(COLOURS).save(tmp_path / "colour.png")
+    for name, expected in (("grey", labels), ("palette", labels), ("two", labels > 1)):
+        record = Record(path, "image", "p1", "t1", mask=tmp_path / f"{name}.png")
+        np.testing.assert_array_equal(sources.read(record).mask, expected[None])
+    for name in ("small", "colour"):
+        with pytest.raises(BadRecord, match="bad_mask"):
+            sources.read(Record(path, "image", "p1", "t1", mask=tmp_path / f"{name}.png"))
+
+
+def test_pictures_of_papers_as_covid_ct_publishes_them(tmp_path: Path) -> None:
+    for folder in ("CT_COVID", "CT_NonCOVID"):
+        (tmp_path / folder).mkdir()
+        for i, (name, (picture, options)) in enumerate(PICTURES.items()):
+            if Path(name).suffix in (".png", ".jpg"):
+                picture.save(tmp_path / folder / f"2020.01.24.91918{i}-p27-132{Path(name).suffix}", **options)
+        Image.fromarray(GREY).convert("RGB").save(tmp_path / folder / "1%0.jpg")
+        Image.fromarray(GREY).convert("RGBA").save(tmp_path / folder / "2%1.png")
+    records = sources.list_records("covid_ct", tmp_path)
+    assert len(records) == 2 * 8
+    for record in records:
+        volume = sources.read(record)
+        assert isinstance(volume, Volume)
+        assert np.abs(volume.values[0] - luminance(record.path)).max() <= 1
 
 
 def chunk(name: bytes, body: bytes) -> bytes:
     return len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big")
 
 
-def png(width: int, height: int, rows: int) -> bytes:
-    """Return a PNG of 8 bit grey zeros that claims ``height`` rows and holds ``rows``."""
-    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes((8, 0, 0, 0, 0))
-    body = zlib.compress(bytes((width + 1) * rows), 9)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+def png(width: int, height: int, rows: int, *, bits: int = 8, colour: int = 0) -> bytes:
+    """Return a PNG of zeros that claims ``height`` rows and holds ``rows``."""
+    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes((bits, colour, 0, 0, 0))
+    palette = chunk(b"PLTE", bytes(6)) if colour == 3 else b""
+    row = 1 + width * bits * {0: 1, 2: 3, 3: 1, 6: 4}[colour] // 8
+    body = zlib.compress(bytes(row * rows), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + palette + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize(
@@ -142,14 +285,40 @@ def png(width: int, height: int, rows: int) -> bytes:
     ],
 )
 def test_bombs_take_no_memory(tmp_path: Path, width: int, height: int, rows: int, reason: str) -> None:
-    (tmp_path / "a.png").write_bytes(png(width, height, rows))
-    tracemalloc.start()
-    assert refusal(tmp_path / "a.png") == reason
-    assert tracemalloc.get_traced_memory()[1] < 5_000_000
-    tracemalloc.stop()
+    for bits, colour in ((8, 0), (8, 2), (8, 6), (8, 3), (1, 3), (1, 0)):
+        (tmp_path / "a.png").write_bytes(png(width, height, rows, bits=bits, colour=colour))
+        tracemalloc.start()
+        assert refusal(tmp_path / "a.png") == reason
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+        tracemalloc.stop()
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("kind", ["JPEG", "BMP"])
+def test_jpeg_and_bmp_that_claim_too_much(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.png"
+    for width, height in ((9000, 9000), (8000, 8000), (60000, 60000)):
+        Image.new("L", (16, 16)).save(path, format=kind)
+        data = path.read_bytes()
+        if kind == "JPEG":
+            old, new = b"\x08\0\x10\0\x10", b"\x08" + height.to_bytes(2, "big") + width.to_bytes(2, "big")
+        else:
+            old = (16).to_bytes(4, "little") * 2
+            new = width.to_bytes(4, "little") + height.to_bytes(4, "little")
+        assert data.count(old) == 1
+        path.write_bytes(data.replace(old, new))
+        tracemalloc.start()
+        assert refusal(path) in ("unreadable", "unsupported")
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+        tracemalloc.stop()
+
+
+def test_an_honest_picture_of_one_bit(tmp_path: Path) -> None:
+    Image.new("1", (3000, 3000)).save(tmp_path / "a.png", optimize=True)
+    assert (tmp_path / "a.png").stat().st_size < 3000 * 3000 / 1040
+    assert not read(tmp_path / "a.png").values.any()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".bmp"])
 @pytest.mark.parametrize("keep", [0, 5, 30, 200, -600])
 def test_truncated(tmp_path: Path, suffix: str, keep: int) -> None:
     path = tmp_path / f"a{suffix}"

@@ -24,10 +24,10 @@ def read(record: Record) -> Volume:
 
 
 # --- LUNA16 ---------------------------------------------------------------------------------------------------------
-def scan(folder: Path, name: str, values: np.ndarray = SCENE) -> None:
+def scan(folder: Path, name: str, values: np.ndarray = SCENE, **more: str) -> None:
     """Write one scan as LUNA16 publishes it: int16 beside its header, lungs compressed; no person is named."""
     folder.mkdir(parents=True, exist_ok=True)
-    said = {"PatientName": None, "TransformMatrix": "-1 0 0 0 -1 0 0 0 1", "AnatomicalOrientation": "LPI"}
+    said = {"PatientName": None, "TransformMatrix": "-1 0 0 0 -1 0 0 0 1", "AnatomicalOrientation": "LPI", **more}
     if values.dtype == np.uint8:
         data = zlib.compress(values.tobytes())
         said |= {"ElementType": "MET_UCHAR", "CompressedData": "True", "CompressedDataSize": str(len(data))}
@@ -64,7 +64,11 @@ def test_luna16(luna: Path) -> None:
 
 
 def test_luna16_mask_of_another_scan(luna: Path) -> None:
-    scan(luna / "seg-lungs-LUNA16", "100", LUNGS[:2])
+    scan(luna / "seg-lungs-LUNA16", "100", LUNGS[:2])  # of a part of it
+    volume = read(sources.list_records("luna16", luna)[0])
+    np.testing.assert_array_equal(volume.mask, np.concatenate([LUNGS[:2], 0 * LUNGS[:1]])[:, ::-1, ::-1])
+    assert volume.notes == {"mask_resampled": 1, "mask_outside": 0}
+    scan(luna / "seg-lungs-LUNA16", "100", LUNGS, Offset="-12.5 3 300")
     with pytest.raises(BadRecord, match="bad_mask"):
         read(sources.list_records("luna16", luna)[0])
 

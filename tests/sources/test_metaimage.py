@@ -195,18 +195,40 @@ def test_mask_on_other_axes_of_the_same_grid(tmp_path: Path, codes: str) -> None
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [{"Offset": "-12.5 3 -68"}, {"ElementSpacing": "1.5 2 3.5"}, {"TransformMatrix": "-1 0 0 0 1 0 0 0 1"},
-     {"Offset": "1e308 1e308 1e308"}, {"ElementSpacing": "1e308 1e308 1e308"}, {"DimSize": "5 3 4"},
-     {"ElementType": "MET_USHORT"}],
-)  # fmt: skip
-def test_mask_of_another_grid(tmp_path: Path, fields: dict[str, str]) -> None:
+    ("fields", "outside"),
+    [
+        ({"Offset": "-12.5 3 -68"}, 20 / 59),  # up by two thirds of a slice: the last lies beyond the volume
+        ({"Offset": "-12.5 3 -69"}, 0),  # less than half a slice changes no nearest neighbour
+        ({"ElementSpacing": "1.5 2 3.5"}, 0),  # at the last slice too
+        ({"ElementSpacing": "1.5 2 3.8"}, 20 / 59),
+        ({"DimSize": "5 3 4"}, 15 / 59),
+        ({"ElementType": "MET_USHORT"}, 0),
+    ],
+)
+def test_mask_of_another_grid(tmp_path: Path, fields: dict[str, str], outside: float) -> None:
     image = write(tmp_path / "a.mha")
-    mask = write(tmp_path / "mask.mha", **fields)
-    if "ElementType" in fields:  # the same grid
-        assert read(image, mask=mask).mask is not None
-    else:
-        assert refusal(image, mask=mask)[0] == "bad_mask"
+    volume = read(image, mask=write(tmp_path / "mask.mha", **fields))
+    resampled = outside > 0
+    assert volume.notes == {"mask_resampled": resampled, "mask_outside": pytest.approx(outside)}
+    expected = SCENE.copy()  # of most, the nearest voxel is still the one of the same index
+    if "DimSize" in fields:
+        expected = np.concatenate([SCENE.reshape(4, 3, 5)[:3], np.zeros((3, 1, 5), np.int16)], axis=1)
+    if fields.get("Offset") == "-12.5 3 -68":
+        expected = np.concatenate([np.zeros((1, 4, 5), np.int16), SCENE[:2]])
+    if fields.get("ElementSpacing") == "1.5 2 3.8":
+        expected = SCENE[[0, 1, 2]]
+    np.testing.assert_array_equal(volume.mask, expected)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"TransformMatrix": "-1 0 0 0 1 0 0 0 1"}, {"Offset": "1e308 1e308 1e308"}, {"Offset": "-12.5 3 -64"},
+     {"ElementSpacing": "1e308 1e308 1e308"}, {"ElementSpacing": None, "Offset": None}],
+)  # fmt: skip
+def test_mask_of_another_place(tmp_path: Path, fields: dict[str, str | None]) -> None:
+    image = write(tmp_path / "a.mha")
+    reason = "unreadable" if fields.get("ElementSpacing") else "bad_mask"
+    assert refusal(image, mask=write(tmp_path / "mask.mha", **fields))[0] == reason
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan, np.inf, 3e9])
@@ -221,9 +243,15 @@ def test_mask_of_other_than_integers(tmp_path: Path, value: float) -> None:
 
 
 def test_nifti_mask(tmp_path: Path) -> None:
-    nibabel.save(nibabel.Nifti1Image((SCENE % 3).transpose(2, 1, 0), np.diag([-1, -1, 1, 1])), tmp_path / "m.nii.gz")
-    found = read(write(tmp_path / "a.mha"), mask=tmp_path / "m.nii.gz").mask
-    np.testing.assert_array_equal(found, SCENE % 3)
+    affine = np.diag([-1.5, -2, 3, 1])
+    affine[:3, 3] = 12.5, -3, -70
+    nibabel.save(nibabel.Nifti1Image((SCENE % 3).transpose(2, 1, 0), affine), tmp_path / "m.nii.gz")
+    volume = read(write(tmp_path / "a.mha"), mask=tmp_path / "m.nii.gz")
+    np.testing.assert_array_equal(volume.mask, SCENE % 3)
+    assert volume.notes == {"mask_resampled": 0, "mask_outside": 0}
+    # As nibabel and SimpleITK save an array of which they know no place.
+    nibabel.save(nibabel.Nifti1Image((SCENE % 3).transpose(2, 1, 0), np.eye(4)), tmp_path / "m.nii.gz")
+    assert refusal(tmp_path / "a.mha", mask=tmp_path / "m.nii.gz")[0] == "bad_mask"
 
 
 # --- refused --------------------------------------------------------------------------------------------------------

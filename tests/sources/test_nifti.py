@@ -225,3 +225,119 @@ def test_examples(tmp_path: Path, name: str) -> None:
     volume = read(examples.EXAMPLES[name](tmp_path, 3))
     assert volume.spacing_mm == (3, 0.75, 0.5)
     np.testing.assert_array_equal(volume.values[0, ::-1, ::], examples.phantom(seed=3).T)
+
+
+# --- what a header may say, and names -------------------------------------------------------------------------------
+def test_a_gzip_is_known_by_its_content(tmp_path: Path) -> None:
+    plain = write(tmp_path / "a.nii").read_bytes()
+    (tmp_path / "b.nii.gz").write_bytes(plain)
+    (tmp_path / "c.nii").write_bytes(gzip.compress(plain))
+    for name in ("b.nii.gz", "c.nii"):
+        np.testing.assert_array_equal(read(tmp_path / name).values, SCENE)
+    (tmp_path / "d.nii.gz").write_bytes(gzip.compress(plain)[:-30])
+    assert refusal(tmp_path / "d.nii.gz")[1].startswith("the compressed file is cut off")
+    (tmp_path / "e.nii.gz").write_bytes(plain[:-3])
+    assert refusal(tmp_path / "e.nii.gz")[0] == "unreadable"
+
+
+def test_pairs_in_capitals_and_without_their_other_half(tmp_path: Path) -> None:
+    write(tmp_path / "a.img", kind=nibabel.Nifti1Pair)
+    for suffix in ("hdr", "img"):
+        (tmp_path / f"a.{suffix}").rename(tmp_path / f"B.{suffix.upper()}")
+    for name in ("B.HDR", "B.IMG"):
+        np.testing.assert_array_equal(read(tmp_path / name).values, SCENE)
+    (tmp_path / "B.IMG").unlink()
+    assert "the other file of the pair" in refusal(tmp_path / "B.HDR")[1]
+
+
+def conflicted(path: Path, sform: np.ndarray, qform: np.ndarray | None, values: np.ndarray) -> Path:
+    image = nibabel.Nifti1Image(values, sform)
+    image.set_qform(qform, 0 if qform is None else 1)
+    image.set_sform(sform, 1)
+    nibabel.save(image, path)
+    return path
+
+
+def test_header_conflict(tmp_path: Path) -> None:
+    values, affine = stored("LPS")
+
+    def conflict(qform: np.ndarray | None) -> float:
+        volume = read(conflicted(tmp_path / "a.nii", affine, qform, values))
+        np.testing.assert_array_equal(volume.values, SCENE)  # the sform's order in any case
+        np.testing.assert_allclose(volume.spacing_mm, SPACING_MM)
+        return volume.notes["header_conflict"]
+
+    moved, near, turned = affine.copy(), affine.copy(), affine.copy()
+    moved[0, 3] += 4
+    near[:3, 3] += 0.3  # headers round
+    turned[0, 0] *= -1
+    assert [conflict(q) for q in (affine, near, None, moved, turned)] == [0, 0, 0, 1, 1]
+    path = conflicted(tmp_path / "a.nii", affine, None, values)
+    patch(path, 80, [1.5, 2.0, 4.0], "<f4")  # pixdim
+    assert read(path).notes["header_conflict"] == 1
+    patch(path, 80, [1.5, 2.0, 3.001], "<f4")
+    assert read(path).notes["header_conflict"] == 0
+    path = conflicted(tmp_path / "a.nii", affine, affine, values)
+    patch(path, 256, [9.0, 9.0, 9.0], "<f4")  # no quaternion
+    assert read(path).notes["header_conflict"] == 1
+
+
+@pytest.mark.parametrize("unit", ["1", "HU"])
+def test_a_tilted_stack_is_straightened(tmp_path: Path, unit: str) -> None:
+    values, affine = stored("LPS")
+    affine[1, 2] = 1.0  # each slice lies 1 mm, half a row, further to the front
+    path = conflicted(tmp_path / "a.nii", affine, None, values)
+    volume = read(path, hints={"unit": unit})
+    assert volume.values.shape == (3, 5, 5)
+    np.testing.assert_array_equal(volume.values[0, 1:], SCENE[0])
+    np.testing.assert_array_equal(volume.values[2, :4], SCENE[2])
+    np.testing.assert_allclose(volume.values[1, 1:4], (SCENE[1, :3] + SCENE[1, 1:]) / 2)
+    np.testing.assert_array_equal(volume.values[2, 4], -1024 if unit == "HU" else 0)
+    np.testing.assert_allclose(volume.spacing_mm, SPACING_MM)
+    assert volume.notes["tilt_deg"] == pytest.approx(np.degrees(np.arctan(1 / 3)))
+    # Labels are never mixed, and follow their own affine.
+    mask = conflicted(tmp_path / "m.nii", affine, None, (values % 7).astype(np.int16))
+    found = read(path, mask=mask)
+    assert found.mask is not None and set(np.unique(found.mask)) <= set(range(7))
+    np.testing.assert_array_equal(found.mask[0, 1:], SCENE[0] % 7)
+    assert found.notes["mask_resampled"] == 1
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "SPR", "IAL"])
+def test_mask_on_other_axes_of_the_same_grid(tmp_path: Path, codes: str) -> None:
+    def placed(name: str, codes: str, kind: np.ndarray) -> Path:
+        values, affine = stored(codes)
+        for code in codes:  # all orientations in the same place
+            axis = TOWARDS[code][0]
+            affine[2 - axis, 3] = 7 + (0 if code in "RAS" else (SCENE.shape[axis] - 1) * SPACING_MM[axis])
+        nibabel.save(nibabel.Nifti1Image(values.astype(kind.dtype) % 6, affine), tmp_path / name)
+        return tmp_path / name
+
+    volume = read(placed("a.nii", "LPS", SCENE), mask=placed("m.nii.gz", codes, SCENE))
+    np.testing.assert_array_equal(volume.mask, SCENE % 6)
+    assert volume.notes == {"header_conflict": 0, "mask_resampled": 0, "mask_outside": 0}
+
+
+def test_masks_that_lie_elsewhere(tmp_path: Path) -> None:
+    """The case of a CT in LPS with labels saved under the identity, and labels of a part of the volume."""
+    ct, labels = np.full((32, 32, 12), -1000, np.int16), np.zeros((32, 32, 12), np.uint8)
+    ct[2:10, 2:10], labels[2:10, 2:10] = 100, 1
+    affine = np.diag([-1.0, -1, 2, 1])
+    for name, values, at in (("ct.nii", ct, affine), ("same.nii", labels, affine), ("eye.nii", labels, np.eye(4))):
+        nibabel.save(nibabel.Nifti1Image(values, at), tmp_path / name)
+    part = affine.copy()
+    part[:3, 3] = affine[:3, :3] @ (1, 1, 3)
+    nibabel.save(nibabel.Nifti1Image(labels[1:12, 1:20, 3:], part), tmp_path / "part.nii")
+    flipped = np.diag([1.0, -1, 2, 1])
+    flipped[0, 3] = -31
+    nibabel.save(nibabel.Nifti1Image(labels[::-1], flipped), tmp_path / "flipped.nii")
+    fine = affine @ np.diag([0.5, 0.5, 0.5, 1])
+    fine[:3, 3] -= np.array([-0.25, -0.25, 0.5])
+    nibabel.save(nibabel.Nifti1Image(labels.repeat(2, 0).repeat(2, 1).repeat(2, 2), fine), tmp_path / "fine.nii")
+    assert refusal(tmp_path / "ct.nii", mask=tmp_path / "eye.nii")[0] == "bad_mask"
+    for name, resampled in (("same", 0), ("part", 1), ("flipped", 0), ("fine", 1)):
+        volume = read(tmp_path / "ct.nii", mask=tmp_path / f"{name}.nii", hints={"unit": "HU"})
+        assert volume.mask is not None
+        assert set(volume.values[volume.mask == 1]) == {100.0}, name
+        assert (volume.mask == 1).sum() == 64 * (9 if name == "part" else 12)
+        assert (volume.notes["mask_resampled"], volume.notes["mask_outside"]) == (resampled, 0)

@@ -424,10 +424,12 @@ def test_dicom_series_in_any_order_and_orientation(
 
 def test_dicom_with_mask(tmp_path: Path) -> None:
     labels = (SCENE % 3).astype(np.uint8)
-    mask = write_nifti(tmp_path / "mask.nii.gz", labels, "LPS")
+    mask = write_nifti(tmp_path / "mask.nii.gz", labels, "LPS", (2.5, 0.5, 0.75), first=(-40, 0, 0))
     volume = read_volume(write_series(tmp_path / "series"), "dicom", mask=mask)
     assert volume.mask is not None
     np.testing.assert_array_equal(volume.mask, labels)
+    elsewhere = write_nifti(tmp_path / "other.nii.gz", labels, "LPS", (2.5, 0.5, 0.75), first=(40, 0, 0))
+    assert refusal(tmp_path / "series", "dicom", mask=elsewhere) == "bad_mask"
 
 
 def test_dicom_mr_has_no_hounsfield_units(tmp_path: Path) -> None:
@@ -490,8 +492,17 @@ def test_dicom_folder_must_be_one_even_series(tmp_path: Path) -> None:
 
 
 # --- NIfTI ----------------------------------------------------------------------------------------------------------
-def write_nifti(path: Path, scene: np.ndarray, codes: str, spacing: tuple[float, ...] = (3.0, 2.0, 1.0)) -> Path:
-    """Write ``scene`` (superior, posterior, left) with array axes that point to ``codes``, such as RAS."""
+def write_nifti(
+    path: Path,
+    scene: np.ndarray,
+    codes: str,
+    spacing: tuple[float, ...] = (3.0, 2.0, 1.0),
+    first: tuple[float, ...] = (7, -8, 9),
+) -> Path:
+    """Write ``scene`` (superior, posterior, left) with array axes that point to ``codes``, such as RAS.
+
+    Its first voxel lies ``first`` mm towards superior, posterior, left, whatever the axes.
+    """
     towards = {"S": (0, 1), "I": (0, -1), "P": (1, 1), "A": (1, -1), "L": (2, 1), "R": (2, -1)}
     world = {0: 2, 1: 1, 2: 0}  # axis of scene -> row of the affine
     values = scene.transpose([towards[c][0] for c in codes])
@@ -501,6 +512,8 @@ def write_nifti(path: Path, scene: np.ndarray, codes: str, spacing: tuple[float,
     for i, c in enumerate(codes):
         axis = towards[c][0]
         affine[world[axis], i] = spacing[axis] * (1 if c in "RAS" else -1)
+        at = first[axis] + (0 if towards[c][1] > 0 else (scene.shape[axis] - 1) * spacing[axis])
+        affine[world[axis], 3] = at if axis == 0 else -at
     image = nibabel.Nifti1Image(np.ascontiguousarray(values), affine)
     image.header["descrip"] = NAME.encode()
     nibabel.save(image, path)
@@ -538,8 +551,12 @@ def test_nifti_scaled_labels_are_rounded(tmp_path: Path) -> None:
 def test_nifti_bad_masks(tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "a.nii", SCENE.astype(np.float32), "RAS")
     small = write_nifti(tmp_path / "small.nii", SCENE[1:].astype(np.uint8), "RAS")
+    far = write_nifti(tmp_path / "far.nii", SCENE.astype(np.uint8), "RAS", first=(7, 80, 9))
     halves = write_nifti(tmp_path / "halves.nii", (SCENE / 2).astype(np.float32), "RAS")
-    assert refusal(path, "nifti", mask=small) == "bad_mask"
+    resampled = read_volume(path, "nifti", mask=small)  # it begins where the volume does
+    np.testing.assert_array_equal(resampled.mask, np.concatenate([SCENE[1:], 0 * SCENE[:1]]))
+    assert resampled.notes["mask_resampled"] == 1
+    assert refusal(path, "nifti", mask=far) == "bad_mask"
     assert refusal(path, "nifti", mask=halves) == "bad_mask"
     assert refusal(path, "nifti", mask=tmp_path / "none.nii") == "missing_file"
 
@@ -585,8 +602,8 @@ def test_image(tmp_path: Path, dtype: type, suffix: str) -> None:
 
 
 def test_image_refusals(tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(tmp_path / "rgb.png")
-    assert refusal(tmp_path / "rgb.png", "image") == "unsupported"
+    Image.new("LAB", (4, 3)).save(tmp_path / "lab.tif")
+    assert refusal(tmp_path / "lab.tif", "image") == "unsupported"
     path = tmp_path / "a.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 50), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:-500])
