@@ -171,3 +171,10 @@ def test_without_a_place_shapes_must_match() -> None:
 def test_an_empty_mask_lies_nowhere() -> None:
     found, notes = grids.fitted(0 * scene(), OTHERS["shifted"][1], (8, 20, 24), GRID)
     assert not found.any() and notes == {"mask_resampled": 1, "mask_outside": 0}
+
+
+def test_labels_reach_to_the_edge_of_their_voxels() -> None:
+    ones, own = np.ones((4, 10, 12), np.int32), affine((6, 3, 2.4), (5 + 1.5, -6 + 0.75, 7 + 0.6))
+    found, notes = grids.fitted(ones, own, (8, 20, 24), GRID)  # twice as coarse, over the same room
+    np.testing.assert_array_equal(found, np.ones((8, 20, 24)))
+    assert notes == {"mask_resampled": 1, "mask_outside": 0}
