@@ -15,6 +15,8 @@ from pathlib import Path
 import yaml
 
 PACKAGE = Path(__file__).parent
+# Folders of data/ that dvc.yaml lists and no stage makes are always there; git tracks nothing else in them.
+KEPT = "*\n!.gitignore\n"
 
 
 class WorkspaceError(ValueError):
@@ -77,6 +79,10 @@ def lay_out(folder: Path, params: str) -> None:
         shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "template"))
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copyfile(template(name), folder / name)
+    for name in ("encoders", "runs"):
+        kept = folder / "data" / name
+        kept.mkdir(parents=True, exist_ok=True)
+        (kept / ".gitignore").write_text(KEPT)
     (folder / "params.yaml").write_text(params)
     if not (folder / ".dvc").is_dir():
         dvc(folder, "init", "--no-scm", "--quiet")

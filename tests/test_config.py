@@ -15,6 +15,9 @@ VOLUME = {"size": [32, 32, 32], "spacing_mm": [2, 2, 2]}
 RUN = {"modality": "ecg", "recipe": "simclr", "encoder": {"name": "resnet1d"}, "evaluate": {"labels": ["disease"]}}
 
 
+IN_ENCODERS = ["modalities.ecg.dedup", "is not in data/encoders", "copy the folder there"]
+
+
 def raw(**changes: Any) -> dict[str, Any]:
     """Return a valid file; ``changes`` are ``a__b__c=value``."""
     out: dict[str, Any] = {
@@ -64,6 +67,14 @@ def test_valid() -> None:
         ({"modalities__mri-x__ingest__spacing_mm": [1]}, ["spacing_mm [1.0]", "one per axis"]),
         ({"modalities__mri-x__ingest__hu_window": [5, 5]}, ["hu_window [5.0, 5.0]", "low < high"]),
         ({"modalities__ecg__dedup__threshold": -1}, ["modalities.ecg.dedup.threshold = -1", "0"]),
+        ({"modalities__ecg__dedup": {"method": "embedding", "encoder": "data/runs/a/encoder"}}, IN_ENCODERS),
+        ({"modalities__ecg__dedup": {"method": "embedding", "encoder": "/home/me/encoder"}}, IN_ENCODERS),
+        ({"modalities__ecg__dedup": {"method": "embedding", "encoder": "runs:/0a1b/encoder"}}, IN_ENCODERS),
+        ({"modalities__ecg__dedup": {"method": "embedding", "encoder": "data/encoders"}}, IN_ENCODERS),
+        ({"modalities__ecg__dedup": {"method": "embedding", "encoder": "data/encoders/../mine"}}, IN_ENCODERS),
+        ({"runs__a.b": RUN}, ["runs.'a.b'", "letters, digits, - and _"]),
+        ({"synthetic__ecg two": {}}, ["synthetic.'ecg two'", "letters, digits, - and _"]),
+        ({"modalities": {}}, ["modalities", "at least 1 item"]),
         ({"modalities__ecg__split__train": 0.9}, ["train + val + test = 1.3", "expected 1"]),
         ({"modalities__xray": {"source": {"root": "x"}, "ingest": VOLUME}}, ["'xray' is not a modality", "ecg, ppg"]),
         ({"runs__one__modality": "eeg"}, ["runs.one.modality 'eeg'", "allowed: ecg, mri-x"]),
@@ -106,6 +117,54 @@ def test_text_that_is_no_params_file(text: str) -> None:
     with pytest.raises(config.ConfigError, match=r"^here\.yaml: (not valid YAML|expected sections)") as caught:
         config.parse(text, "here.yaml")
     assert "\n" not in str(caught.value)
+
+
+def test_a_key_that_stands_twice() -> None:
+    for text, key in (("seed: 1\nseed: 2\n", "seed"), ("runs:\n  a: {lr: 1, lr: 2}\n", "lr"), ("{a: 1, 'a': 2}", "a")):
+        with pytest.raises(config.ConfigError, match=rf"^params\.yaml: not valid YAML: key {key} stands twice"):
+            config.parse(text)
+    # A section that takes another as its base may replace its values, and twice the same word in two sections is none.
+    text = yaml.safe_dump(raw())
+    assert config.parse(f"compute: {{<<: {{devices: 3, nodes: 2}}, devices: 1}}\n{text}").compute.nodes == 2
+
+
+def test_a_file_in_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes("# größe\nseed: 1\n".encode("latin-1"))
+    with pytest.raises(config.ConfigError, match=r"params\.yaml: byte 4 is not UTF-8; save the file as UTF-8"):
+        config.load(path)
+
+
+def test_keys_that_stages_name() -> None:
+    stages = {
+        "one": {"cmd": "x ${tracking.uri}", "params": ["seed", {"other.yaml": ["a"]}]},
+        "many": {"foreach": "${runs}", "do": {"deps": ["${item.modality}/${key}"], "params": ["runs.${key}.pretrain"]}},
+        "grid": {"matrix": {"a": [1, 2]}, "params": ["b"]},
+        "list": {"foreach": ["a", "b"], "do": {"params": ["c"]}},
+    }
+    written = {"runs": {"r": {"modality": "ecg"}}}
+    keys = config.stages.named(stages, written)
+    assert keys == ["seed", "tracking.uri", "runs", "runs.r.pretrain", "runs.r.modality"]
+    params = parse(runs__r=RUN)
+    left = config.stages.left_out({"stages": stages, "vars": ["own.yaml"]}, written, params)
+    assert left == [("seed", 1), ("tracking.uri", None), ("runs.r.pretrain", {})]
+    assert config.stages.to_add(left) == "seed: 1; under tracking: uri: null; under runs.r: pretrain: {}"
+    assert config.stages.left_out({"stages": {"a": stages["many"]}, "vars": [{"runs": {}}]}, {}, params) == []
+
+
+def test_obstacles_of_a_file_that_is_no_pipeline(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw()))
+    (first, *roots) = config.obstacles(tmp_path / "params.yaml")  # by the package's dvc.yaml
+    assert "modalities.ecg.dedup, modalities.mri-x.dedup" in first
+    assert [line.partition(":")[0] for line in roots] == ["modalities.ecg.source.root", "modalities.mri-x.source.root"]
+    (tmp_path / "dvc.yaml").write_text("stages: [\n")
+    with pytest.raises(config.ConfigError, match=r"dvc\.yaml: not valid YAML"):
+        config.obstacles(tmp_path / "params.yaml")
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    assert (
+        config.obstacles(tmp_path / "params.yaml")[-1]
+        == f"{tmp_path}/data/encoders: dvc.yaml lists this folder; make it"
+    )
 
 
 def test_missing_file(tmp_path: Path) -> None:

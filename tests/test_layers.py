@@ -86,28 +86,74 @@ def test_light_start_imports_nothing_heavy(words: list[str]) -> None:
 
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-# Code that decides no result: how work is spread and recorded, and how it looks.
-UNLISTED = {"medssl/project.py", "medssl/parallel.py", "medssl/tracking.py", "medssl/report", "medssl/__init__.py"}
+# Code that decides no result: how work is spread and recorded, how a stage starts, and how it looks. It is neither
+# listed nor followed.
+UNLISTED = {
+    "medssl/project.py", "medssl/parallel.py", "medssl/tracking.py", "medssl/report", "medssl/__init__.py",
+    "pipeline/stage.py",
+}  # fmt: skip
+# What a stage imports and never runs: `hub` prepares recordings from outside, and stages give it samples of a store.
+NEVER_RUN = {("medssl/hub.py", "medssl/ingest/cut.py")}
 
 
-def direct(path: Path) -> set[str]:
-    """Return the top-level pieces of the package that a script imports itself, as dvc.yaml names them."""
-    pieces = set()
-    for name in imported(path):
-        part = name.split(".")[1]
-        folder = ROOT / "medssl" / part
-        pieces.add(f"medssl/{part}" if folder.is_dir() else f"medssl/{part}.py")
-    return {p for p in pieces if (ROOT / p).exists()}
+def module(name: str) -> str | None:
+    """Return the file of a dotted name, from the root, or None where the name is no module of ours."""
+    stem = name.replace(".", "/")
+    return next((p for p in (f"{stem}.py", f"{stem}/__init__.py") if (ROOT / p).is_file()), None)
+
+
+def direct(path: str) -> set[str]:
+    """Return the files of ours that a file imports, also inside functions.
+
+    ``from package import name`` is the module of that name, else the package's own file, which holds it.
+    """
+    found: set[str | None] = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {module(a.name) for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports are not followed"
+            found |= {module(f"{node.module}.{a.name}") or module(str(node.module)) for a in node.names}
+    return {p for p in found if p}
+
+
+def within(path: str, places: set[str] | list[str]) -> bool:
+    return any(path == place or path.startswith(f"{place}/") for place in places)
+
+
+def used(path: str, unlisted: set[str]) -> set[str]:
+    """Return a file and all that it imports, by whatever way, without what decides no result."""
+    seen: set[str] = set()
+    ahead = [path]
+    while ahead:
+        here = ahead.pop()
+        if here not in seen:
+            seen.add(here)
+            ahead += [p for p in direct(here) if not within(p, unlisted) and (here, p) not in NEVER_RUN]
+    return seen
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_the_code_it_imports(stage: str) -> None:
-    script = ROOT / "pipeline" / f"{stage}.py"
+def test_a_stage_depends_on_the_code_it_uses(stage: str) -> None:
     deps = (STAGES[stage].get("do") or STAGES[stage])["deps"]
-    assert f"pipeline/{stage}.py" in deps
-    unlisted = UNLISTED - {"medssl/report"} if stage == "report" else UNLISTED
-    for piece in direct(script) - unlisted:
-        assert any(d == piece or d.startswith(piece + "/") for d in deps), f"{stage} imports {piece}; add it to deps"
-    for dep in deps:
-        if "$" not in dep and not dep.startswith("data/"):
-            assert (ROOT / dep).exists(), f"{stage}: dep {dep} is gone"
+    assert len(set(deps)) == len(deps)
+    code = [d for d in deps if "$" not in d and not d.startswith("data/")]
+    needed = used(f"pipeline/{stage}.py", UNLISTED - {"medssl/report"} if stage == "report" else UNLISTED)
+    missing = sorted(p for p in needed if not within(p, code))
+    assert not missing, f"{stage} uses {', '.join(missing)}; add it to deps"
+    for dep in code:
+        assert (ROOT / dep).exists(), f"{stage}: dep {dep} is gone"
+        assert any(within(p, [dep]) for p in needed), f"{stage}: dep {dep} is not used; remove it"
+
+
+def test_imports_are_followed() -> None:
+    assert module("medssl.hub") == "medssl/hub.py"
+    assert module("medssl.config") == "medssl/config/__init__.py"
+    assert module("medssl.hub.load_encoder") is None
+    # A module of a package, a name that the package's own file holds, and an import inside a function.
+    assert "medssl/curate/__init__.py" not in direct("pipeline/dedup.py")
+    assert {"medssl/curate/copies.py", "medssl/config/__init__.py", "medssl/store.py"} <= direct("pipeline/dedup.py")
+    assert "medssl/tracking.py" in direct("medssl/hub.py")
+    assert all(to in direct(path) for path, to in NEVER_RUN)
+    # Three steps away: pipeline/dedup -> curate -> ingest -> sources.
+    assert "medssl/sources/resampling.py" in used("pipeline/dedup.py", UNLISTED) - direct("pipeline/dedup.py")

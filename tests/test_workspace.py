@@ -1,11 +1,15 @@
-"""A workspace never takes the place of something else."""
+"""A workspace never takes the place of something else, and its stages depend on the encoders in it."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from medssl import workspace
+from medssl import hub, models, workspace
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,6 +30,12 @@ def test_a_workspace_is_refreshed(tmp_path: Path) -> None:
         (tmp_path / "w" / "data").mkdir(exist_ok=True)
         assert (tmp_path / "w" / "params.yaml").read_text() == text
         assert (tmp_path / "w" / "pipeline" / "ingest.py").is_file()
+        for name in ("encoders", "runs"):  # dvc.yaml lists them; git has them, and nothing that is put there
+            assert (tmp_path / "w" / "data" / name / ".gitignore").read_text() == "*\n!.gitignore\n"
+            assert (ROOT / "data" / name / ".gitignore").read_text() == workspace.KEPT
+            for file, ignored in ((".gitignore", False), ("mine/config.json", True)):
+                words = ["git", "-C", str(ROOT), "check-ignore", "-q", "--no-index", f"data/{name}/{file}"]
+                assert (subprocess.run(words, check=False).returncode == 0) == ignored
     assert (tmp_path / "w" / "data").is_dir()
     assert (tmp_path / "w" / ".medssl").stat().st_mode & 0o777 == 0o700
 
@@ -41,3 +51,46 @@ def test_only_the_sets_that_are_there_are_run(tmp_path: Path, capsys: pytest.Cap
     assert list(raw["runs"]) == ["mri-anatomy"]
     assert raw["modalities"]["mri"]["source"]["root"] == str(tmp_path / "mri" / "msd_hippocampus")
     assert "ecg: ecg/ptbxl_500 is not in the data folder; left out" in capsys.readouterr().err
+
+
+def ran(folder: Path) -> set[str]:
+    """Run the pipeline and return the stages that DVC started."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"], cwd=folder, capture_output=True, text=True, check=False,
+        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
+
+
+@pytest.mark.slow
+def test_another_encoder_runs_dedup_again_and_nothing_else(tmp_path: Path) -> None:
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["synthetic"] = {k: {"patients": 8, "trials": 1, "corrupt": 0} for k in ("ppg", "ecg")}
+    raw["modalities"] = {k: raw["modalities"][k] | {"split": {}} for k in raw["synthetic"]}
+    raw["modalities"]["ppg"]["dedup"] = {"method": "embedding", "encoder": "data/encoders/mine", "keep_ratio": 0.5}
+    folder = tmp_path / "w"
+    workspace.lay_out(folder, yaml.safe_dump(raw | {"runs": {}}))
+    facts = {"modality": "ppg", "channels": ["PPG"], "rate_hz": 50.0, "shape": [1, 250], "unit": "1"}
+
+    def place(seed: int) -> None:
+        torch.manual_seed(seed)
+        architecture = {"name": "resnet1d", "in_channels": 1, "widths": [4, 4, 8, 8], "depth": 1}
+        shutil.rmtree(folder / "data/encoders/mine", ignore_errors=True)
+        hub.save_encoder(
+            folder / "data/encoders/mine", models.build(**architecture), architecture=architecture,
+            contract=facts | {"embedding_dim": 8}, provenance={}, card="",
+        )  # fmt: skip
+
+    with torch.random.fork_rng():
+        place(0)
+        stages = {f"{stage}@{key}" for stage in ("synthesise", "ingest", "dedup", "split") for key in ("ecg", "ppg")}
+        assert ran(folder) == stages | {"report"}
+        assert ran(folder) == set()
+        receipts = {key: (folder / "data" / key / "dedup.parquet").read_bytes() for key in ("ecg", "ppg")}
+        place(1)
+        # DVC sees the folder of all encoders: the other dedup runs too, to the same bytes, and nothing after it.
+        assert ran(folder) - {"split@ppg", "report"} == {"dedup@ecg", "dedup@ppg"}
+        assert (folder / "data/ecg/dedup.parquet").read_bytes() == receipts["ecg"]
+        assert (folder / "data/ppg/dedup.parquet").read_bytes() != receipts["ppg"]
+        assert ran(folder) == set()

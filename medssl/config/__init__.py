@@ -6,12 +6,14 @@ that names the key, the value and what is allowed. Functions elsewhere get plain
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from medssl.config import stages
 from medssl.config.cohort import Cohort, Dedup, Modality, SignalIngest, Source, SplitParams, VolumeIngest
 from medssl.config.run import Anatomy, Batch, EncoderParams, Evaluate, Factor, Pretrain, Run, Swav
 from medssl.config.section import MODALITIES, SIGNALS, Count, Positive, Section
@@ -19,8 +21,11 @@ from medssl.config.section import MODALITIES, SIGNALS, Count, Positive, Section
 __all__ = [
     "MODALITIES", "SIGNALS", "Anatomy", "Batch", "Cohort", "Compute", "ConfigError", "Dedup", "EncoderParams",
     "Evaluate", "Factor", "Modality", "Params", "Pretrain", "Run", "SignalIngest", "Source", "SplitParams", "Swav",
-    "Tracking", "VolumeIngest", "explain", "load", "load_default", "modality_of", "parse", "part",
+    "Tracking", "VolumeIngest", "explain", "load", "load_default", "modality_of", "obstacles", "parse", "part",
 ]  # fmt: skip
+
+
+_NAME = re.compile(r"\w[\w-]*")
 
 
 class ConfigError(ValueError):
@@ -61,11 +66,20 @@ class Params(Section):
     tracking: Tracking = Tracking()
     compute: Compute = Compute()
     synthetic: dict[str, Cohort] = Field(default_factory=dict)
-    modalities: dict[str, Modality]
+    modalities: dict[str, Modality] = Field(min_length=1)
     runs: dict[str, Run] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
+        for section, names in (
+            ("modalities", self.modalities),
+            ("synthetic", self.synthetic),
+            ("runs", self.runs),
+        ):
+            for key in names:
+                # Stages, folders and words of commands are named after them.
+                if not _NAME.fullmatch(key):
+                    raise ValueError(f"{section}.{key!r}: a name has letters, digits, - and _, and begins with no -")
         for section, names in (("modalities", self.modalities), ("synthetic", self.synthetic)):
             for key in names:
                 if modality_of(key) not in MODALITIES:
@@ -108,18 +122,36 @@ def explain(error: ValidationError, where: str) -> str:
     return f"{where}: " + "; ".join(parts)
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML takes the last of two equal keys without a word; DVC refuses such a file, and so do we."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value} stands twice", key.start_mark)
+            seen.add(key.value)
+        return node
+
+
+def _mapping(text: str, where: str) -> dict[str, Any]:
+    try:
+        raw = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: expected sections (seed, modalities, runs ...), found {type(raw).__name__}")
+    return raw
+
+
 def parse(text: str, where: str = "params.yaml") -> Params:
     """Read the text of a params file.
 
     Raises:
         ConfigError: not YAML, an unknown key, a wrong type or a value out of range.
     """
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{where}: expected sections (seed, modalities, runs ...), found {type(raw).__name__}")
+    raw = _mapping(text, where)
     for key, modality in (raw.get("modalities") or {}).items():
         # Choose the ingest model by modality first: a union would report the failures of both.
         if isinstance(modality, dict) and isinstance(modality.get("ingest"), dict):
@@ -137,17 +169,49 @@ def parse(text: str, where: str = "params.yaml") -> Params:
 def load(path: str | Path = "params.yaml") -> Params:
     """Read and check ``params.yaml``."""
     path = Path(path)
+    return parse(_text(path), str(path))
+
+
+def _text(path: Path) -> str:
     if not path.is_file():
-        raise ConfigError(f"{path}: no such file; run from the folder that holds params.yaml")
-    return parse(path.read_text(), str(path))
+        raise ConfigError(f"{path}: no such file; run from the folder that holds {path.name}")
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+
+
+def _nearest(name: str, folder: Path) -> Path:
+    """Return a file of the project: of this folder, else the one the package brings along."""
+    package = Path(__file__).parents[1]
+    homes = [folder, package.parent, package / "template"]
+    return next((home / name for home in homes if (home / name).is_file()), folder / name)
 
 
 def load_default() -> Params:
     """Read the project's ``params.yaml``: of this folder, else the one the package brings along."""
-    here = Path("params.yaml")
-    package = Path(__file__).parents[1]
-    homes = [here, package.parent / "params.yaml", package / "template" / "params.yaml"]
-    return load(next((p for p in homes if p.is_file()), here))
+    return load(_nearest("params.yaml", Path()))
+
+
+def obstacles(path: str | Path = "params.yaml") -> list[str]:
+    """Return what would stop ``dvc repro`` although the values are right, one line each (`medssl.config.stages`).
+
+    The stages are those of ``dvc.yaml`` beside the file, else of the package's.
+
+    Raises:
+        ConfigError: one of the two files cannot be read.
+    """
+    path = Path(path)
+    params, pipeline = load(path), _nearest("dvc.yaml", path.parent)
+    missing = stages.left_out(_mapping(_text(pipeline), str(pipeline)), _mapping(_text(path), str(path)), params)
+    problems = stages.folders(path.parent, params)
+    if missing:
+        keys = ", ".join(key for key, _ in missing)
+        lines = stages.to_add(missing)
+        problems.insert(
+            0, f"{path}: {keys} left out, which dvc.yaml names and DVC must find; add: {lines}"
+        )
+    return problems
 
 
 def part(params: Params, section: str, key: str) -> Any:

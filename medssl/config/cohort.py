@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -110,9 +111,10 @@ class Dedup(Section):
     """Redundancy removal: exact copies always, then near-duplicates by ``method`` within ``scope``.
 
     A pair at most ``threshold`` apart is redundant (null: the method's own); ``keep_ratio`` finds the threshold that
-    keeps such a share instead. ``every`` is for ``every_n``, ``encoder`` (a folder) for ``embedding``. ``keeper`` stays
-    of several: the first by position, or the one of best quality. ``published`` orders positions as text and scales
-    each slice by itself, as the release of Less is More does.
+    keeps such a share instead. ``every`` is for ``every_n``, ``encoder`` for ``embedding``: a folder in
+    ``data/encoders``, which the stage depends on. ``keeper`` stays of several: the first by position, or the one of
+    best quality. ``published`` orders positions as text and scales each slice by itself, as the release of Less is More
+    does.
     """
 
     method: Literal[
@@ -150,6 +152,13 @@ class Dedup(Section):
             raise ValueError("method: copies finds copies, however many there are; remove keep_ratio")
         if (self.method == "embedding") != (self.encoder is not None):
             raise ValueError("method: embedding needs encoder, a folder, and no other method takes one")
+        if self.encoder is not None:
+            place = PurePosixPath(self.encoder)
+            if place.parts[:2] != ("data", "encoders") or len(place.parts) < 3 or ".." in place.parts:
+                raise ValueError(
+                    f"encoder: {self.encoder} is not in data/encoders, where DVC sees that it changes; "
+                    "copy the folder there and name the copy, such as data/encoders/mine"
+                )
         return self
 
 
