@@ -94,9 +94,11 @@ def ingest(args: argparse.Namespace) -> int:
     from medssl.ingest.build import build
     from medssl.sources import manifest
 
-    table = Path(args.manifest)
+    listing = manifest.listing(Path(args.manifest))
+    for line in (*listing.slips, *listing.notes):
+        print(f"note: {line}", file=sys.stderr)
     made = build(
-        manifest.list_table(table),
+        listing.records,
         args.out,
         key=args.modality,
         params=_ingest_of(args),

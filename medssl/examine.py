@@ -177,11 +177,11 @@ def examine(
         refused = found.rejects[-1].reason if found.rejects and found.rejects[-1].entry == entry else ""
         if refused not in ("missing_file", "outside_folder"):
             _look(found, record)
-    found.remarks = manifest.remarks(records) if known else []
     why = {}
-    if listing is not None:
-        found.remarks += [column.note for column in listing.labels if column.note]
-        found.slips = listing.slips
+    if listing is None:
+        found.remarks = manifest.remarks(records) if known else []
+    else:
+        found.remarks, found.slips = listing.notes, listing.slips
         why = {column.task: column.why for column in listing.labels}
     for task in sorted({task for record in records for task in record.labels}):
         balance = _balance(task, [r.labels[task] for r in usable if task in r.labels])

@@ -208,9 +208,7 @@ def obstacles(path: str | Path = "params.yaml") -> list[str]:
     if missing:
         keys = ", ".join(key for key, _ in missing)
         lines = stages.to_add(missing)
-        problems.insert(
-            0, f"{path}: {keys} left out, which dvc.yaml names and DVC must find; add: {lines}"
-        )
+        problems.insert(0, f"{path}: {keys} left out, which dvc.yaml names and DVC must find; add: {lines}")
     return problems
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 NOTED = {
     "missing": "voxels without a value, which become background",
     "header_conflict": "a header that contradicts itself (sform, qform, voxel sizes); the sform decides",
+    "tilt_conflict": "a gantry tilt in words that places do not show; the places decide",
+    "left_out": "reports or other objects beside the slices, which were left out",
+    "narrowed": "16 bits a colour, of which 8 are read",
     "mask_resampled": "a mask on another grid than its volume, which was brought to it",
     "mask_outside": "a mask that reaches beyond its volume; organs are measured inside alone",
     "colour": "colours, which became grey by their luminance",

@@ -76,7 +76,10 @@ def list_records(name: str, root: str | Path, limit: int | None = None) -> list[
 
 def remarks(name: str, root: str | Path, records: Sequence[Record]) -> list[str]:
     """Return what may be wrong with the patients and labels that source ``name`` lists, each a line, for people."""
-    return manifest.listing(manifest.table_in(Path(root))).remarks if name == "manifest" else manifest.remarks(records)
+    if name != "manifest":
+        return manifest.remarks(records)
+    listing = manifest.listing(manifest.table_in(Path(root)))
+    return [*listing.slips, *listing.notes]
 
 
 def read(record: Record) -> Signal | Volume:

@@ -29,24 +29,30 @@ class TableError(ValueError):
     """A table whose cells cannot be told apart with certainty; one sentence with line and fix, without the file."""
 
 
-def decode(path: Path) -> str:
-    """Return the text of a file: UTF-8, UTF-16 as spreadsheets write it, else Windows-1252.
+def encoding_of(data: bytes) -> str:
+    """Return how a file is encoded: UTF-8, UTF-16 as spreadsheets write it, else Windows-1252, which is then a guess.
 
     Raises:
         TableError: the file holds no text.
     """
-    data = path.read_bytes()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", "replace")
+        return "utf-16"
     head = data[:4096]
     if b"\0" in head:
         if head[1::2].count(0) > len(head) // 4:  # Latin letters in UTF-16 whose mark is lost
-            return data.decode("utf-16-le", "replace")
+            return "utf-16-le"
         raise TableError("the file holds no text; save it as CSV in UTF-8")
     try:
-        return data.decode("utf-8-sig")
+        data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return data.decode("cp1252", "replace")
+        return "cp1252"
+    return "utf-8-sig"
+
+
+def decode(path: Path) -> str:
+    """Return the text of a file; errors as `encoding_of`."""
+    data = path.read_bytes()
+    return data.decode(encoding_of(data), "replace")
 
 
 def lines_of(text: str) -> list[str]:

@@ -52,16 +52,19 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Listing:
-    """What a table of files holds: its records, sorted, its labels as they are understood, and cells that are wrong."""
+    """What a table of files holds.
+
+    Attributes:
+        records: sorted.
+        labels: as they are understood.
+        slips: cells that are wrong, each a line.
+        notes: what people should know besides, each a line.
+    """
 
     records: list[Record]
     labels: list[labels.Column]
     slips: list[str]
-
-    @property
-    def remarks(self) -> list[str]:
-        """What people should know, each a line."""
-        return [*remarks(self.records), *self.slips, *(column.note for column in self.labels if column.note)]
+    notes: list[str]
 
 
 def list_records(root: Path) -> list[Record]:
@@ -122,7 +125,11 @@ def listing(table: Path, root: Path | None = None) -> Listing:
             anatomy = {c.task: float(value) for c in measures if isinstance(value := c.values[position], float)}
             records.append(_record(row, position + 1, root, own, anatomy, organs, classes))
     records.sort(key=order)
-    return Listing(records, known, [column.problem for column in (*known, *measures) if column.problem])
+    slips = [column.problem for column in (*known, *measures) if column.problem]
+    notes = [*remarks(records), *(column.note for column in known if column.note)]
+    if table.suffix != ".parquet" and delimited.encoding_of(table.read_bytes()) == "cp1252":
+        notes.append("the table is not in UTF-8 and is read as Windows-1252; if accents are wrong, save it as UTF-8")
+    return Listing(records, known, slips, notes)
 
 
 def remarks(records: Sequence[Record]) -> list[str]:

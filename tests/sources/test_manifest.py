@@ -50,7 +50,11 @@ def test_one_recording_in_many_tables(tmp_path: Path, text: str, encoding: str) 
 
 def test_a_table_in_the_encoding_of_windows(tmp_path: Path) -> None:
     signal(tmp_path)
-    assert write(tmp_path, f"{HEADER}\na.csv,Müller,T,100,mV\n", "cp1252")[0].patient == "Müller"
+    (record,) = write(tmp_path, f"{HEADER}\na.csv,Müller,T,100,mV\n", "cp1252")
+    assert record.patient == "Müller"
+    (note,) = sources.remarks("manifest", tmp_path, [record])
+    assert note.startswith("the table is not in UTF-8 and is read as Windows-1252")
+    assert sources.remarks("manifest", tmp_path, write(tmp_path, f"{HEADER}\na.csv,Müller,T,100,mV\n")) == []
 
 
 @pytest.mark.parametrize(
