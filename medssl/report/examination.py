@@ -92,8 +92,8 @@ def summary(found: Examination) -> list[tuple[str, str]]:
 
 
 def notes(found: Examination) -> list[str]:
-    """Return what to know about identifiers and what may be wrong with a table; none of it keeps ingest from it."""
-    out = list(found.remarks)
+    """Return what to know about identifiers in the raw files; none of it is a fault of the folder."""
+    out = []
     if found.carrying:
         kinds: Counter[str] = Counter()
         for (_, kind), n in found.carriers.items():
@@ -145,7 +145,7 @@ def lines(found: Examination) -> list[str]:
         for row in table:
             cells = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
             out.append("  " + "  ".join(cells).rstrip())
-    return [*out, "", *(f"note: {note}" for note in notes(found))]
+    return [*out, "", *(f"note: {note}" for note in (*found.remarks, *notes(found)))]
 
 
 def page(found: Examination) -> str:
@@ -162,7 +162,8 @@ def page(found: Examination) -> str:
         summary=summary(found),
         reasons=Counter(r.reason for r in found.rejects).most_common(),
         sections=sections(found),
-        notes=[*found.slips, *notes(found)],
+        table=[*found.slips, *found.remarks],
+        notes=notes(found),
         durations=_png(_histogram(found.durations_s)) if found.durations_s else None,
     )
 

@@ -74,6 +74,14 @@ def test_the_page_is_one_file() -> None:
     assert not re.search(r"(?:src|href)=\"(?!data:)|https?://|<script|@import", page)
     assert "<b>" not in page and "&lt;b&gt;yes&lt;/b&gt;" in page and "&lt;Cz&gt;" in page
     assert page.count("data:image/png;base64,") == 1
+    assert "What to look at" not in page
+    odd = found()
+    odd.slips, odd.remarks = ["<bmi>: row 4"], ["2 patients may be written in several forms"]
+    page = examination.page(odd)
+    assert (
+        page.index("What to look at in the table") < page.index("&lt;bmi&gt;: row 4.") < page.index("Recordings</h2>")
+    )
+    assert "several forms" in page and "note: 2 patients may be" in "\n".join(examination.lines(odd))
     assert [float(w) for w in re.findall(r"width: ([\d.]+)%\"></div>", page)] == [100.0, 44.4, 75.0, 25.0]
     assert "<td>51.25</td>" in page
     assert "10 of 19 files carry" in page
