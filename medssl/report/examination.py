@@ -162,7 +162,7 @@ def page(found: Examination) -> str:
         summary=summary(found),
         reasons=Counter(r.reason for r in found.rejects).most_common(),
         sections=sections(found),
-        table=[*found.slips, *found.remarks],
+        remarks=[*found.slips, *found.remarks],
         notes=notes(found),
         durations=_png(_histogram(found.durations_s)) if found.durations_s else None,
     )
