@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 from scipy import signal as dsp
@@ -43,24 +44,16 @@ def pick_channels(signal: Signal, channels: tuple[str, ...], absent: str = "refu
         BadRecord: ``missing_channel``. A missing channel is never filled with zeros, nor is one of two chosen that may
             both be meant.
     """
-    have = {name.lower(): i for i, name in reversed(list(enumerate(signal.channels)))}
-    cleaned: dict[str, int] = {}
-    unsure: set[str] = set()
-    for name, i in list(have.items()):
-        plain = clean_name(name).lower()
-        if plain not in have and cleaned.setdefault(plain, i) != i:
-            unsure.add(plain)
-    have |= cleaned
-    for old, new in RENAMED.items():
-        for name, other in ((old, new), (new, old)):
-            if other in have:
-                have.setdefault(name, have[other])
-    names = [c.lower() if c.lower() in have else clean_name(c).lower() for c in channels]
+    have, unsure = _places(signal.channels)
+    names = [c if c in have else c.lower() if c.lower() in have else clean_name(c).lower() for c in channels]
     limbs = absent == "derive" and {"i", "ii"} <= have.keys()
     missing = [c for c, name in zip(channels, names, strict=True) if name not in have]
     if limbs:
         missing = [c for c, name in zip(channels, names, strict=True) if name not in have and name not in DERIVED]
-    if either := [c for c, name in zip(channels, names, strict=True) if name in unsure]:
+    derived = any(name not in have for name in names)
+    if either := [
+        c for c, name in zip((*channels, "I", "II"), (*names, *("i", "ii") * derived), strict=False) if name in unsure
+    ]:
         raise BadRecord("missing_channel", f"channels {either}: two of the recording may be meant; rename one of them")
     if missing:
         raise BadRecord("missing_channel", f"channels {missing} are absent; needed: {list(channels)}")
@@ -74,6 +67,30 @@ def pick_channels(signal: Signal, channels: tuple[str, ...], absent: str = "refu
             for n in names
         ]
     )
+
+
+@lru_cache(maxsize=256)
+def _places(channels: tuple[str, ...]) -> tuple[dict[str, int], set[str]]:
+    """Return the row of each name: as it is, in lower case, as `clean_name` reads it, by the other name of its site.
+
+    The closest kind of name wins. Names that two rows have at that closeness are in the second result.
+    """
+    have: dict[str, int] = {}
+    unsure: set[str] = set()
+    for spell in (str, str.lower, lambda name: clean_name(name).lower()):
+        found: dict[str, list[int]] = {}
+        for i, name in enumerate(channels):
+            found.setdefault(spell(name), []).append(i)
+        for name, rows in found.items():
+            if name not in have:
+                have[name] = rows[0]
+                unsure |= {name} if len(rows) > 1 else set()
+    for old, new in RENAMED.items():
+        for name, other in ((old, new), (new, old)):
+            if other in have and name not in have:
+                have[name] = have[other]
+                unsure |= {name} if other in unsure else set()
+    return have, unsure
 
 
 def convert(values: np.ndarray, unit: str, target: str) -> np.ndarray:

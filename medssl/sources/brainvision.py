@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl.sources.claims import guarded, positive, require_bytes, require_file, require_plain_name, span
-from medssl.sources.electrodes import MAX_VOLTS, UNITS, as_float32, asked_unit, check_rate, clean_name, is_marker
+from medssl.sources.electrodes import MAX_VOLTS, UNITS, as_float32, asked_unit, channel_names, check_rate, is_marker
 from medssl.sources.record import BadRecord, Record, Signal, inside
 
 MAX_HEADER_BYTES = 1_000_000
@@ -39,7 +39,7 @@ class _Channel:
 
 
 def read(record: Record) -> Signal:
-    """Read one BrainVision recording in ``hints["unit"]`` (uV by default), names cleaned by `clean_name`.
+    """Read one BrainVision recording in ``hints["unit"]`` (uV by default), names cleaned by `channel_names`.
 
     Channels in a unit of voltage are kept; a channel without unit is in uV, as the format says. A pause of the
     amplifier, which only a marker tells, is not seen.
@@ -145,8 +145,9 @@ def _voltages(lines: list[str]) -> list[_Channel]:
     if len({name for name, *_ in rows}) < len(rows):
         raise BadRecord("unsupported", "two channels have one name, which mne does not read; rename one")
     found = []
+    rows = [[name.replace("\\1", ","), *rest] for name, *rest in rows]
+    names = channel_names([name for name, *_ in rows])
     for i, (name, _, resolution, unit) in enumerate(rows):
-        name = name.replace("\\1", ",")
         # µ comes in two code points, and as two characters where UTF-8 was read as Latin-1.
         unit = unit.replace("Â", "") or "µV"
         volts = UNITS.get(unit.strip().casefold())
@@ -155,7 +156,7 @@ def _voltages(lines: list[str]) -> list[_Channel]:
         step = positive(resolution.strip().removeprefix("-") or 1.0)
         if step is None or step * volts * 2**32 > MAX_VOLTS:
             raise BadRecord("bad_unit", "the header states no usable resolution of a channel")
-        found.append(_Channel(i, clean_name(name) or f"channel {i + 1}", 1.0 if unit in SCALED else volts))
+        found.append(_Channel(i, names[i], 1.0 if unit in SCALED else volts))
     if not found:
         raise BadRecord("bad_unit", "no channel is in V, mV, uV or nV")
     return found

@@ -24,7 +24,16 @@ from pathlib import Path
 import numpy as np
 
 from medssl.sources.claims import guarded, positive, require_bytes, require_file, span
-from medssl.sources.electrodes import MAX_VOLTS, SCALP, UNITS, as_float32, asked_unit, check_rate, clean_name, is_marker
+from medssl.sources.electrodes import (
+    MAX_VOLTS,
+    SCALP,
+    UNITS,
+    as_float32,
+    asked_unit,
+    channel_names,
+    check_rate,
+    is_marker,
+)
 from medssl.sources.record import BadRecord, Record, Signal
 from medssl.sources.resampling import REACH, polyphase
 
@@ -98,7 +107,7 @@ class _Run:
 
 
 def read(record: Record) -> Signal:
-    """Read one EDF or BDF file in ``hints["unit"]`` (uV by default), channel names cleaned by `clean_name`.
+    """Read one EDF or BDF file in ``hints["unit"]`` (uV by default), channel names cleaned by `channel_names`.
 
     All channels in a unit of voltage are kept, save markers and those without a range. The recording has the rate
     of most scalp channels (of the fastest channel where there are none); channels of another rate are brought to
@@ -252,6 +261,7 @@ def _voltages(layout: Layout) -> list[_Channel]:
     """Return the channels that are voltages and have a range of values, in file order."""
     columns, samples = layout.columns, layout.samples_of
     found: list[_Channel] = []
+    names = channel_names(columns["label"])
     ranged = False
     for i, label in enumerate(columns["label"]):
         limits = tuple(columns[name][i] for name in RANGE)
@@ -264,7 +274,7 @@ def _voltages(layout: Layout) -> list[_Channel]:
         volts = UNITS.get(columns["unit"][i].casefold())
         if volts is None or is_marker(label) or max(abs(low), abs(high)) * volts > MAX_VOLTS:
             continue
-        found.append(_Channel(i, clean_name(label), samples[i], volts, limits))
+        found.append(_Channel(i, names[i], samples[i], volts, limits))
     if not ranged:
         raise BadRecord("no_samples", "no channel has samples and a range of values")
     if not found:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl.sources.claims import VOLTS, guarded, positive, require_bytes, require_file, require_plain_name, span
-from medssl.sources.electrodes import as_float32, check_rate, clean_name, is_marker
+from medssl.sources.electrodes import as_float32, channel_names, check_rate, is_marker
 from medssl.sources.matfile import Array, open_matlab
 from medssl.sources.record import BadRecord, Record, Signal, inside
 
@@ -29,7 +29,7 @@ OTHER = {
 
 
 def read(record: Record) -> Signal:
-    """Read one continuous EEGLAB recording, names cleaned by `clean_name`.
+    """Read one continuous EEGLAB recording, names cleaned by `channel_names`.
 
     The format states no unit; its convention is uV, and ``hints["unit"]`` says so where a file departs from it.
     Channels whose type says that they are no voltage (markers, breathing, motion) are left out.
@@ -111,9 +111,10 @@ def _channels(eeg: Array, count: int) -> list[tuple[int, str]]:
     if {len(labels), len(types)} - {0, count}:
         raise BadRecord("unreadable", "the number of channels differs from the number of their names")
     found = []
+    names = channel_names(labels or [""] * count)
     for i, (label, kind) in enumerate(zip_longest(labels, types, fillvalue="")):
         if kind.strip().lower() not in OTHER and not is_marker(label):
-            found.append((i, clean_name(label) or f"channel {i + 1}"))
+            found.append((i, names[i]))
     if not found:
         raise BadRecord("bad_unit", "no channel is a voltage")
     return found

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -24,16 +25,21 @@ SITES = {
     )
 }
 SCALP = set(SITES.values()) - {"A1", "A2", "M1", "M2"}
+EARS = {"A1", "A2", "M1", "M2"}
 # Words before a name (``EEG Fp1``, ``POL C3``, ``ECG Lead I``, ``MDC_ECG_LEAD_V1``) and units behind it (``I (mV)``).
-BEFORE = re.compile(r"^((EEG|ECG|EKG|EOG|EMG|POL|LEAD|MDC_ECG_LEAD)[\s_:-]+|LEAD(?=\s*[IV\d]))+", re.IGNORECASE)
-UNIT_BEHIND = re.compile(r"\s*[(\[][^()\[\]]*[)\]]$")
+BEFORE_SITE = re.compile(r"^((EEG|POL)[\s_.:-]+)+", re.IGNORECASE)
+BEFORE_LEAD = re.compile(r"^((ECG|EKG|LEAD|MDC_ECG_LEAD)([\s_.:]+|(?<=LEAD)(?=I|V|a|\d)|-(?=I|V)))+", re.IGNORECASE)
+UNIT_BEHIND = re.compile(r"\s*([(\[]\s*[num\u00b5\u03bc]?V\s*[)\]]|\s[num\u00b5\u03bc]V)$", re.IGNORECASE)
+# References behind a site, an electrode of the ears or a mean (``C3-A2``, ``C3 A2``, ``Cz-REF-0``).
 REFERENCE = re.compile(
-    r"-(ref\d?|le|ler|cle|ar|avg|av|car|lm|a1|a2|m1|m2|a1a2|a1\+a2|a12|m1m2|m1\+m2|linked ?(ears|mastoids))$",
+    r"[-\s_](v?ref\d?(-\d)?|le|ler|cle|ar|avg|ave|average|mean|av|car|lm|aa|a12|a1a2|m1m2|"
+    r"\(?(a1\+a2|m1\+m2)\)?([/-]2)?|linked ?(ears|mastoids)|(?P<ear>[am][12]))$",
     re.IGNORECASE,
 )
-# Leads of an ECG by other names: Arabic numerals, and the D of Romance languages.
-LEADS = {name: lead for lead, n in (("I", 1), ("II", 2), ("III", 3)) for name in (f"d{lead.lower()}", f"d{n}")}
-NUMERALS = {"1": "I", "2": "II", "3": "III"}
+TOGETHER = re.compile(r"([a-z]+\d{0,2})[am][12]", re.IGNORECASE)  # C3A2
+LEAD = re.compile(r"I{1,3}|aV[RLF]|V ?\d{1,2}R?|ML(I{1,3})|MCL ?\d", re.IGNORECASE)
+ROMANCE = {"di": "I", "dii": "II", "diii": "III"}
+NUMERALS = re.compile(r"((ECG|EKG)\W*)?lead\W*([123])", re.IGNORECASE)
 # Units of voltage in headers, which write them in any case, and what they are in V.
 UNITS = {unit.casefold(): volts for unit, volts in VOLTS.items()}
 # Channels of markers: numbers that stand for events, whatever unit the file gives them.
@@ -48,19 +54,47 @@ MAX_VOLTS = 1e20
 def clean_name(label: str) -> str:
     """Return the site, lead or channel in a label: ``EEG Fp1-REF``, ``POL FP1`` and ``Fp1:M2`` become ``Fp1``.
 
-    ``Lead I``, ``ECG I (mV)`` and ``DI`` become ``I``. A difference of two electrodes keeps its name (``EEG A2-A1``
-    becomes ``A2-A1``): it is no single site; nor is ``-aVR`` the lead aVR.
+    ``Lead I``, ``ECG I (mV)`` and ``DI`` become ``I``. What is no single site or lead keeps its name, as a wrong one is
+    worse than none: a difference of two sites (``EEG A2-A1`` is ``A2-A1``), ``-aVR``, ``V4 (R)``, ``EMG 1``.
     """
-    stripped = UNIT_BEHIND.sub("", label.strip()).strip(" .")
-    name = BEFORE.sub("", stripped).strip(" .") or stripped
-    if re.match(r"(?i)(.*\W)?lead\W*[123]$", stripped):
-        name = NUMERALS[name[-1]]
-    name = re.sub(r"\s*[-:/]\s*", "-", name) if SITES.get(re.split(r"\s*[-:/]", name)[0].lower()) else name
-    name = re.sub(r"\s*-\s*", "-", name)
-    base = REFERENCE.sub("", name)
-    if base != name and SITES.get(base.lower(), "") not in {"A1", "A2", "M1", "M2"}:
-        name = base
-    return LEADS.get(name.lower(), SITES.get(name.lower(), name))
+    name = UNIT_BEHIND.sub("", label.strip()).strip(" .")
+    site = _site(BEFORE_SITE.sub("", name))
+    if site:
+        return site
+    if number := NUMERALS.fullmatch(name):
+        return "I" * int(number[3])
+    lead = BEFORE_LEAD.sub("", name).strip(" .")
+    if LEAD.fullmatch(lead):
+        return lead.replace(" ", "")
+    return ROMANCE.get(lead.lower(), re.sub(r"\s*-\s*", "-", name))
+
+
+def _site(text: str) -> str | None:
+    """Return the site that a name means, or the difference of two, or None."""
+    text = re.sub(r"\s*[-:/]\s*", "-", text.strip(" ."))
+    found = REFERENCE.search(text)
+    if found:
+        site = SITES.get(text[: found.start()].lower())
+        if site and not (found["ear"] and site in EARS):
+            return site
+    together = TOGETHER.fullmatch(text)
+    if together and SITES.get(together[1].lower()) in SCALP:
+        return SITES[together[1].lower()]
+    parts = [SITES.get(part.lower()) for part in text.split("-")]
+    return None if None in parts or len(parts) > 2 else "-".join(part for part in parts if part)
+
+
+def channel_names(labels: Sequence[str]) -> list[str]:
+    """Return the clean names of the channels of one recording, ``channel 1`` and so on for empty ones.
+
+    Channels that would share one (``EMG Chin`` and ``EEG Chin``, ``C3-A1`` and ``C3-A2``) keep their labels.
+    """
+    clean = [clean_name(label) or f"channel {i}" for i, label in enumerate(labels, start=1)]
+    labels_of: dict[str, set[str]] = {}
+    for name, label in zip(clean, labels, strict=True):
+        labels_of.setdefault(name.lower(), set()).add(label.strip())
+    pairs = zip(clean, labels, strict=True)
+    return [name if len(labels_of[name.lower()]) == 1 else label.strip() for name, label in pairs]
 
 
 def is_marker(label: str) -> bool:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 
 from medssl.sources.claims import guarded, require_bytes, require_file, require_plain_name, span
-from medssl.sources.electrodes import as_float32, asked_unit, check_rate, clean_name, is_marker
+from medssl.sources.electrodes import as_float32, asked_unit, channel_names, check_rate, is_marker
 from medssl.sources.record import BadRecord, Record, Signal, inside
 
 FILE_ID, DIR_POINTER, BLOCK_START, BLOCK_END = 100, 101, 104, 105
@@ -49,7 +49,7 @@ class _Claims:
 
 
 def read(record: Record) -> Signal:
-    """Read one FIF recording in ``hints["unit"]`` (uV by default), names cleaned by `clean_name`.
+    """Read one FIF recording in ``hints["unit"]`` (uV by default), names cleaned by `channel_names`.
 
     EEG, intracranial EEG, EOG, ECG, EMG and other voltages of the body are kept, bad ones too; MEG and markers are
     left out. Parts of a split recording must lie in its folder. Stretches that the file skips are NaN.
@@ -84,7 +84,7 @@ def read(record: Record) -> Signal:
         values /= unit_volts
         for first, last in _skips(raw):
             values[:, max(first - start, 0) : max(last - start, 0)] = np.nan
-        channels = tuple(clean_name(raw.ch_names[i]) for i in picks)
+        channels = tuple(channel_names([raw.ch_names[i] for i in picks]))
     return Signal(as_float32(values), rate_hz, channels, unit)
 
 
