@@ -7,13 +7,12 @@ Else a column named ``label_<task>_multi`` holds several classes, and the cells 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from medssl.sources import delimited
-from medssl.sources.record import Label
+from medssl.sources.record import Label, one_form
 
 Kind = Literal["class", "number", "multilabel"]
 KINDS = ("class", "number", "multilabel")
@@ -21,6 +20,8 @@ ABSENT = {"", "nan", "na", "n/a", "none", "null", "<na>", "#n/a", "nat"}
 # Small whole numbers, few of them, are codes as a rule: 0 and 1, or the grades 1 to 4. More of them count or measure.
 CODES = range(-1, 10)
 MOSTLY = 0.8  # of the cells are numbers: then the others are slips
+CODED = "few small whole numbers, which are codes as a rule; else say number in label_kinds.csv"
+FEW_NUMBERS = "only {} of {} cells are numbers"
 SHOWN = 8  # rows, at most
 FEW = 12  # more classes than these may be remarks about persons and are not named
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
@@ -47,8 +48,9 @@ class Column:
             return ""
         more = f" and {len(self.wrong) - SHOWN} more" if len(self.wrong) > SHOWN else ""
         rows = f"row{'s'[: len(self.wrong) > 1]} {', '.join(map(str, self.wrong[:SHOWN]))}{more}"
+        what = "codes" if self.kind == "class" else "numbers"
         return (
-            f"{self.task}: a column of numbers, but not in {rows} of the table, or commas there may be of thousands; "
+            f"{self.task}: a column of {what}, but not in {rows} of the table, or commas there may be of thousands; "
             "correct or empty the cell, or say class for the label in label_kinds.csv"
         )
 
@@ -59,7 +61,7 @@ class Column:
             return ""
         named = len({value for value in self.values if value is not None}) <= FEW
         pairs = "; ".join(" and ".join(f"'{name}'" for name in names) for names in self.alike)
-        return f"label {self.task}: {len(self.alike)} classes have forms that differ in case or blanks alone" + (
+        return f"label {self.task}: {len(self.alike)} classes have forms that differ in case, blanks or zeros alone" + (
             f": {pairs}" if named else ""
         )
 
@@ -75,36 +77,39 @@ def column(name: str, cells: Sequence[str], said: Mapping[str, str]) -> Column:
     task = name.removeprefix("label_")
     several = task.endswith("_multi") and task not in said
     task = task.removesuffix("_multi") if several else task
+    cells = [one_form(cell) for cell in cells]
     filled = [cell for cell in cells if cell.lower() not in ABSENT]
     comma = delimited.decimal_comma([cell for cell in filled if number(cell) is None and cell[-1:].isdigit()] or filled)
     values = [None if cell.lower() in ABSENT else number(cell, comma=comma) for cell in cells]
     found = [value for value in values if value is not None]
     unsure = sum(bool(THOUSANDS.fullmatch(cell)) for cell in filled if number(cell, comma=comma) is None)
     kind, why = _kind(len(filled), found, unsure)
+    codes = why == CODED
     if several:
         kind, why = "multilabel", "its name ends in _multi"
     if task in said:
-        kind, why = said[task], "as label_kinds.csv says"  # type: ignore[assignment]
+        kind, why, codes = said[task], "as label_kinds.csv says", False  # type: ignore[assignment]
+    # A class may be called none; beside numbers and where a cell is empty it says that nothing is known.
+    absent = ABSENT - {"none"} if kind == "class" and not found else ABSENT
+    given = [cell.lower() not in absent for cell in cells]
+    wrong = []
+    if kind == "number" or codes:
+        wrong = [i for i, value in enumerate(values, start=1) if value is None and given[i - 1]]
     if kind == "number":
-        wrong = [
-            row
-            for row, (cell, value) in enumerate(zip(cells, values, strict=True), start=1)
-            if value is None and cell.lower() not in ABSENT
-        ]
         return Column(task, kind, why, list(values), wrong)
     if kind == "multilabel":
-        parts = [tuple(part.strip() for part in cell.split(";") if part.strip()) for cell in cells]
-        return Column(
-            task, kind, why, [p if c.lower() not in ABSENT else None for p, c in zip(parts, cells, strict=True)]
-        )
-    # 1 and 1.0 are one class, as a column of floats writes whole numbers.
-    names = [None if c.lower() in ABSENT else c if v is None else f"{v:g}" for c, v in zip(cells, values, strict=True)]
+        parts = [tuple(one_form(part) for part in cell.split(";") if part.strip()) for cell in cells]
+        return Column(task, kind, why, [part if there else None for part, there in zip(parts, given, strict=True)])
+    wrongly = set(wrong)
+    words = [
+        c if there and i not in wrongly else None for i, (c, there) in enumerate(zip(cells, given, strict=True), 1)
+    ]
     forms: dict[str, set[str]] = {}
-    for word in names:
+    for word in words:
         if word is not None:
-            forms.setdefault(" ".join(word.casefold().split()), set()).add(word)
-    alike = tuple(tuple(sorted(words)) for words in forms.values() if len(words) > 1)
-    return Column(task, kind, why, list(names), alike=alike)
+            forms.setdefault(re.sub(r"\b0+(?=\d)", "", " ".join(word.casefold().split())), set()).add(word)
+    alike = tuple(tuple(sorted(names)) for names in forms.values() if len(names) > 1)
+    return Column(task, kind, why, list(words), wrong, alike)
 
 
 def measure(name: str, cells: Sequence[str]) -> Column:
@@ -115,14 +120,13 @@ def measure(name: str, cells: Sequence[str]) -> Column:
 
 def _kind(filled: int, found: Sequence[float], unsure: int) -> tuple[Kind, str]:
     """Return the kind of a column of ``filled`` cells, of which ``found`` and ``unsure`` ones are numbers, and why."""
-    if filled and len(found) == filled:
-        values = Counter(found)
-        if all(value in CODES for value in values):
-            return "class", "few small whole numbers, which are codes as a rule; else say number in label_kinds.csv"
-        return "number", "all its cells are numbers"
-    if filled and len(found) + unsure >= max(2, MOSTLY * filled):
-        return "number", f"{len(found) + unsure} of {filled} cells are numbers"
-    return "class", "its cells are words" if not found else f"only {len(found)} of {filled} cells are numbers"
+    if filled and len(found) + unsure >= max(min(filled, 2), MOSTLY * filled):
+        if found and all(value in CODES for value in found):
+            return "class", CODED
+        return "number", "all its cells are numbers" if len(
+            found
+        ) == filled else f"{len(found) + unsure} of {filled} cells are numbers"
+    return "class", FEW_NUMBERS.format(len(found), filled) if found else "its cells are words"
 
 
 def number(text: str, *, comma: bool = False) -> float | None:

@@ -30,6 +30,11 @@ from medssl.sources.record import Label, SourceError
         (["True", "False"], "class", ["True", "False"]),
         (["1_000", "20"], "class", ["1_000", "20"]),
         (["", ""], "class", [None, None]),
+        (["0", "1", "1", "0", "?"], "class", ["0", "1", "1", "0", None]),  # one slip among codes
+        (["none", "mild", "None", ""], "class", ["none", "mild", "None", None]),  # a class of this name
+        (["1.5", "none", "2"], "number", [1.5, None, 2]),
+        (["1E50", "2E83", "5A10", "6A20", "AB"], "class", ["1E50", "2E83", "5A10", "6A20", "AB"]),
+        (["AF", "AF\u200b"], "class", ["AF", "AF"]),
     ],
 )
 def test_kinds(cells: list[str], kind: str, values: list[Label | None]) -> None:
@@ -50,14 +55,20 @@ def test_wrong_cells_are_named_by_row_and_never_shown() -> None:
 def test_what_is_said_wins() -> None:
     assert labels.column("label_x", ["0", "1"], {"x": "number"}).values == [0.0, 1.0]
     assert labels.column("label_x", ["60", "70"], {"x": "class"}).values == ["60", "70"]
+    snomed = ["426783006", "426783007", "426783006.0"]
+    assert labels.column("label_x", snomed, {"x": "class"}).values == ["426783006", "426783007", "426783006"]
+    assert labels.column("label_x", ["none", "2"], {"x": "class"}).values == [None, "2"]
+    assert labels.column("label_x", ["0", "1", "?"], {"x": "class"}).values == ["0", "1", "?"]
     assert labels.column("label_x", ["a;b", "b", ""], {"x": "multilabel"}).values == [("a", "b"), ("b",), None]
     assert labels.column("label_x_multi", ["a; b"], {}).task == "x"
     assert labels.column("label_x", ["yes", "1"], {"x": "number"}).wrong == [1]
 
 
 def test_classes_that_differ_in_form_alone_are_told() -> None:
+    assert labels.column("label_x", ["07", "7", "8"], {"x": "class"}).note.endswith("'07' and '7'")
+    assert "codes, but not in row 5" in labels.column("label_x", ["0", "1", "1", "0", "?"], {}).problem
     found = labels.column("label_x", ["Yes", "yes", "no", "a  b", "A b"], {})
-    assert found.note.endswith("alone: 'Yes' and 'yes'; 'A b' and 'a  b'")
+    assert found.note.endswith("alone: 'Yes' and 'yes'; 'A b' and 'a b'")
     remarks = labels.column("label_x", [f"Doe {i}" for i in range(20)] + ["doe 1"], {})
     assert remarks.note and "oe" not in remarks.note.removeprefix("label x: ").replace("does", "")
 
