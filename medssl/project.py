@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def identity_key(folder: Path) -> bytes:
         handle, name = tempfile.mkstemp(dir=path.parent)  # mode 600
         with os.fdopen(handle, "wb") as out:
             out.write(os.urandom(32).hex().encode())
+        print(f"note: made {path}, the key of patients' codes; codes agree only under one key", file=sys.stderr)
         # The first of two stages wins, and neither ever reads half a key.
         with contextlib.suppress(FileExistsError):
             os.link(name, path)

@@ -56,7 +56,10 @@ def pick_channels(signal: Signal, channels: tuple[str, ...], absent: str = "refu
     ]:
         raise BadRecord("missing_channel", f"channels {either}: two of the recording may be meant; rename one of them")
     if missing:
-        raise BadRecord("missing_channel", f"channels {missing} are absent; needed: {list(channels)}")
+        raise BadRecord(
+            "missing_channel",
+            f"channels {missing} are absent; needed: {list(channels)} (the manifest's columns names those of the file)",
+        )
     if all(name in have for name in names):
         rows = [have[name] for name in names]
         return signal.values if rows == list(range(len(signal.values))) else signal.values[rows]
@@ -102,7 +105,10 @@ def convert(values: np.ndarray, unit: str, target: str) -> np.ndarray:
     if unit == target:
         return values
     if unit not in UNITS or target not in UNITS or UNITS[unit][0] != UNITS[target][0]:
-        raise BadRecord("bad_unit", f"cannot express '{unit[:8]}' in '{target}'; known: {', '.join(UNITS)}")
+        raise BadRecord(
+            "bad_unit",
+            f"cannot express '{unit[:8]}' in '{target}'; give the recording's unit (column unit): {', '.join(UNITS)}",
+        )
     return values * np.float32(UNITS[unit][1] / UNITS[target][1])
 
 

@@ -168,7 +168,10 @@ def located(
         BadRecord: ``bad_unit``, ``blank``, ``missing_values``, ``no_spacing`` or ``too_large``.
     """
     if volume.unit != unit:
-        raise BadRecord("bad_unit", f"volume in '{volume.unit[:8]}'; this cohort holds '{unit}'")
+        raise BadRecord(
+            "bad_unit",
+            f"volume in '{volume.unit[:8]}'; this cohort holds '{unit}'; set one: unit in the manifest, or in ingest",
+        )
     values = rescale(volume.values, hu_window, normalise=normalise, unit=unit)
     box: Box = tuple(slice(0, n) for n in values.shape)
     if crop == "foreground":

@@ -92,6 +92,15 @@ def whole(value: Any, name: str) -> int:
     return int(number)
 
 
+def counted(hint: Any, count: int) -> int | None:
+    """Return a hint that counts from 0 as an index below ``count``, ``1.0`` as 1; None for anything else."""
+    try:
+        number = float(hint)
+    except (TypeError, ValueError):
+        return None
+    return int(number) if number.is_integer() and 0 <= number < count else None
+
+
 def refused(reason: str, detail: str) -> dict[str, Any]:
     """Return the hint of a listed record that `medssl.sources.read` must refuse: one row never ends a listing."""
     return {"refused": (reason, detail)}
@@ -122,7 +131,12 @@ def locate(root: Path, relative: str | Path) -> tuple[Path, dict[str, Any]]:
 def _spellings(root: Path, relative: str) -> list[Path]:
     """Return other spellings of a path."""
     forward = relative.replace("\\", "/")
-    return [root / unicodedata.normalize(form, forward) for form in ("NFC", "NFD")]
+    found = [root / unicodedata.normalize(form, forward) for form in ("NFC", "NFD")]
+    folder = found[0].parent
+    if folder.is_dir():  # and without case, where one file alone is so called
+        alike = [path for path in folder.iterdir() if path.name.casefold() == found[0].name.casefold()]
+        found += alike if len(alike) == 1 else []
+    return found
 
 
 def require_plain_name(name: str) -> None:

@@ -66,12 +66,24 @@ def separator_of(lines: Sequence[str]) -> str:
     head, *rows = (re.sub(r'"[^"]*"', "", line) for line in lines[:LOOKED_AT])
     rows = [row for row in rows if row.strip()]
     found = next((s for s in SEPARATORS if s in head), None)
+    if found == "," and _one_column(head, rows):
+        return ""
     if found is not None:
         return found
-    if (rows and len(head.split()) == len(rows[0].split()) > 1) or decimal_comma([row.strip() for row in rows]):
+    words = head.split()
+    numbers_side_by_side = len(words) > 1 and all(DECIMAL.fullmatch(word) for word in words)
+    alike = bool(rows) and len(words) == len(rows[0].split()) > 1
+    if numbers_side_by_side or alike or decimal_comma([row.strip() for row in rows]):
         return ""
     # A line of the device may stand before the names.
     return next((s for s in SEPARATORS if sum(s in row for row in rows) > len(rows) / 2), ",")
+
+
+def _one_column(head: str, rows: Sequence[str]) -> bool:
+    """Say whether lines such as ``0,12`` are single numbers: no whole number is written ``-0`` or ``045``."""
+    found = [re.fullmatch(r"\s*([-+]?\d+),(\d+)\s*", line) for line in (head, *rows)]
+    pairs = [match.groups() for match in found if match]
+    return len(pairs) == len(found) and any(one == "-0" or (two[0] == "0" and len(two) > 1) for one, two in pairs)
 
 
 def cells(line: str, separator: str) -> list[str]:
@@ -173,9 +185,17 @@ def _check_quoted(rows: Sequence[str], separator: str, wanted: int, first: int) 
     reader = csv.reader(iter(f"{row}\n" for row in rows), delimiter=separator or " ", skipinitialspace=True)
     while True:
         begins = first + reader.line_num
-        row = next(reader, None)
+        try:
+            row = next(reader, None)
+        except csv.Error:
+            raise TableError(f"line {begins} holds a quote or a cell that cannot be read") from None
         if row is None:
             return longest
+        if first + reader.line_num > begins + 1:
+            raise TableError(
+                f"line {begins} opens a quote that is closed on line {first + reader.line_num - 1}; remove it, or the "
+                "end of line within the cell"
+            )
         if row and (len(row) < wanted or any(cell.strip() for cell in row[wanted:])):
             raise TableError(
                 f"line {begins} has {len(row)} cells, the line of names {wanted}; write one separator between each two "
@@ -208,7 +228,8 @@ def numbers(column: pd.Series) -> pd.Series:
     text = column.fillna("").astype(str).str.strip()
     filled = text.ne("")
     given = pd.to_numeric(text, errors="coerce")
-    if text.str.contains(",", regex=False).any() and decimal_comma(text[filled].tolist()):
+    # By the cells that are numbers: one slip must not make slips of all.
+    if text.str.contains(",", regex=False).any() and decimal_comma([t for t in text[filled] if DECIMAL.fullmatch(t)]):
         given = pd.to_numeric(text.str.replace(",", ".", regex=False), errors="coerce")
     wrong = (given.isna() & filled).to_numpy()
     if wrong.any():

@@ -66,6 +66,7 @@ def clean_name(label: str) -> str:
     lead = BEFORE_LEAD.sub("", name).strip(" .")
     if LEAD.fullmatch(lead):
         return lead.replace(" ", "")
+    name = re.sub(r"^(\w+)[\s_-]+\1$", r"\1", name)  # ECG ECG: the kind of signal and its label
     return ROMANCE.get(lead.lower(), re.sub(r"\s*-\s*", "-", name))
 
 

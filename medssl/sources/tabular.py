@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medssl.sources import delimited
+from medssl.sources import delimited, electrodes, heading, times
 from medssl.sources.claims import guarded, positive, require_bytes, require_file, span, whole
-from medssl.sources.record import BadRecord, Record, Signal
+from medssl.sources.record import BadRecord, Record, Signal, unit_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "min": 60.0, "h": 3600.0, "days": 86_400.0}
-MAX_GAP_S = 1.0
-# A time column may claim any duration. Beyond this many even steps per row it is a mistake, not a gap.
-MAX_STEPS_PER_ROW = 100
 # Parquet stores a constant column in a few bytes, so rows are not bounded by the file: this many numbers for each
 # of its bytes, and this many in any case.
 MAX_NUMBERS_PER_BYTE = 128
 FREE_NUMBERS = 2_000_000
-# A number before all others that is one of these may be a rate; a start time counts seconds or ms since 1970.
-RATES_HZ = {4, 8, 16, 25, 32, 50, 60, 64, 100, 125, 128, 200, 240, 250, 256, 300, 360, 400, 500, 512, 1000, 1024, 2000}
-TIMES = ((3e8, 5e9), (3e11, 5e12))
+# Numbers written for people: with thousands, units, per cent, or for other programs.
+DRESSED = re.compile(
+    r"[-+(]?(0x)?[\d'., \u00a0\u202f]*\d[\d'., \u00a0\u202fa-fA-F]*(D[-+]\d+)?\s*[)%\u2030\u00b5\u03bca-zA-Z]{0,4}"
+)
+DATE = re.compile(r"\d{1,4}[./]\d{1,2}[./]\d{1,4}")
+THOUSANDS = re.compile(r"(?:^|[;\t|])\s*[-+]?\d{1,3}(?:\.\d{3})+\s*(?=[;\t|]|$)")
 
 
 def read(record: Record) -> Signal:
@@ -38,7 +38,8 @@ def read(record: Record) -> Signal:
             times of day as text need no unit.
         columns: the channels and their columns, as `column_map` understands them; all numeric columns by default.
         channel: name of the only channel of a file without names (``signal`` by default).
-        skip_lines: lines before the names, or before the numbers of a file without names (0 by default).
+        skip_lines: lines before the names, or before the numbers of a file without names (0 by default). Where it is
+            given, what then comes first is taken for what it is.
 
     Numbers without column names are one channel if they stand on one line or one below the other, else one
     column per channel; ``columns`` then counts them from 1. With a time column, values are interpolated linearly;
@@ -59,7 +60,8 @@ def read(record: Record) -> Signal:
                 rate_hz = _rate(record, [])
                 values, channels, start, stop = _read_parquet(record, rate_hz, size)
             else:
-                lines = delimited.lines_of(delimited.decode(record.path))
+                # The minus of typesetters, which programs for people write.
+                lines = delimited.lines_of(delimited.decode(record.path).replace("\u2212", "-"))
                 rate_hz = _rate(record, lines)
                 skipped = whole(record.hints.get("skip_lines", 0), "skip_lines")
                 values, channels = _read_text(lines[skipped:], record, rate_hz, first=1 + skipped)
@@ -127,10 +129,7 @@ def _rate(record: Record, lines: Sequence[str]) -> float:
     given = record.hints.get("rate_hz")
     if given is None and record.hints.get("rate_from") is not None:
         line = whole(record.hints["rate_from"], "rate_from")
-        words = lines[line - 1].replace(",", " ").replace(";", " ").split() if 1 <= line <= len(lines) else []
-        given = next((word for word in words if positive(word) is not None), None)
-        if given is None:
-            raise BadRecord("no_rate", f"line {line} of the file, which rate_from names, holds no positive number")
+        given = heading.rate_in(lines[line - 1] if 1 <= line <= len(lines) else "", line)
     rate_hz = positive(given)
     if rate_hz is None:
         raise BadRecord(
@@ -143,52 +142,61 @@ def _read_text(
     lines: Sequence[str], record: Record, rate_hz: float, *, first: int
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return ``(C, T)`` values and channels of lines that begin with names, or with numbers; ``first`` counts them."""
-    head = next((line for line in lines if line.strip()), "")
-    if not head:
-        raise BadRecord("no_samples", "the file holds no number")
-    words = head.replace(",", " ").replace(";", " ").split()
-    if words and positive(words[0].lstrip("-+")) is None and words[0].strip("-+0.eE") != "":
+    said = record.hints.get("skip_lines") is not None
+    if heading.holds_names(lines, first):
         fix = "if lines of the device stand before the names, set skip_lines to {lines}"
         table = delimited.frame(lines, first=first, fix=fix, numeric=True)
-        return _values(table, record, rate_hz, column_map(record.hints.get("columns")))
+        if any(_decimal_comma(table[name]) for name in table if table[name].dtype == object):
+            for number, line in enumerate(lines, start=first):
+                if THOUSANDS.search(line):
+                    raise BadRecord(
+                        "unreadable", f"line {number}: a point as in 1.234 beside decimal commas may be of thousands"
+                    )
+        wanted = column_map(record.hints.get("columns"))
+        _check_units([str(name) for name in wanted.values() or table.columns], record)
+        values, channels = _values(table, record, rate_hz, wanted)
+        if not said and not record.hints.get("time_column"):
+            heading.refuse(values, first + 1)
+        return values, channels
     if record.hints.get("time_column"):
         raise BadRecord("missing_channel", "the table has no column names, so no time column")
-    return _read_numbers(lines, record, first=first)
+    values = _read_numbers(lines, first=first)
+    if not said:
+        heading.refuse(values, first)
+    at, channels = pick_numbered(record.hints.get("columns"), len(values), str(record.hints.get("channel", "signal")))
+    return values[at], channels
 
 
-def _read_numbers(lines: Sequence[str], record: Record, *, first: int) -> tuple[np.ndarray, tuple[str, ...]]:
+def _check_units(names: Sequence[str], record: Record) -> None:
+    """Refuse names of columns whose own unit, as in ``I [uV]``, is another than that of the record."""
+    said = str(record.hints.get("unit", "1"))
+    for name in names:
+        found = electrodes.UNIT_BEHIND.search(name)
+        unit = unit_name(found[0].strip(" ()[]\t")) if found else said
+        if unit != said and name != record.hints.get("time_column"):
+            raise BadRecord(
+                "bad_unit", f"the name of a column says {unit}, the table of recordings {said}; correct unit"
+            )
+
+
+def _read_numbers(lines: Sequence[str], *, first: int) -> np.ndarray:
     """Return ``(C, T)`` numbers of a file without column names."""
-    filled = [line for line in lines if line.strip()]
+    filled = [line for line in lines if line.strip() and not re.fullmatch(r"sep=.", line.strip())]
     if len(filled) == 1:  # numbers side by side are one after another in time
-        filled = filled[0].replace(",", " ").replace(";", " ").split()
+        parts = re.split(r"[;\t|\s]+", filled[0].strip())
+        if len(parts) > 1 and delimited.decimal_comma(parts):
+            parts = [part.replace(",", ".") for part in parts]
+        filled = [number for part in parts for number in part.split(",") if number]
     separator = delimited.separator_of(filled)
     count = len(delimited.cells(filled[0].rstrip(f"{separator} "), separator))
     names = [str(i) for i in range(count)]
     fix = "if lines of the device stand before the numbers, set skip_lines to {lines}"
     table = delimited.frame(filled, first=first, fix=fix, names=names, numeric=True)
-    values = np.stack([delimited.numbers(table[name]).to_numpy() for name in names])
-    _refuse_heading(values, first)
-    at, channels = pick_numbered(record.hints.get("columns"), len(values), str(record.hints.get("channel", "signal")))
-    return values[at], channels
+    return np.stack([delimited.numbers(table[name]).to_numpy() for name in names])
 
 
-def _refuse_heading(values: np.ndarray, first: int) -> None:
-    """Refuse numbers ``(C, T)`` whose first line is the start time or the rate of a device and no value."""
-    if values.shape[1] < 4 or not np.isfinite(values[:, 0]).all():
-        return
-    head, rest = values[:, 0], values[:, 3:]
-    reach = np.nanmax(np.abs(rest), initial=0.0) if np.isfinite(rest).any() else 0.0
-    same = (head == head[0]).all()
-    start_time = same and any(low < head[0] < high for low, high in TIMES) and reach < head[0] / 100
-    spread = np.nanmax(rest, initial=-np.inf) - np.nanmin(rest, initial=np.inf)
-    rate = same and float(head[0]) in RATES_HZ and reach > 0 and head[0] > 20 * max(reach, spread)
-    if start_time or rate:
-        what = "start time (seconds since 1970)" if start_time else "sampling rate"
-        raise BadRecord(
-            "unreadable",
-            f"line {first} looks like the {what} of a device, not like a value; set skip_lines to the number of such "
-            f"lines (such as {2 if start_time else 1}) and rate_hz, or rate_from to the line that holds the rate",
-        )
+def _decimal_comma(column: pd.Series) -> bool:
+    return delimited.decimal_comma([text for text in column.dropna().astype(str).str.strip() if text])
 
 
 def _values(
@@ -217,13 +225,27 @@ def _values(
                 text = table[name].dropna().astype(str).str.replace(",", ".", regex=False)
                 if len(text) and pd.to_numeric(text, errors="coerce").notna().mean() > 0.5:
                     wanted[name] = name
+                elif len(text) and _dressed(table[name].dropna().astype(str)):
+                    raise BadRecord(
+                        "unreadable",
+                        f"column {list(table.columns).index(name) + 1} of the table holds numbers in a form not read "
+                        "(thousands, units, per cent); write plain numbers, or name the columns to use in columns",
+                    )
         wanted = {name: name for name in others if name in wanted}
     if not wanted or not len(table):
         raise BadRecord("no_samples", "the table holds no numbers")
     values = np.stack([_numbers(table[column], i) for i, column in enumerate(wanted.values(), start=1)])
     if not time:
         return values, tuple(wanted)
-    return _even(_seconds(table[str(time)], str(record.hints.get("time_unit", "s"))), values, rate_hz), tuple(wanted)
+    return times.even(times.seconds(table[str(time)], str(record.hints.get("time_unit", "s"))), values, rate_hz), tuple(
+        wanted
+    )
+
+
+def _dressed(column: pd.Series) -> bool:
+    """Say whether most cells of a column of text are numbers in a form for people; dates, times and codes are none."""
+    text = column.str.strip()
+    return bool((text.str.fullmatch(DRESSED) & ~text.str.fullmatch(DATE)).mean() > 0.5)
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
@@ -248,32 +270,6 @@ def _numbers(column: pd.Series, number: int) -> np.ndarray:
             f"channel {number}: {error}; name the columns to use in columns, or correct the cell (a row of units below "
             "the names must go: skip_lines past both, and columns such as I=1)",
         ) from None
-
-
-def _seconds(column: pd.Series, unit: str) -> np.ndarray:
-    """Return a time column in seconds: numbers in ``unit``, times of day, or dates with times (from the first on)."""
-    import pandas as pd
-
-    if unit not in SECONDS:
-        raise BadRecord("unsupported", f"the time unit is unknown; allowed: {', '.join(SECONDS)}")
-    try:
-        return np.asarray(delimited.numbers(column).to_numpy()) * SECONDS[unit]
-    except delimited.TableError:
-        pass
-    text = column.astype(str).str.strip().str.replace(r"(\d),(\d+)$", r"\1.\2", regex=True)
-    try:
-        if text.str.fullmatch(r"\d{1,3}(:\d{1,2}){1,2}(\.\d+)?").all():
-            short = text.str.count(":").eq(1)  # minutes and seconds
-            since = pd.to_timedelta(text.where(~short, "0:" + text))
-        else:
-            moments = pd.to_datetime(text, format="ISO8601" if text.str.match(r"\d{4}-").all() else None, utc=True)
-            since = moments - moments.iloc[0]
-    except (ValueError, OverflowError):
-        raise BadRecord(
-            "unreadable",
-            "the time column holds neither numbers nor times such as 2020-01-31 12:00:00.5 or 12:00:00.5 throughout",
-        ) from None
-    return np.asarray(since.dt.total_seconds().to_numpy())
 
 
 def _read_parquet(
@@ -326,28 +322,3 @@ def _read_parquet(
     frame = pa.table({name: table[name].cast(pa.float64(), safe=False) for name in names}).to_pandas()
     values, channels = _values(frame, record, rate_hz, wanted)
     return values, channels, start, stop
-
-
-def _even(times_s: np.ndarray, values: np.ndarray, rate_hz: float) -> np.ndarray:
-    """Interpolate ``(C, T)`` values at uneven ``times_s`` on an even grid; NaN inside gaps above 1 s."""
-    if not np.isfinite(times_s).all() or (np.diff(times_s) < 0).any():
-        raise BadRecord("unreadable", "the time column is not a rising list of numbers")
-    # Whole steps that fit, with room for rounding: 0.1 s * 30 Hz is 2.9999999999999996.
-    steps = np.floor((times_s[-1] - times_s[0]) * rate_hz + 1e-6) + 1
-    if steps > MAX_STEPS_PER_ROW * len(times_s) + 10 * rate_hz:
-        raise BadRecord("unreadable", "the time column spans far more time than there are rows; check its unit")
-    grid_s = times_s[0] + np.arange(int(steps)) / rate_hz
-    out = np.full((len(values), len(grid_s)), np.nan)
-    for row, column in zip(out, values, strict=True):
-        known = np.isfinite(column)
-        if not known.any():
-            continue
-        at, level = times_s[known], column[known]
-        within = np.clip(grid_s, at[0], at[-1])  # 0.1 s + 2 / (10 Hz) is a rounding error beyond 0.3 s
-        row[:] = np.where(np.abs(within - grid_s) * rate_hz > 1e-6, np.nan, np.interp(within, at, level))
-        after = np.searchsorted(at, grid_s).clip(1, max(len(at) - 1, 1))
-        if len(at) > 1:
-            before = after - 1
-            strictly_between = (grid_s > at[before] + 1e-9) & (grid_s < at[after] - 1e-9)
-            row[strictly_between & (at[after] - at[before] > MAX_GAP_S)] = np.nan
-    return out

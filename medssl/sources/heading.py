@@ -1,0 +1,143 @@
+"""What stands above the numbers of a table: names of columns, or lines of a device (start time, rate, counts).
+
+What looks like neither is refused with the fix: a start time that becomes a sample is wrong in silence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from medssl.sources import delimited
+from medssl.sources.record import BadRecord
+
+# Rates that devices write; a first number that is one, and no value like the others, is a rate.
+RATES_HZ = {
+    *(4, 8, 16, 20, 25, 32, 40, 50, 51.2, 60, 64, 75, 80, 100, 120, 125, 128, 130, 150, 180, 200, 240, 250, 256, 300),
+    *(
+        320,
+        360,
+        400,
+        480,
+        500,
+        512,
+        600,
+        720,
+        800,
+        900,
+        960,
+        1000,
+        1024,
+        1200,
+        2000,
+        2048,
+        4000,
+        4096,
+        5000,
+        8000,
+        10_000,
+    ),
+}
+FAR = 20  # times the range of the other values from their median
+WHOLE = 20  # a whole number from here on among fractions is a count or a time
+NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*")
+NO_RATE = re.compile(r"interval|period|per sample|/ ?sample|\b(m|u|n)?s(ec(onds?)?)?\b", re.IGNORECASE)
+RATE_WORD = re.compile(r"hz|rate|fs\b|freq|sampl|abtast", re.IGNORECASE)
+TITLE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}|\w+\s+\w+\s+\S+")
+
+
+def holds_names(lines: Sequence[str], first: int) -> bool:
+    """Say whether the first line of a table holds the names of its columns rather than numbers.
+
+    Raises:
+        BadRecord: ``no_samples`` for no line at all, ``unreadable`` where it can be told neither way.
+    """
+    filled = [(number, line) for number, line in enumerate(lines, start=first) if line.strip()]
+    if filled and re.fullmatch(r"sep=.", filled[0][1].strip()):
+        filled = filled[1:]
+    if not filled:
+        raise BadRecord("no_samples", "the file holds no number")
+    number, head = filled[0]
+    separator = delimited.separator_of([line for _, line in filled[: delimited.LOOKED_AT]])
+    cells = delimited.cells(head, separator)
+    given = [cell for cell in cells if cell]
+    numeric = [cell for cell in given if _is_number(cell)]
+    rest = [delimited.cells(line, separator) for _, line in filled[1:40]]
+    counts = [float(n) for n in (0, 1) if given and given == [str(n + i) for i in range(len(given))]]
+    below_whole = all(re.fullmatch(r"[-+]?\d*", cell) for row in rest for cell in row)
+    fix = f"set skip_lines to {number} and count the columns (columns: I=1;II=2)"
+    if len(numeric) == len(given):
+        if counts and len(given) > 1 and rest and not below_whole:
+            if not cells[0]:
+                return True  # pandas numbers its columns and, below an empty name, its rows
+            raise BadRecord(
+                "unreadable", f"line {number} counts the columns and may hold names; {fix}, or to 0 for values"
+            )
+        return False
+    in_order = [float(i) for i in range(len(numeric))] == [_whole(cell) - _whole(numeric[0]) for cell in numeric]
+    if len(numeric) * 2 >= len(given) and not (rest and in_order):  # t, 1, 2, 3 are names
+        raise BadRecord("unreadable", f"line {number} holds numbers where names should be; {fix}, or turn the table")
+    if len(given) == 1 and TITLE.search(given[0]):
+        raise BadRecord("unreadable", f"line {number} looks like a title, not like the name of a column; {fix}")
+    return True
+
+
+def _whole(cell: str) -> float:
+    return float(cell) if cell.isdecimal() else float("nan")
+
+
+def _is_number(cell: str) -> bool:
+    return bool(delimited.DECIMAL.fullmatch(cell)) or cell.lower() in ("nan", "-nan", "inf", "-inf")
+
+
+def refuse(values: np.ndarray, first: int) -> None:
+    """Refuse values ``(C, T)`` whose first column is that of a device (line ``first`` of the file) and no value.
+
+    It is whole among fractions, far from all others, or a usual rate outside of their range, in every channel.
+
+    Raises:
+        BadRecord: ``unreadable``.
+    """
+    known = np.isfinite(values[:, 0]) if values.shape[1] > 3 else np.zeros(len(values), bool)
+    rest = values[known][:, 3:]
+    filled = np.isfinite(rest)
+    if not known.any() or not filled.any(axis=1).all():
+        return
+    head = values[known, 0]
+    low, high = np.nanmin(rest, axis=1), np.nanmax(rest, axis=1)
+    reach = high - low
+    outside = (head < low) | (head > high)
+    far = (reach > 0) & (np.abs(head - np.nanmedian(rest, axis=1)) > FAR * reach)
+    fractions = (rest % 1 != 0) & filled
+    whole = (head % 1 == 0) & (np.abs(head) >= WHOLE) & outside & (fractions.sum(axis=1) > 0.9 * filled.sum(axis=1))
+    rate = np.isin(head, list(RATES_HZ)) & (reach > 0) & ((head < low - reach) | (head > high + reach))
+    if far.all() or whole.all() or rate.all():
+        raise BadRecord(
+            "unreadable",
+            f"line {first} looks like a start time, a rate or a count of a device, not like a value; set skip_lines to "
+            "the number of such lines (0 if it is a value), and rate_hz, or rate_from to the line that holds the rate",
+        )
+
+
+def rate_in(line: str, number: int) -> float:
+    """Return the rate in Hz that one line of a file holds, such as ``Rate: 51,2 Hz`` or ``64.0,64.0,64.0``.
+
+    Raises:
+        BadRecord: ``no_rate`` where it holds no number or several, or a time in place of a rate.
+    """
+    found = {text.replace(",", ".") for text in NUMBER.findall(re.sub(r"(?<=\d), ", " ", line.replace("=", " ")))}
+    if len(found) > 1 or any(text.count(".") > 1 for text in found):  # numbers side by side, one a channel
+        found = {text for part in re.split(r"[,;\t ]+", line.strip()) for text in NUMBER.findall(part)}
+    values = {float(text) for text in found if text.count(".") < 2 and "," not in text}
+    named = bool(RATE_WORD.search(line)) or not re.search(r"[A-Za-z]", line)
+    # 1,000 may be a thousand, and so may 1.000: no device records at so few Hz with so many digits.
+    kilo = re.search(r"khz", line, re.IGNORECASE)
+    either = delimited.EITHER.search(line) or any(re.fullmatch(r"\d\.\d{3}", text) and not kilo for text in found)
+    if NO_RATE.search(line) or either or not named or len(values) != 1 or not (rate := values.pop()) > 0:
+        raise BadRecord(
+            "no_rate",
+            f"line {number} of the file, which rate_from names, does not hold one rate in Hz; give rate_hz instead",
+        )
+    return rate * (1000 if kilo else 1)
