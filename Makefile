@@ -10,13 +10,19 @@ DATA ?=
 
 env: $(VENV)/.ready
 
+# An environment knows its own place: in a folder that moved or was copied it is made anew.
+ifneq ($(shell cat $(VENV)/.ready 2>/dev/null),$(CURDIR))
+.PHONY: $(VENV)/.ready
+endif
+
 # torch comes first and alone: with it installed, no other requirement can pull in another build of it.
 $(VENV)/.ready: requirements.lock pyproject.toml
+	@test ! -s $@ || test "$$(cat $@)" = "$(CURDIR)" || { echo "the folder moved; making its environment anew"; rm -rf $(VENV); }
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	touch $@
+	printf '%s' "$(CURDIR)" > $@
 
 repro: env
 	dvc repro

@@ -121,6 +121,10 @@ def embed(args: argparse.Namespace) -> int:
     table: pd.DataFrame = inspection.embed(encoder, Path(args.input))
     write_parquet(table, Path(args.out))
     refused = int(table["reason"].ne("").sum())
+    reasons = table.loc[table["reason"].ne(""), "reason"]
+    alike = reasons.str.replace(r"\d+(\.\d+)?", "N", regex=True)  # each kind once, with its first numbers
+    for kind, n in alike.value_counts()[:5].items():
+        print(f"{n} refused: {reasons[alike == kind].iloc[0]}", file=sys.stderr)
     size = encoder.contract["embedding_dim"]
     print(f"{args.out}: {len(table) - refused} embeddings of {size} numbers, {refused} refused")
     return 0 if refused < len(table) else 1

@@ -53,6 +53,11 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
         pq.write_table(arrow, path, compression="zstd", version="2.6", row_group_size=TABLE_ROWS)
 
 
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a table that `write_parquet` wrote, in this thread alone: pyarrow's own may still run when a process ends."""
+    return pd.read_parquet(path, use_threads=False, pre_buffer=False)
+
+
 class Store:
     """A map-style view of a store folder: ``len(store)``, ``store[i]``, ``store.table``.
 
@@ -73,10 +78,10 @@ class Store:
         if self.facts.get("format") != FORMAT:
             raise StoreError(f"{facts}: format {self.facts.get('format')}; this version reads {FORMAT}. Ingest again.")
         with _tight():
-            self.table = pd.read_parquet(self.folder / "samples.parquet", use_threads=False)
+            self.table = read_parquet(self.folder / "samples.parquet")
         tables.check(self.table, str(self.folder / "samples.parquet"))
         for path in extra:
-            self.table = tables.join(self.table, pd.read_parquet(path), str(path))
+            self.table = tables.join(self.table, read_parquet(path), str(path))
         self._shard = self.table["shard"].to_numpy()
         self._row = self.table["row"].to_numpy()
         self._shards: dict[int, np.ndarray] = {}
@@ -117,7 +122,7 @@ class Store:
     @property
     def rejects(self) -> pd.DataFrame:
         """What was refused, with reasons."""
-        return pd.read_parquet(self.folder / "rejects.parquet")
+        return read_parquet(self.folder / "rejects.parquet")
 
     @property
     def content_hash(self) -> str:

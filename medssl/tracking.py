@@ -266,5 +266,13 @@ def download(reference: str) -> Path:
     root = project.root()
     params = root / "params.yaml"
     uri = store_uri(config.load(params).tracking if params.is_file() else config.Tracking(), root)
-    with _one_line():
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=reference, tracking_uri=uri))
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        raise TrackingError(
+            f"{reference}: no runs here, {uri.removeprefix('sqlite:///')} is not there; work in the project's folder, or set "
+            "MLFLOW_TRACKING_URI"
+        )
+    try:
+        with _one_line():
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=reference, tracking_uri=uri))
+    except TrackingError as error:
+        raise TrackingError(f"{error}; an encoder is in the run of its pretrain stage (`make ui` lists them)") from None

@@ -20,6 +20,12 @@ class EncoderParams(Section):
     depth: Count | None = None
     patch: Count | None = None
 
+    @model_validator(mode="after")
+    def _has_stages(self) -> Self:
+        if self.name.startswith("resnet") and self.widths is not None and len(self.widths) != 4:
+            raise ValueError(f"widths {list(self.widths)}: a residual network has 4 stages; give 4 numbers")
+        return self
+
 
 class Batch(Section):
     """Composition of a batch: ``patients`` x ``trials`` per patient x ``samples`` per trial."""
