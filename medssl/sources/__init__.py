@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from medssl.sources import bids, manifest, published
+from medssl.sources import bids, manifest, masks, published
 from medssl.sources.record import BadRecord, Record, Signal, SourceError, Volume
 
 __all__ = ["READERS", "SOURCES", "list_records", "read", "remarks"]
@@ -112,4 +113,6 @@ def read(record: Record) -> Signal | Volume:
         raise SourceError(f"reading {record.format} files needs the package '{error.name}'; install it") from None
     except Exception as error:
         raise BadRecord("unreadable", f"the {record.format} reader raised {type(error).__name__}") from None
+    if isinstance(result, Volume) and result.mask is not None:
+        result = replace(result, notes={**result.notes, **masks.against_names(result.mask, record.mask_labels)})
     return result

@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from medssl.sources import masks
-from medssl.sources.claims import guarded, positive, require_bytes, require_file, span
+from medssl.sources.claims import counted, guarded, positive, require_bytes, require_file, span
 from medssl.sources.record import BadRecord, Record, Signal, Volume
 from medssl.sources.tabular import pick_numbered
 
@@ -116,8 +116,9 @@ def _volume(array: np.ndarray, record: Record) -> Volume:
     mask = None
     if record.mask is not None:
         if record.mask.suffix.lower() in (".npy", ".npz"):
-            require_file(record.mask)
-            labels = _oriented(_open(record.mask, {}, signal=False, labels=True), record)
+            with masks.named():
+                require_file(record.mask)
+                labels = _oriented(_open(record.mask, {}, signal=False, labels=True), record)
             if labels.shape != values.shape:
                 raise BadRecord("bad_mask", "the mask and the volume differ in shape")
             mask = masks.whole(labels)
@@ -194,8 +195,8 @@ def _open(path: Path, hints: Any, *, signal: bool, labels: bool = False) -> np.n
         array = member(path, str(hints.get("variable", "")), signal=signal, labels=labels)
     if index is None:
         return array
-    row = int(float(index))
-    if row != float(index) or array.ndim < 2 or not 0 <= row < len(array):
+    row = counted(index, len(array) if array.ndim > 1 else 0)
+    if row is None:
         raise BadRecord("no_samples", "the array has no row of this index; rows count from 0")
     return array[row]
 

@@ -13,15 +13,16 @@ Honoured
     PixelPaddingRangeLimit: padding becomes -1024 HU in CT, the lowest measured value otherwise; note ``padding`` is its
     share. PhotometricInterpretation MONOCHROME1 or PresentationLUTShape INVERSE, outside CT: values are mirrored within
     their range, so that larger is brighter; note ``inverted``.
-    Kind: SOPClassUID, Modality, ImageType. Objects beside slices that are no images (reports, presentation states,
-    segmentations, doses) are left out, note ``left_out`` is their number; alone they are refused by name.
+    Kind: Modality, or SOPClassUID where it is empty; ImageType. Objects beside slices that are no images (reports,
+    presentation states, segmentations, doses) are left out, note ``left_out`` is their number; alone they are refused
+    by name.
 Refused
     Several SeriesInstanceUID, FrameOfReferenceUID, sizes, orientations or spacings in one folder; positions that are
     equal, uneven, or off a line; a single slice that is not axial; no orientation; AnatomicalOrientationType QUADRUPED;
     PixelAspectRatio other than 1:1 without PixelSpacing; Siemens MOSAIC (ImageType, or the private number of tiles);
     VolumetricProperties DISTORTED or MIXED; ModalityLUTSequence; CT without rescale to HU; colour, PixelPresentation
     other than MONOCHROME; FloatPixelData, DoubleFloatPixelData; what may have text burned in (BurnedInAnnotation,
-    ConversionType, secondary captures).
+    ConversionType, secondary captures); neither Modality nor SOPClassUID.
 Irrelevant
     How a picture is shown: windows, VOI and presentation tables, shutters, overlays, RecommendedDisplay tags. Places
     said again or elsewhere: SliceLocation, InstanceNumber, file names, PatientPosition, PatientOrientation, table and
@@ -42,7 +43,7 @@ from medssl.sources import grid as grids
 from medssl.sources.claims import guarded, require_file
 from medssl.sources.dicom_files import listed, naming, parse, transfer_syntax
 from medssl.sources.dicom_frames import FRAME_TAGS, Frame, frames_of
-from medssl.sources.dicom_kinds import KIND_TAGS, check_kind, is_ecg, other_than_image
+from medssl.sources.dicom_kinds import KIND_TAGS, check_kind, is_ecg, is_inverse, modality, other_than_image
 from medssl.sources.dicom_pixels import PIXEL_TAGS, check_claims, check_syntax, read_frames
 from medssl.sources.record import AIR_HU, BadRecord, Record, Signal, Volume
 
@@ -96,7 +97,7 @@ def read(record: Record) -> Volume | Signal:
         order, grid, spacing_mm, notes = _placed(frames, headers)
         values = _stack([number for number, *_ in images], headers, frames, order, count)
         notes |= _clean(values, headers)
-        fill = AIR_HU if headers[0].Modality == "CT" else None
+        fill = AIR_HU if modality(headers[0]) == "CT" else None
         values, place, spacing, tilt = grids.upright(values, grid, spacing_mm=spacing_mm, fill=fill)
         values = np.ascontiguousarray(values)
     notes |= tilt | ({"left_out": float(left_out)} if left_out else {})
@@ -105,7 +106,7 @@ def read(record: Record) -> Volume | Signal:
         known = np.isfinite(spacing).all() and frames[0][0].at_mm is not None
         mask, more = masks.load(record.mask, values.shape, place if known else None)
         notes |= more
-    return Volume(values, spacing, "HU" if headers[0].Modality == "CT" else "1", mask, notes)
+    return Volume(values, spacing, "HU" if modality(headers[0]) == "CT" else "1", mask, notes)
 
 
 def _check_series(headers: list[Any], frames: list[Frame]) -> None:
@@ -114,9 +115,9 @@ def _check_series(headers: list[Any], frames: list[Frame]) -> None:
         raise BadRecord("unreadable", "the folder mixes several series; give one folder per series")
     if len({str(h.FrameOfReferenceUID) for h in headers if h.get("FrameOfReferenceUID")}) > 1:
         raise BadRecord("unreadable", "the slices have several frames of reference; give one folder for each")
-    if len({(h.Rows, h.Columns, h.get("Modality")) for h in headers}) != 1:
+    if len({(h.Rows, h.Columns, modality(h)) for h in headers}) != 1:
         raise BadRecord("unreadable", "the slices differ in size or orientation")
-    if len({_is_inverse(h) for h in headers}) != 1:
+    if len({is_inverse(h) for h in headers}) != 1:
         raise BadRecord("unreadable", "in some slices larger values are brighter, in others darker")
     turned = np.array([[*frame.row, *frame.column] for frame in frames])
     if not np.allclose(turned, turned[0], atol=1e-3):
@@ -124,7 +125,7 @@ def _check_series(headers: list[Any], frames: list[Frame]) -> None:
     spacing_mm = np.array([frame.spacing_mm for frame in frames])
     if not np.allclose(spacing_mm, spacing_mm[0], rtol=1e-3, equal_nan=True):
         raise BadRecord("unreadable", "the slices differ in pixel spacing")
-    if headers[0].get("Modality") == "CT" and not all(frame.scaled for frame in frames):
+    if modality(headers[0]) == "CT" and not all(frame.scaled for frame in frames):
         raise BadRecord("bad_unit", "the CT image states no rescale slope and intercept to Hounsfield units")
 
 
@@ -210,11 +211,11 @@ def _stack(
 def _clean(values: np.ndarray, headers: list[Any]) -> dict[str, float]:
     """Replace padding and turn inverted values, in place; return notes."""
     notes = {}
-    ct = headers[0].get("Modality") == "CT"
+    ct = modality(headers[0]) == "CT"
     padded = np.isnan(values) if any(h.get("PixelPaddingValue") is not None for h in headers) else None
     if padded is not None and padded.all():
         raise BadRecord("no_samples", "the image holds nothing but padding")
-    if not ct and _is_inverse(headers[0]):
+    if not ct and is_inverse(headers[0]):
         np.subtract(np.nanmin(values) + np.nanmax(values), values, out=values)
         notes["inverted"] = 1.0
     if padded is not None and padded.any():
@@ -223,8 +224,3 @@ def _clean(values: np.ndarray, headers: list[Any]) -> dict[str, float]:
     if ct:
         np.maximum(values, AIR_HU, out=values)
     return notes
-
-
-def _is_inverse(header: Any) -> bool:
-    """Tell whether an image is meant to be shown with larger values darker."""
-    return header.PhotometricInterpretation == "MONOCHROME1" or header.get("PresentationLUTShape") == "INVERSE"

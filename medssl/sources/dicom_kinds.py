@@ -21,6 +21,7 @@ KIND_TAGS = [
 # Secondary captures, single and multi-frame: pictures of a screen or of paper.
 CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 STORAGE = "1.2.840.10008.5.1.4.1.1."
+MODALITIES = {"2": "CT", "4": "MR", "128": "PT", "130": "PT"}  # of the images of these classes
 # What is stored by classes that are no images; some hold pixels all the same.
 OTHER = {
     "9": "a waveform that is no ECG, or is one of several files",
@@ -50,7 +51,7 @@ def other_than_image(header: Any) -> str | None:
                 return OTHER[name]
             if name in IMAGES_OF_RADIOTHERAPY:
                 return None
-    if header.get("Modality") == "RTDOSE":
+    if _word(header, "Modality") == "RTDOSE":
         return OTHER["481.2"]
     # An image of a known class without pixels is one that was cut off.
     if kind and not kind.startswith(STORAGE) and header.get("Rows") is None and "PixelData" not in header:
@@ -61,6 +62,26 @@ def other_than_image(header: Any) -> str | None:
 def is_ecg(header: Any) -> bool:
     """Tell whether an object is an ECG that `medssl.sources.dicom_waveform` reads."""
     return str(header.get("SOPClassUID")) in dicom_waveform.CLASSES
+
+
+def modality(header: Any) -> str:
+    """Return the modality of an image in capitals: its own or, where it states none, that of its class.
+
+    Raises:
+        BadRecord: ``unsupported`` if neither says what it is.
+    """
+    if word := _word(header, "Modality"):
+        return word
+    kind = str(header.get("SOPClassUID") or "")
+    if not kind.startswith(STORAGE):
+        raise BadRecord("unsupported", "neither Modality nor SOPClassUID says what the image is; write CT or MR there")
+    return MODALITIES.get(kind.removeprefix(STORAGE).split(".")[0], "OT")
+
+
+def is_inverse(header: Any) -> bool:
+    """Tell whether an image is meant to be shown with larger values darker."""
+    words = _word(header, "PhotometricInterpretation"), _word(header, "PresentationLUTShape")
+    return words[0] == "MONOCHROME1" or words[1] == "INVERSE"
 
 
 def check_kind(header: Any) -> None:
@@ -82,11 +103,11 @@ def check_kind(header: Any) -> None:
         raise BadRecord(
             "unsupported", "the stored values pass through a table (Modality LUT); export with slope and intercept"
         )
-    if str(header.get("PixelPresentation") or "MONOCHROME") != "MONOCHROME":
+    if _word(header, "PixelPresentation") not in ("", "MONOCHROME"):
         raise BadRecord("unsupported", "the image is grey with colours laid over it; export it in grey")
     if _words(header, "VolumetricProperties") & {"DISTORTED", "MIXED"}:
         raise BadRecord("unsupported", "the frames are distorted or mixed, not slices of one volume")
-    if str(header.get("AnatomicalOrientationType") or "BIPED") != "BIPED":
+    if _word(header, "AnatomicalOrientationType") not in ("", "BIPED"):
         raise BadRecord("unsupported", "the orientation is that of an animal on four legs")
     ratio = header.get("PixelAspectRatio") or []
     if len(ratio) == 2 and not header.get("PixelSpacing") and positive(ratio[0]) != positive(ratio[1]):
@@ -94,7 +115,7 @@ def check_kind(header: Any) -> None:
 
 
 def _check_captured(header: Any) -> None:
-    if str(header.get("BurnedInAnnotation") or "").strip().upper() == "YES":
+    if _word(header, "BurnedInAnnotation") == "YES":
         raise BadRecord("unsupported", "the image is marked as having text burned in, which may identify a person")
     kind, words = str(header.get("SOPClassUID", "")), _words(header, "ImageType")
     placed = any(
@@ -104,6 +125,10 @@ def _check_captured(header: Any) -> None:
     captured = kind == CAPTURES or kind.startswith(f"{CAPTURES}.") or header.get("ConversionType")
     if captured or words & {"SCREEN SAVE", "SCREENSAVE"} or ("SECONDARY" in words and not placed):
         raise BadRecord("unsupported", "the image is a secondary capture, which may have text burned in")
+
+
+def _word(header: Any, name: str) -> str:
+    return str(header.get(name) or "").strip().upper()
 
 
 def _words(header: Any, name: str) -> set[str]:

@@ -99,7 +99,7 @@ def check_claims(header: Any, syntax: str, size: int) -> None:
     missing = [name for name in REQUIRED if header.get(name) is None] + ["PixelData"] * ("PixelData" not in header)
     if missing:
         raise BadRecord("unreadable", f"the file holds no {missing[0]}; it may be cut off: copy or export it again")
-    if int(header.get("SamplesPerPixel") or 1) != 1 or header.PhotometricInterpretation not in (
+    if int(header.get("SamplesPerPixel") or 1) != 1 or str(header.PhotometricInterpretation).strip().upper() not in (
         "MONOCHROME1",
         "MONOCHROME2",
     ):

@@ -155,7 +155,9 @@ def fitted(
 
     Raises:
         BadRecord: ``bad_mask`` if more than half of it lies outside, or a header that differs from the other is the one
-            that programs write for lack of another.
+            that programs write for lack of another: axes of the world and a corner at the origin, with voxels of 1 mm,
+            or of any size where both arrays have the same shape. Two such headers belong together where they span the
+            same room, as of a map with coarser voxels.
     """
     from scipy import ndimage
 
@@ -165,13 +167,17 @@ def fitted(
         return labels, {}
     if labels.shape == shape and not apart(grid, own, shape):
         return labels, {"mask_resampled": 0.0, "mask_outside": 0.0}
-    for place, size, name in ((own, labels.shape, "mask"), (grid, shape, "volume")):
-        if _is_default(place, size):
-            raise BadRecord(
-                "bad_mask",
-                f"the {name}'s header holds the default place (1 mm, at the origin), not that of the other file; "
-                "save mask and volume with the same affine",
-            )
+    suspects = ((own, labels.shape, "mask"), (grid, shape, "volume"))
+    defaults = [(place, name) for place, size, name in suspects if _is_default(place, size)]
+    if len(defaults) < 2 or not _same_room(own, labels.shape, grid, shape):
+        for place, name in defaults:
+            # Sorted: an array saved without its place may also have lost the order of its axes.
+            if sorted(labels.shape) == sorted(shape) or np.allclose(place[:3, :3], np.eye(3), atol=1e-4):
+                raise BadRecord(
+                    "bad_mask",
+                    f"the {name}'s header holds the default place (a corner at the origin), not that of the other "
+                    "file; save mask and volume with the same affine",
+                )
     outside = _share_outside(labels, np.linalg.solve(grid, own), shape)
     if not outside <= MAX_OUTSIDE:
         raise BadRecord(
@@ -192,9 +198,21 @@ def apart(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> bool
 
 
 def _is_default(grid: np.ndarray, shape: tuple[int, ...]) -> bool:
-    """Tell whether a grid has voxels of 1 mm and a corner at the origin, as arrays are saved that have no place."""
-    corner = [abs(at) < 1e-3 or abs(at + n - 1) < 1e-3 for at, n in zip(grid[:3, 3], shape, strict=True)]
-    return all(corner) and np.allclose(grid[:3, :3], np.eye(3), atol=1e-4)
+    """Tell whether a grid has the axes of the world and a corner at the origin, as arrays saved without a place."""
+    sizes = np.diag(grid)[:3]
+    upright = np.allclose(grid[:3, :3], np.diag(sizes), atol=1e-4)
+    far = grid[:3, 3] + (np.array(shape) - 1) * sizes
+    return upright and bool(((np.abs(grid[:3, 3]) < 1e-3) | (np.abs(far) < 1e-3)).all())
+
+
+def _same_room(first: np.ndarray, size: tuple[int, ...], second: np.ndarray, other: tuple[int, ...]) -> bool:
+    """Tell whether arrays on two grids along the axes of the world end, on all sides, within a voxel of each other."""
+    ends = []
+    for grid, shape in ((first, size), (second, other)):
+        mm = np.diag(grid)[:3]
+        ends.append(np.stack([grid[:3, 3] - mm / 2, grid[:3, 3] + (np.array(shape) - 0.5) * mm]))
+    voxel = np.maximum(np.diag(first), np.diag(second))[:3]
+    return bool((np.abs(ends[0] - ends[1]) <= voxel).all())
 
 
 def _share_outside(labels: np.ndarray, to_volume: np.ndarray, shape: tuple[int, ...]) -> float:

@@ -3,15 +3,18 @@
 ================================== =================================================================================
 picture                            values
 ================================== =================================================================================
-8, 16 or 32 bit grey, TIFF floats  as stored
-black and white                    0 and 255
+8, 16 or 32 bit grey, TIFF floats  as stored, with the sign that a TIFF states (SampleFormat)
+1, 2 or 4 bit grey                 spread over 0 to 255
+TIFF that shows 0 white            turned, so that larger is brighter: 255 - x, or 65535 - x of 16 bits; floats are
+                                   mirrored within their range, over all pages
 colour (RGB, palette, CMYK, YCbCr) luminance as Pillow converts it (ITU-R 601-2), 0 to 255; exactly the grey of what
                                    is grey in content. 16 bits a colour are read as 8
 transparency                       is ignored: the value is what the picture has there
 ================================== =================================================================================
 
 Notes: ``colour``, the share of pixels that are truly coloured, 0 for grey content; where they are not 0,
-``transparent``, the share of pixels that are not opaque, and ``narrowed``, 1 for a picture of 16 bits read as 8.
+``transparent``, the share of pixels that are not opaque, ``narrowed``, 1 for a picture of 16 bits read as 8, and
+``inverted``, 1 for a TIFF that shows 0 white.
 """
 
 from __future__ import annotations
@@ -25,8 +28,15 @@ from medssl.sources import masks
 from medssl.sources.claims import guarded, require_bytes, require_file
 from medssl.sources.record import BadRecord, Record, Volume
 
-FORMATS = ("PNG", "TIFF", "JPEG", "BMP", "MPO")
+FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
 PAGES = {"TIFF"}
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
+# Bits and sample format of a TIFF -> type of the numbers that Pillow returns as others of the same bytes.
+TYPES = {(8, 2): np.int8, (32, 1): np.uint32}
+# libtiff hands out bytes in the order of the machine; for these Pillow turns them all the same.
+TURNED_TWICE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
+SPREAD = {"L;2": 85, "L;4": 17}  # what Pillow multiplies grey of few bits by
 GREY = {"L", "I;16", "I;16L", "I;16B", "I", "F"}
 COLOUR = {"1", "LA", "PA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 # Grey levels between the largest and the smallest of red, green and blue: JPEG leaves grey content within 3, prints
@@ -63,9 +73,10 @@ def read(record: Record) -> Volume:
 
 
 def _mask(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    if path.suffix.lower() not in (".png", ".tif", ".tiff", ".bmp"):  # JPEG changes labels
+    if path.suffix.lower() not in (".png", ".tif", ".tiff", ".bmp"):
         return masks.load(path, shape, None)[0]
-    labels = masks.whole(_read(path, labels=True)[0])
+    with masks.named():
+        labels = masks.whole(_read(path, labels=True)[0])
     if labels.shape != shape:
         raise BadRecord("bad_mask", "the mask and the picture differ in size")
     return labels
@@ -81,7 +92,7 @@ def _read(path: Path, *, labels: bool) -> tuple[np.ndarray, dict[str, float]]:
         try:
             picture = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:
-            raise BadRecord("unreadable", "the file is no picture in PNG, JPEG, TIFF or BMP; save it as PNG") from None
+            raise _unknown(file) from None
         # A PNG with several frames is an animation; its later frames are drawn over one another. Those of a JPEG (MPO)
         # are previews.
         pages = int(getattr(picture, "n_frames", 1))
@@ -92,26 +103,58 @@ def _read(path: Path, *, labels: bool) -> tuple[np.ndarray, dict[str, float]]:
         if width * height > MAX_PIXELS:
             raise BadRecord("unsupported", "the picture has more than 64 million pixels")
         require_bytes(pages * width * height * BITS.get(mode, 8) / 8, size * MAX_COMPRESSION)
-        shown, seen = [], []
+        shown, seen, kinds = [], [], set()
         for page in range(pages):
             picture.seek(page)
             if picture.mode not in GREY | COLOUR:
                 raise BadRecord("unsupported", "the picture is neither grey nor RGB, palette or CMYK; save it as RGB")
-            if picture.size != (width, height) or picture.mode != mode:
-                raise BadRecord("unsupported", "the pages of the picture differ in size or kind")
             # Asked before the pixels are decoded, which forgets it.
-            narrowed = mode not in GREY and ";16" in _raw_mode(picture)
+            raw = _raw_mode(picture)
+            inverse, kind = _of_tiff(picture) if picture.format == "TIFF" else (False, None)
+            kinds.add((picture.size, picture.mode, inverse, kind))
+            if len(kinds) > 1:
+                raise BadRecord("unsupported", "the pages of the picture differ in size or kind")
+            narrowed = mode not in GREY and ";16" in raw
             # Pillow turns a TIFF itself.
             upright = picture if picture.format == "TIFF" else ImageOps.exif_transpose(picture)
             if labels:
                 if mode not in GREY | {"1", "P"}:
                     raise BadRecord("bad_mask", "the mask is a picture in colour; store labels as grey values")
-                shown.append(np.asarray(upright))
+                if inverse:
+                    raise BadRecord("bad_mask", "the mask is a TIFF that shows 0 white; save it with 0 as black")
+                shown.append(np.asarray(upright) // SPREAD.get(raw[:3], 1) if mode == "L" else np.asarray(upright))
             else:
                 shown.append(np.asarray(upright if mode in GREY else upright.convert("RGB").convert("L")))
-                seen.append({**_colours(upright), "narrowed": float(narrowed)})
+                seen.append({**_colours(upright), "narrowed": float(narrowed), "inverted": float(inverse)})
         notes = {name: float(np.mean([one[name] for one in seen])) for name in (seen[0] if seen else ())}
-    return np.stack(shown), {name: share for name, share in notes.items() if share or name == "colour"}
+        values = np.stack(shown)
+        values = values if kind is None else values.view(kind)
+        if inverse and mode in GREY - {"L"}:  # others Pillow turns
+            values = np.nanmin(values) + np.nanmax(values) - values if mode == "F" else 65535 - values
+    return values, {name: share for name, share in notes.items() if share or name == "colour"}
+
+
+def _unknown(file: Any) -> BadRecord:
+    """Return why a file that Pillow does not know is refused."""
+    file.seek(0)
+    if file.read(4) not in TIFF_STARTS:
+        return BadRecord("unreadable", "the file is no picture in PNG, JPEG, TIFF or BMP; save it as PNG")
+    return BadRecord(
+        "unreadable",
+        "the TIFF is damaged, or its pixels are of a kind or byte order that is not read (such as 64 bits, half floats "
+        "or numbers with sign that show 0 white); save it with 8 or 16 bits of grey or floats of 32 bits, 0 as black",
+    )
+
+
+def _of_tiff(picture: Any) -> tuple[bool, Any]:
+    """Return whether a page shows 0 white, and the type of its numbers if not Pillow's; mend how it will be decoded."""
+    tags, raw = picture.tag_v2, _raw_mode(picture)
+    if PHOTOMETRIC not in tags:
+        raise BadRecord("unsupported", "the TIFF does not say whether 0 is black or white; save it again, or as PNG")
+    if picture.tile[0].codec_name == "libtiff" and raw in TURNED_TWICE:
+        picture.tile = [tile._replace(args=(TURNED_TWICE[raw], *tile.args[1:])) for tile in picture.tile]
+    bits, signed = (int(np.ravel(tags.get(tag, 1))[0]) for tag in (BITS_PER_SAMPLE, SAMPLE_FORMAT))
+    return tags[PHOTOMETRIC] == 0, TYPES.get((bits, signed)) if picture.mode in ("L", "I") else None
 
 
 def _raw_mode(picture: Any) -> str:

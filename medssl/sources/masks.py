@@ -1,7 +1,9 @@
-"""Read organ label maps, NIfTI or MetaImage, onto the grid of their volume."""
+"""Read organ label maps, NIfTI or MetaImage, onto the grid of their volume; compare them with the table of names."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from medssl.sources.claims import guarded
 from medssl.sources.record import BadRecord
 
 MAX_ROUNDING = 0.01  # labels stored with a scale come back as 2.9999
+PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"}
 
 
 def load(path: Path, shape: tuple[int, ...], grid: np.ndarray | None) -> tuple[np.ndarray, dict[str, float]]:
@@ -26,12 +29,50 @@ def load(path: Path, shape: tuple[int, ...], grid: np.ndarray | None) -> tuple[n
     """
     from medssl.sources import metaimage, nifti
 
-    reader = metaimage if path.suffix.lower() in metaimage.SUFFIXES else nifti
-    stored, own = reader.stored(path)[:2]
+    suffix = path.suffix.lower()
+    if suffix in (".jpg", ".jpeg"):
+        raise BadRecord("bad_mask", "the mask is JPEG, which changes labels; save it as PNG, of a volume as NIfTI")
+    if suffix in PICTURES:
+        raise BadRecord(
+            "bad_mask", "the mask is a picture and its volume is none; save it as NIfTI (.nii.gz) with the same affine"
+        )
+    with named():
+        stored, own = (metaimage if suffix in metaimage.SUFFIXES else nifti).stored(path)[:2]
     with guarded("the reader of masks"):
         values, own, _ = grids.oriented(stored, own, (0.0, 0.0, 0.0))
         labels, notes = grids.fitted(whole(values), own, shape, grid)
     return np.ascontiguousarray(labels), notes
+
+
+@contextmanager
+def named() -> Iterator[None]:
+    """Say in a refusal that it is about the mask, not its volume."""
+    try:
+        yield
+    except BadRecord as error:
+        if error.reason == "bad_mask":
+            raise
+        raise BadRecord(error.reason, f"of the mask: {error.detail}") from None
+
+
+def against_names(labels: np.ndarray, names: Mapping[int, str]) -> dict[str, float]:
+    """Return how a label map fits the table that names its values: notes, none without a table.
+
+    ``mask_unnamed`` is the share of the voxels above or below 0 whose value has no name: they are not measured.
+    ``mask_absent`` is the number of names without a voxel: an organ that is not there, or a table of another numbering.
+    """
+    values = [value for value in names if value != 0]
+    if not values:
+        return {}
+    labelled = known = 0
+    present: set[int] = set()
+    for image in labels:  # a slice at a time: most voxels are 0, and to sort them all takes long
+        found = image[image != 0]
+        fit = found[np.isin(found, values)]
+        labelled, known = labelled + found.size, known + fit.size
+        present.update(np.unique(fit).tolist())
+    unnamed = 1 - known / labelled if labelled else 0.0
+    return {"mask_unnamed": unnamed, "mask_absent": float(len(values) - len(present))}
 
 
 def whole(values: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from medssl.sources import grid as grids
 from medssl.sources import masks
-from medssl.sources.claims import guarded, require_bytes, require_file
+from medssl.sources.claims import counted, guarded, require_bytes, require_file
 from medssl.sources.record import AIR_HU, BadRecord, Record, Volume, inside
 
 # Deflate cannot shrink more than 1032 times; anything beyond is a header that lies.
@@ -189,10 +189,7 @@ def _frame(shape: tuple[int, ...], hint: Any) -> int:
         if count > 1:
             raise BadRecord("unsupported", "the image has several frames; hints['frame'] chooses one, counted from 0")
         return 0
-    try:
-        frame = int(hint)
-    except (TypeError, ValueError):
-        raise BadRecord("unsupported", "the frame to read is not a whole number") from None
-    if frame != float(hint) or not 0 <= frame < count:
-        raise BadRecord("unsupported", "the image has no frame of the number asked for")
+    frame = counted(hint, count)
+    if frame is None:
+        raise BadRecord("unsupported", f"frame is not a whole number from 0 to {count - 1}, the last of the image")
     return frame

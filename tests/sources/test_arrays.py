@@ -125,7 +125,8 @@ def test_missing_and_infinite_values_are_nan(tmp_path: Path) -> None:
         ({"rate_hz": 100, "columns": "I=3"}, {}, "missing_channel"),
         ({"rate_hz": 100}, {"start_s": 5.0}, "too_short"),
         ({"rate_hz": 100, "index": 2}, {}, "no_samples"),
-        ({"rate_hz": 100, "index": "x"}, {}, "unreadable"),
+        ({"rate_hz": 100, "index": "x"}, {}, "no_samples"),
+        ({"rate_hz": 100, "index": 0.5}, {}, "no_samples"),
         ({"rate_hz": 100, "index": "-1"}, {}, "no_samples"),
     ],
 )

@@ -106,6 +106,56 @@ def test_all_48_orientations(
     np.testing.assert_allclose(volume.spacing_mm, (3.0, 0.5, 0.75), rtol=1e-6)
 
 
+# --- modality -------------------------------------------------------------------------------------------------------
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")  # of pydicom as it writes small letters
+@pytest.mark.parametrize(
+    ("kind", "modality", "unit"),
+    [
+        (uid.CTImageStorage, "CT", "HU"),
+        (uid.CTImageStorage, None, "HU"),
+        (uid.CTImageStorage, "", "HU"),
+        (uid.CTImageStorage, "ct", "HU"),
+        (uid.LegacyConvertedEnhancedCTImageStorage, None, "HU"),
+        (uid.MRImageStorage, None, "1"),
+        (uid.MRImageStorage, "mr", "1"),
+        (uid.PositronEmissionTomographyImageStorage, "", "1"),
+        (uid.XRayAngiographicImageStorage, None, "1"),
+        ("1.3.46.670589.11.0.0.12.1", "CT", "HU"),
+    ],
+)
+def test_the_class_decides_where_no_modality_is_stated(
+    tmp_path: Path, kind: str, modality: str | None, unit: str
+) -> None:
+    volume = read(write(tmp_path / "a.dcm", header(kind, Modality=modality), phantom(top=900)))
+    assert volume.unit == unit
+    np.testing.assert_array_equal(volume.values[0], phantom(top=900) * 2 - 1000)
+
+
+def test_without_modality_or_a_known_class(tmp_path: Path) -> None:
+    for modality in (None, "", "  "):
+        path = write(tmp_path / "a.dcm", header("1.3.46.670589.11.0.0.12.1", Modality=modality), phantom())
+        assert refusal(path) == (
+            "unsupported", "neither Modality nor SOPClassUID says what the image is; write CT or MR there",
+        )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")  # of pydicom as it writes small letters
+def test_slices_of_which_some_state_their_modality_in_other_ways(tmp_path: Path) -> None:
+    for i, modality in enumerate(("CT", "ct", None, "")):
+        write(tmp_path / f"{i}.dcm", header(Modality=modality, ImagePositionPatient=[0, 0, 5 * i]), phantom() + i)
+    volume = read(tmp_path)
+    assert volume.unit == "HU" and volume.values.shape == (4, 24, 28)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")  # of pydicom as it writes small letters
+def test_words_in_small_letters_mean_the_same(tmp_path: Path) -> None:
+    small = {"PresentationLUTShape": "inverse", "PixelPresentation": "monochrome", "AnatomicalOrientationType": "biped"}
+    stored = phantom(top=900)
+    volume = read(write(tmp_path / "a.dcm", header(Modality="mr", **small), stored))
+    np.testing.assert_array_equal(volume.values[0], stored.min() * 2 + stored.max() * 2 - 2000 - (stored * 2 - 1000))
+    assert volume.notes == {"inverted": 1}
+
+
 # --- stored values --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("bits", "signed", "stored"),

@@ -160,6 +160,43 @@ def test_the_default_place_of_programs_is_no_place(origin: tuple[float, ...]) ->
     assert grids.fitted(labels, affine((1, 1, 1), (1.5, 0.5, 0.5)), labels.shape, near)[1]["mask_resampled"] == 1
 
 
+@pytest.mark.parametrize("origin", [(0, 0, 0), (0, -19 * 1.5, -23 * 1.2), (0, 0, -23 * 1.2)])
+def test_the_default_place_with_the_right_spacing_is_no_place(origin: tuple[float, ...]) -> None:
+    default, labels = affine((3, 1.5, 1.2), origin), scene()
+    for own, grid, name in ((default, GRID, "mask"), (GRID, default, "volume")):
+        with pytest.raises(BadRecord, match=f"the {name}'s header holds the default place"):
+            grids.fitted(labels, own, labels.shape, grid)
+    assert grids.fitted(labels, default, labels.shape, default)[0] is labels
+    turned = labels.transpose(1, 0, 2)  # saved in the order of the axes of a file that was not axial
+    place = affine((1.5, 3, 1.2))
+    with pytest.raises(BadRecord, match="the mask's header holds the default place"):
+        grids.fitted(turned, affine((1.5, 3, 1.2), (0, -7 * 3, -23 * 1.2)), labels.shape, GRID)
+    near = affine((3, 1.5, 1.2), (2.4, 1.2, 0.9))  # less than a voxel off, but stated
+    for grid in (near, rotated(affine((3, 1.5, 1.2), (0, 0, 0)), 30)):
+        with pytest.raises(BadRecord, match="the mask's header holds the default place"):
+            grids.fitted(labels, affine((3, 1.5, 1.2), (0, 0, 0)), labels.shape, grid)
+    # Another size of the same place in a volume at the origin is a part of it, and is told as one.
+    part = affine((3, 1.5, 1.2), (2 * 3, 4 * 1.5, 5 * 1.2))
+    found, notes = grids.fitted(labels[2:7, 4:16, 5:19], part, labels.shape, affine((3, 1.5, 1.2), (0, 0, 0)))
+    np.testing.assert_array_equal(found, labels)
+    assert notes == {"mask_resampled": 1, "mask_outside": 0}
+    assert grids.fitted(turned, place, turned.shape, place)[0] is turned
+
+
+@pytest.mark.parametrize("size_mm", [1.0, 1.4])
+def test_two_default_places_belong_together_where_they_span_the_same_room(size_mm: float) -> None:
+    labels = np.random.default_rng(0).integers(0, 4, (4, 10, 12)).astype(np.int32)
+    fine, coarse = affine((size_mm,) * 3, (0, 0, 0)), affine((2 * size_mm,) * 3, (0, 0, 0))
+    found, notes = grids.fitted(labels, coarse, (8, 20, 24), fine)
+    np.testing.assert_array_equal(found, slow(labels, coarse, (8, 20, 24), fine))
+    assert notes["mask_resampled"] == 1
+    with pytest.raises(BadRecord, match="the mask's header holds the default place"):
+        grids.fitted(labels, coarse, labels.shape, fine)  # the same array in two sizes
+    far = affine((2 * size_mm,) * 3, (0, -9 * 2 * size_mm, -11 * 2 * size_mm))  # on the other side of the origin
+    with pytest.raises(BadRecord, match="bad_mask"):
+        grids.fitted(labels, far, (8, 20, 24), fine)
+
+
 def test_without_a_place_shapes_must_match() -> None:
     labels = scene()
     for own, grid in ((None, GRID), (GRID, None), (None, None)):

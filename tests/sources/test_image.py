@@ -196,6 +196,92 @@ def test_sixteen_bits_of_grey_and_of_colour(tmp_path: Path) -> None:
     np.testing.assert_allclose(volume.values[0], deep / 257, atol=1)
 
 
+# Types and byte orders of a TIFF that Pillow knows where 0 is black, and where it is white.
+BLACK = [f"{order}{kind}" for order in "<>" for kind in ("u1", "i1", "u2", "i2", "i4", "f4")] + ["<u4"]
+WHITE = ["<u1", ">u1", "<u2", "<f4", ">f4"]
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("white", [False, True])
+@pytest.mark.parametrize("dtype", [f"{order}{kind}{size}" for order in "<>" for kind in "uif" for size in (1, 2, 4, 8)])
+def test_every_type_of_tiff_is_right_or_refused(
+    tmp_path: Path, dtype: str, white: bool, compression: str | None
+) -> None:
+    """By sign, size, byte order, black or white, packed or not: Pillow leaves out signs and some of the turning."""
+    if dtype[1:] == "f1":
+        return
+    kind = np.dtype(dtype)
+    ends = (-3.5, 8.0) if kind.kind == "f" else (np.iinfo(kind).min, np.iinfo(kind).max)
+    values = np.linspace(*ends, 11)[:, None].astype(np.float64).repeat(2, axis=1)
+    values = values.clip(ends[0], np.nextafter(float(ends[1]), 0)).astype(kind)
+    options = {"byteorder": dtype[0], "compression": compression}
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, values, photometric="miniswhite" if white else "minisblack", **options)
+    if dtype not in (WHITE if white else BLACK):
+        with pytest.raises(BadRecord, match=r"of a kind or byte order that is not read .* save it with 8 or 16 bits"):
+            read(path)
+        return
+    volume, expected = read(path), values.astype(np.float32)
+    if white:
+        expected = {"u1": 255, "u2": 65535}.get(dtype[1:], expected.min() + expected.max()) - expected
+    np.testing.assert_array_equal(volume.values[0], expected)
+    assert volume.notes == ({"colour": 0, "inverted": 1} if white else {"colour": 0})
+
+
+def test_pages_of_floats_that_show_zero_white_are_turned_together(tmp_path: Path) -> None:
+    pages = np.array([VALUES, VALUES + 20], np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="miniswhite")
+    np.testing.assert_array_equal(read(tmp_path / "a.tif").values, 31 - pages)
+    with tifffile.TiffWriter(tmp_path / "b.tif") as file:
+        for photometric in ("miniswhite", "minisblack"):
+            file.write(pages[0], photometric=photometric)
+    assert refusal(tmp_path / "b.tif") == "unsupported"
+    with tifffile.TiffWriter(tmp_path / "c.tif") as file:
+        for dtype in (np.int8, np.uint8):
+            file.write(VALUES.astype(dtype), photometric="minisblack")
+    assert refusal(tmp_path / "c.tif") == "unsupported"
+
+
+def test_a_tiff_must_say_which_end_is_black(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, VALUES.astype(np.uint8), photometric="minisblack")
+    entry = (262).to_bytes(2, "little") + (3).to_bytes(2, "little")
+    data = path.read_bytes()
+    assert data.count(entry) == 1
+    path.write_bytes(data.replace(entry, (263).to_bytes(2, "little") + entry[2:]))  # another tag
+    with pytest.raises(BadRecord, match="does not say whether 0 is black or white"):
+        read(path)
+
+
+def test_labels_of_few_bits_and_of_tiff(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((2, 4), np.uint8)).save(tmp_path / "a.png")
+    labels = np.array([[0, 1, 2, 3], [3, 2, 1, 0]])
+    for bits in (2, 4):
+        rows = b"".join(
+            b"\0" + int("".join(f"{v:0{bits}b}" for v in row), 2).to_bytes(bits * 4 // 8, "big") for row in labels
+        )
+        head = (4).to_bytes(4, "big") + (2).to_bytes(4, "big") + bytes((bits, 0, 0, 0, 0))
+        body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+        (tmp_path / "m.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+        record = Record(tmp_path / "a.png", "image", "p1", "t1", mask=tmp_path / "m.png")
+        np.testing.assert_array_equal(sources.read(record).mask[0], labels)
+        # As a picture, the largest value is white.
+        np.testing.assert_array_equal(read(tmp_path / "m.png").values[0], labels * 255 // (2**bits - 1))
+    record = Record(tmp_path / "a.png", "image", "p1", "t1", mask=tmp_path / "m.tif")
+    for dtype in (np.int8, np.uint16, np.uint32):
+        tifffile.imwrite(tmp_path / "m.tif", labels.astype(dtype), photometric="minisblack")
+        np.testing.assert_array_equal(sources.read(record).mask[0], labels)
+    tifffile.imwrite(tmp_path / "m.tif", labels.astype(np.uint8), photometric="miniswhite")
+    with pytest.raises(BadRecord, match="bad_mask: the mask is a TIFF that shows 0 white"):
+        sources.read(record)
+
+
+def test_what_is_no_picture_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("value,name\n1,liver\n" * 9)
+    with pytest.raises(BadRecord, match="no picture in PNG, JPEG, TIFF or BMP; save it as PNG"):
+        read(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("kind", ["GIF", "EPS", "WEBP", "ICO"])
 def test_other_kinds_are_not_opened(tmp_path: Path, kind: str) -> None:
     Image.new("L", (16, 16)).save(tmp_path / "a.png", format=kind)

@@ -67,7 +67,7 @@ def test_luna16_mask_of_another_scan(luna: Path) -> None:
     scan(luna / "seg-lungs-LUNA16", "100", LUNGS[:2])  # of a part of it
     volume = read(sources.list_records("luna16", luna)[0])
     np.testing.assert_array_equal(volume.mask, np.concatenate([LUNGS[:2], 0 * LUNGS[:1]])[:, ::-1, ::-1])
-    assert volume.notes == {"mask_resampled": 1, "mask_outside": 0}
+    assert volume.notes == {"mask_resampled": 1, "mask_outside": 0, "mask_unnamed": 0, "mask_absent": 0}
     scan(luna / "seg-lungs-LUNA16", "100", LUNGS, Offset="-12.5 3 300")
     with pytest.raises(BadRecord, match="bad_mask"):
         read(sources.list_records("luna16", luna)[0])

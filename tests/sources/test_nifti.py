@@ -128,9 +128,9 @@ def test_frames(tmp_path: Path, name: str) -> None:
     scene = stored("LPS")[0]
     path = write(tmp_path / name, "LPS", values=np.stack([scene, scene + 100, scene + 200], axis=-1))
     assert refusal(path) == ("unsupported", "the image has several frames; hints['frame'] chooses one, counted from 0")
-    for frame in (0, 2, "1"):
-        np.testing.assert_array_equal(read(path, hints={"frame": frame}).values, SCENE + 100 * int(frame))
-    for frame in (3, -1, 1.5, "x", "nan"):
+    for frame in (0, 2, "1", 1.0, "1.0", np.int64(2)):
+        np.testing.assert_array_equal(read(path, hints={"frame": frame}).values, SCENE + 100 * int(float(frame)))
+    for frame in (3, -1, 1.5, "x", "nan", "inf", "3.0"):
         assert refusal(path, hints={"frame": frame})[0] == "unsupported"
 
 
