@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -22,7 +23,10 @@ from medssl.sources.claims import VOLTS, locate
 from medssl.sources.electrodes import clean_name
 from medssl.sources.record import BadRecord, Label, Record, Signal, SourceError, Volume
 
-UNITS = {*VOLTS, "1", "HU"}  # shown as they are; anything else may be a slip in the table
+if TYPE_CHECKING:
+    from medssl.ingest.cut import Cut
+
+UNITS = (*VOLTS, "1", "HU")  # shown as they are; anything else may be a slip in the table
 # Files of these suffixes describe the others of their name (.dat, .atr; .eeg, .vmrk; .fdt; .img).
 LEADING = (".hea", ".vhdr", ".set", ".hdr")
 CLASSES = 12  # of one label, counted by name at most
@@ -74,6 +78,7 @@ class Examination:
         records, patients: how many there are; patients is None where no table says whose a recording is.
         formats, usable: records by format: all, and those that can be read.
         rates_hz, units, shapes, spacings: usable records by sampling rate, unit, voxels (D, H, W), and mm (D, H, W).
+        odd_units: entry and row of usable records in a unit that nothing converts; without parameters alone.
         signals, volumes: usable recordings in time, and images.
         channels: usable recordings in time by channel name, as spelt where first seen.
         durations_s: of each usable recording in time.
@@ -100,6 +105,7 @@ class Examination:
     usable: Counter[str] = field(default_factory=Counter)
     rates_hz: Counter[float] = field(default_factory=Counter)
     units: Counter[str] = field(default_factory=Counter)
+    odd_units: list[tuple[int, int | None]] = field(default_factory=list)
     shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
     spacings: Counter[tuple[float, ...]] = field(default_factory=Counter)
     signals: int = 0
@@ -150,7 +156,7 @@ def examine(
     """
     found = Examination(source, records=len(records), patients=len({r.patient for r in records}) if known else None)
     usable: list[Record] = []
-    seen: set[tuple[str, str, str]] = set()
+    seen: set[tuple[str, str, str, str]] = set()
     spelling: dict[str, str] = {}
     for entry, record in enumerate(
         tqdm(records, "check", unit=" records", leave=False, disable=None if progress else True), 1
@@ -160,19 +166,27 @@ def examine(
         found.formats[kind] += 1
         try:
             raw = sources.read(record)
-            trial = (record.source, record.patient, record.trial)
+            made = None if params is None else _cut(raw, record, params, modality)
+            odd = raw.unit not in UNITS
+            # As in ingest, what is refused is no trial that another repeats; of two units it refuses one.
+            trial = (record.source, record.patient, record.trial, raw.unit if odd else "")
             if known and trial in seen:
                 raise BadRecord("repeated_trial", "a record of the same patient and trial came before")
-            seen.add(trial)
-            if params is not None:
-                _cut(found, raw, record, params, modality)
         except BadRecord as bad:
             found.rejects.append(Reject(entry, record.row, bad.reason, bad.detail))
         except SourceError as error:
             found.rejects.append(Reject(entry, record.row, "no_library", str(error)))
+        except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:  # as in `cut.cut`
+            detail = f"preparing the recording raised {type(error).__name__}"
+            found.rejects.append(Reject(entry, record.row, "unreadable", detail))
         else:
+            seen.add(trial)
             usable.append(record)
             found.usable[kind] += 1
+            if odd and params is None:
+                found.odd_units.append((entry, record.row))
+            if made is not None and params is not None:
+                _measure(found, made, record, params)
             _count(found, raw, spelling)
         refused = found.rejects[-1].reason if found.rejects and found.rejects[-1].entry == entry else ""
         if refused not in ("missing_file", "outside_folder"):
@@ -249,19 +263,19 @@ def _count(found: Examination, raw: Signal | Volume, spelling: dict[str, str]) -
         found.spacings[tuple(round(s, 3) for s in raw.spacing_mm)] += 1
 
 
-def _cut(
-    found: Examination,
-    raw: Signal | Volume,
-    record: Record,
-    params: SignalIngest | VolumeIngest,
-    modality: str | None,
-) -> None:
-    """Cut a record without limits on quality, so that all samples are measured, and count what the limits refuse."""
+def _cut(raw: Signal | Volume, record: Record, params: SignalIngest | VolumeIngest, modality: str | None) -> Cut:
+    """Cut a record without limits on quality, so that all samples are measured."""
+    from medssl.ingest import cut
+
+    limits = [f"max_{reason}" for reason in cut.LIMITED] if isinstance(params, SignalIngest) else ["max_blank"]
+    return cut.of(raw, record, params.model_copy(update=dict.fromkeys(limits)), modality)
+
+
+def _measure(found: Examination, made: Cut, record: Record, params: SignalIngest | VolumeIngest) -> None:
+    """Count the samples of a record, and what the limits on quality refuse of them."""
     from medssl.ingest import cut
 
     if isinstance(params, SignalIngest):
-        limits = dict.fromkeys(f"max_{reason}" for reason in cut.LIMITED)
-        made = cut.of(raw, record, params.model_copy(update=limits), modality)
         names = [name for name in made.rows[0] if name.startswith("quality_")] if made.rows else []
         measures = {n.removeprefix("quality_"): np.array([row[n] for row in made.rows]) for n in names}
         if measures:
@@ -272,7 +286,6 @@ def _cut(
             classes = (row.get(f"label_{task}") for row in made.rows)
             found.timed.setdefault(task, Counter()).update(name for name in classes if name is not None)
     else:
-        made = cut.of(raw, record, params.model_copy(update={"max_blank": None}), modality)
         blank = np.array([row["quality_blank"] for row in made.rows])
         found.quality.setdefault("blank", []).extend(blank.tolist())
         if params.max_blank is not None:

@@ -146,15 +146,16 @@ class Encoder:
 
         Signals are re-ordered, converted, resampled, filtered, cut into windows and scaled as the training data was.
         Windows that the limits of training refuse (flat, missing ...) are left out, with a warning, and the embeddings
-        of the others are averaged. Images are respaced, cropped and scaled likewise. Of several recordings, one that
-        cannot be used gives a row of NaN and a warning that says which and why.
+        of the others are averaged. Images are respaced, cropped and scaled likewise; a warning says what share of their
+        voxels has no value. Of several recordings, one that cannot be used gives a row of NaN and a warning that says
+        which, from 0 on, and why.
 
         Args:
             x: signals (N, C, T) or (C, T), T at least one window, or a list of (C, T) of any lengths; slices (H, W), or
                 (N, H, W) of one volume; volumes (N, D, H, W) or (D, H, W), axes to superior, posterior, left. Arrays,
                 masked arrays (NaN where masked) or tensors.
             rate_hz: sampling rate of ``x``; needed for signals.
-            channels: names of the C channels; needed for signals, extra ones are ignored.
+            channels: names of the C channels, in order; needed for signals, extra ones are ignored.
             spacing_mm: mm per axis of an image; needed where the contract has a spacing.
             unit: of ``x``; None: the contract's.
             batch_size: samples at a time.
@@ -165,7 +166,7 @@ class Encoder:
         """
         try:
             if "rate_hz" in self.contract:
-                raws: Sequence[Signal | Volume] = contracts.signals_of(
+                raws: Sequence[Signal | Volume | BadRecord] = contracts.signals_of(
                     x, self.contract, rate_hz=rate_hz, channels=channels, unit=unit
                 )
             else:
@@ -177,6 +178,8 @@ class Encoder:
         for number, raw in enumerate(raws):
             where = f"recording {number}: " if len(raws) > 1 else ""
             try:
+                if isinstance(raw, BadRecord):
+                    raise raw
                 made = self.pieces(raw)
             except BadRecord as bad:
                 rows.append(np.zeros(0))
@@ -190,13 +193,15 @@ class Encoder:
             # That some patches hold nothing but background is how patches are.
             if not kept or (made.refused and self.contract.get("samples") != "patches"):
                 said.append(where + _told(made))
+            if isinstance(made.raw, Volume) and (share := made.raw.notes.get("missing", 0.0)):
+                said.append(f"{where}{share:.1%} of the voxels have no value and count as background")
         whole = [row for row in rows if len(row)]
         if not whole:
             raise EncoderError(f"embed: {'; '.join(said[:3]) or 'the input holds nothing to embed'}")
+        z = self.encode(np.concatenate(whole), batch_size=batch_size)
         if said:
             more = f"; and {len(said) - 5} more" if len(said) > 5 else ""
             warnings.warn(f"embed: {'; '.join(said[:5])}{more}", stacklevel=2)
-        z = self.encode(np.concatenate(whole), batch_size=batch_size)
         out = np.full((len(rows), z.shape[1]), np.nan, dtype=np.float32)
         ends = np.cumsum([len(row) for row in whole])
         out[[len(row) > 0 for row in rows]] = [part.mean(0) for part in np.split(z, ends[:-1])]
@@ -212,6 +217,8 @@ class Encoder:
 
     def encode(self, samples: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
         """Return embeddings float32 (n, embedding_dim) of prepared samples (n, C, ...)."""
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise EncoderError(f"embed: batch_size is {batch_size!r}; give a whole number above 0")
         device = next(self.module.parameters()).device
         with torch.inference_mode():
             parts = [

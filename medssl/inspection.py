@@ -126,7 +126,7 @@ def _raw(
     modality: str | None,
 ) -> tuple[list[str], list[str]]:
     """Read every record of a source, or of what is found by suffix where there is no table."""
-    absent = source == "manifest" and not any((path / f"manifest.{kind}").is_file() for kind in ("csv", "parquet"))
+    absent = source == "manifest" and not any(manifest.ALMOST.fullmatch(below.name) for below in path.iterdir())
     listing = None
     other: Counter[str] = Counter()
     try:

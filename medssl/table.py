@@ -108,7 +108,7 @@ def unit_of(table: pd.DataFrame, column: str) -> str:
     """
     known = table[table[column].notna()]
     values = known[column].map(
-        lambda v: "|".join(map(str, v)) if isinstance(v, Sequence | np.ndarray) and not isinstance(v, str) else v
+        lambda v: tuple(map(str, v)) if isinstance(v, Sequence | np.ndarray) and not isinstance(v, str) else v
     )
     for unit in ("patient", "trial"):
         if (values.groupby(known[unit]).nunique() <= 1).all():

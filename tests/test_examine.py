@@ -53,6 +53,37 @@ def test_it_says_what_ingest_refuses(raw: Path, limits: dict[str, float | None])
     assert {len(values) for values in found.quality.values()} == {18}  # windows of the three that can be cut
 
 
+@pytest.mark.parametrize("units", [("kg", "mV"), ("mV", "kg"), ("kg", "mV", "mV"), ("kg", "kg")])
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_refused_record_is_no_trial_that_another_repeats(raw: Path, units: tuple[str, ...], cut: bool) -> None:
+    pd.DataFrame(
+        {"path": "whole.csv", "patient": "P", "trial": "t", "rate_hz": 100, "unit": units}
+    ).to_csv(raw / "manifest.csv", index=False)  # fmt: skip
+    records = sources.list_records("manifest", raw)
+    params = PARAMS.model_copy(update={"max_reject_share": 1.0})
+    found = examine(records, "manifest", params=params if cut else None, modality="ecg", progress=False)
+    told = [(reject.row, reject.reason) for reject in found.rejects]
+    odd = [(i, "bad_unit") for i, unit in enumerate(units, start=1) if unit == "kg"]
+    if units == ("kg", "kg"):
+        assert told == (odd if cut else [(2, "repeated_trial")])
+        return
+    if cut:
+        made = build(records, raw / "store", key="ecg", params=params, secret=b"0123456789abcdef", progress=False)
+        assert Counter(reason for _, reason in told) == Counter(made.rejects["reason"])
+    else:
+        assert [row for _, row in found.odd_units] == [row for row, _ in odd]
+    assert told == (odd if cut else []) + ([(3, "repeated_trial")] if len(units) == 3 else [])
+
+
+def test_a_failure_of_a_library_ends_no_check(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("Doe Jane")
+
+    monkeypatch.setattr("medssl.ingest.cut.of", fail)
+    found = examine(sources.list_records("manifest", raw), "manifest", params=PARAMS, modality="ecg", progress=False)
+    assert {reject.detail for reject in found.rejects} >= {"preparing the recording raised ZeroDivisionError"}
+
+
 def test_costs_of_limits_are_counted(raw: Path) -> None:
     found = examine(sources.list_records("manifest", raw), "manifest", params=PARAMS, modality="ecg", progress=False)
     costs = next(s for s in examination.sections(found) if s.title == "What a limit costs")

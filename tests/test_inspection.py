@@ -413,6 +413,18 @@ def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "problem: no manifest.csv, and no file of a known suffix" in lines
 
 
+@pytest.mark.parametrize("name", ["manifest.csv.gz", "manifest.xlsx", "Manifest.csv", "manifest.tsv", "manifest.TXT"])
+def test_a_table_by_another_name_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x1f\x8b")
+    assert f"save {name} as CSV in UTF-8, not packed, and name it manifest.csv" in look(capsys, tmp_path)[1][1]
+
+
+def test_a_table_of_no_rows_is_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "manifest.csv").write_text("path,patient,trial\n,,\n")
+    code, lines = look(capsys, tmp_path)
+    assert code == 1 and any(line.startswith("problem: no recording is listed") for line in lines)
+
+
 def test_a_table_or_source_that_cannot_be_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "manifest.csv").write_text("path,patient\n")
     assert "column 'trial' is missing" in look(capsys, tmp_path)[1][1]

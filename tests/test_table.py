@@ -99,3 +99,8 @@ def test_unit_of(values: list[object], expected: str) -> None:
     table = pd.DataFrame({"patient": [1, 1, 1, 1, 2, 2], "trial": [1, 1, 2, 2, 3, 3]})
     table["label_x"] = pd.Series(values, dtype=object)
     assert tables.unit_of(table, "label_x") == expected
+
+
+def test_classes_with_a_bar_are_not_two() -> None:
+    known = pd.DataFrame({"patient": [1, 1], "trial": [1, 2], "label_x": [["a|b"], ["a", "b"]]})
+    assert table.unit_of(known, "label_x") == "trial"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from medssl.evaluate import metrics
-from medssl.evaluate.tasks import Task
+from medssl.evaluate.tasks import Task, parted
 
 KEYS = ["task", "protocol", "fraction"]
 
@@ -23,16 +23,16 @@ def _kind(rows: pd.DataFrame) -> str:
     if classes == "":
         return "number"
     # Shares of classes sum to 1; several labels at once have a probability each.
-    one_of = rows["truth"].astype(str).isin(classes.split("|")).all()
+    one_of = rows["truth"].astype(str).isin(parted(classes)).all()
     return "class" if one_of and np.allclose(np.stack(list(rows["scores"])).sum(1), 1, atol=1e-3) else "multilabel"
 
 
 def _task(rows: pd.DataFrame) -> Task:
     """Return the task behind one seed's predictions: its test units."""
-    kind, classes = _kind(rows), np.array(rows["classes"].iloc[0].split("|"))
+    kind, classes = _kind(rows), np.array(parted(rows["classes"].iloc[0]))
     truth = rows["truth"].to_numpy(float if kind == "number" else str)
     if kind == "multilabel":
-        truth = np.stack([np.isin(classes, t.split("|")) for t in truth])
+        truth = np.stack([np.isin(classes, parted(t)) for t in truth])
     every = np.arange(len(rows))
     name, unit, patient = rows["task"].iloc[0], rows["unit"].iloc[0], rows["patient"].to_numpy()
     classes = np.array([]) if kind == "number" else classes

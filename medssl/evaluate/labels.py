@@ -51,7 +51,7 @@ def obstacle(values: Sequence[Any], split: np.ndarray) -> str | None:
         values: per unit or sample: a class, a number, or the labels of a multi-label task.
         split: part of each.
     """
-    texts = np.array(["|".join(sorted(v)) if np.ndim(v) else str(v) for v in values], dtype=np.str_)
+    texts = np.array([str(sorted(map(str, v))) if np.ndim(v) else str(v) for v in values], dtype=np.str_)
     train = texts[split == "train"]
     if not len(train):
         return "no training patient has this label"

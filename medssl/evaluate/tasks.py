@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -136,6 +136,16 @@ class Task:
         return metrics.number_metrics(predicted[:, 0], self.truth[units], weights)
 
 
+def joined(names: Iterable[str]) -> str:
+    """Return names of classes as one text, separated by ``|``, which itself becomes ``%7C`` in a name."""
+    return "|".join(name.replace("%", "%25").replace("|", "%7C") for name in names)
+
+
+def parted(text: str) -> list[str]:
+    """Return the names in a text of `joined`."""
+    return [name.replace("%7C", "|").replace("%25", "%") for name in text.split("|")]
+
+
 @dataclass
 class Results:
     """Metrics and predictions of a run as they come in.
@@ -179,8 +189,8 @@ class Results:
                         "seed": seed,
                         "patient": task.patient[units],
                         "unit": task.unit,
-                        "truth": ["|".join(task.classes[t]) if task.kind == "multilabel" else str(t) for t in truth],
-                        "classes": "|".join(task.classes),
+                        "truth": [joined(task.classes[t]) if task.kind == "multilabel" else str(t) for t in truth],
+                        "classes": joined(task.classes),
                         "scores": list(np.asarray(predicted, dtype=np.float32)),
                     }
                 )

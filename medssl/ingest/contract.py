@@ -7,14 +7,15 @@ reader wants to know besides. So `medssl.ingest.cut.pieces` makes the samples of
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Set
+from typing import Any, TypeVar
 
 import numpy as np
 
 from medssl.config import SignalIngest, VolumeIngest
 from medssl.sources.record import BadRecord, Signal, Volume
 
+Made = TypeVar("Made")
 # What the stores and encoders of earlier versions, which do not say, were made with.
 SIGNAL_OPTIONS: dict[str, Any] = {
     "cut": "windows", "absent": "refuse", "notch_hz": None, "max_flat": 0.9, "max_clipped": None,
@@ -58,12 +59,14 @@ def params_of(contract: Mapping[str, Any]) -> SignalIngest | VolumeIngest:
 
 
 def signals_of(
-    x: Any, contract: Mapping[str, Any], *, rate_hz: Any, channels: Sequence[str] | None, unit: str | None
-) -> list[Signal]:
+    x: Any, contract: Mapping[str, Any], *, rate_hz: Any, channels: Iterable[str] | None, unit: str | None
+) -> list[Signal | BadRecord]:
     """Return the recordings in ``x``: (C, T), (N, C, T), or a list of (C, T) of any lengths; masked values are NaN.
 
+    One of several that is not as it must be is the `BadRecord` that says so.
+
     Raises:
-        BadRecord: one sentence about what is not as it must be.
+        BadRecord: one sentence about what is not as it must be in all of them.
     """
     if rate_hz is None or channels is None:
         raise BadRecord(
@@ -73,24 +76,31 @@ def signals_of(
         )
     if isinstance(rate_hz, str) or not math.isfinite(number := _number(rate_hz)) or number <= 0:
         raise BadRecord("no_rate", f"rate_hz is {rate_hz!r}; give a positive number in Hz, such as 500")
-    if isinstance(channels, str) or not all(isinstance(name, str) for name in channels):
-        raise BadRecord("missing_channel", "channels is not a list of names, one for each row of the input")
-    given = arrays(x, 2)
-    for values in given:
+    # A set has no order, and names are of rows by their order.
+    names = () if isinstance(channels, str | Set) or not isinstance(channels, Iterable) else tuple(channels)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise BadRecord("missing_channel", "channels is not a list of names, one for each row of the input, in order")
+    own = _unit(unit, contract)
+
+    def signal(values: np.ndarray) -> Signal:
         if values.ndim != 2:
             raise BadRecord(
                 "shape", f"signal of shape {values.shape}; expected (C, T) or (N, C, T), or a list of (C, T)"
             )
-        if len(values) != len(channels):
-            raise BadRecord("shape", f"{len(values)} rows but {len(channels)} channel names; rows are channels")
-    return [Signal(values, number, tuple(channels), unit or contract["unit"]) for values in given]
+        if len(values) != len(names):
+            raise BadRecord("shape", f"{len(values)} rows but {len(names)} channel names; rows are channels")
+        return Signal(values, number, names, own)
+
+    return [_tried(signal, values) for values in arrays(x, 2)]
 
 
-def volumes_of(x: Any, contract: Mapping[str, Any], *, spacing_mm: Any, unit: str | None) -> list[Volume]:
+def volumes_of(x: Any, contract: Mapping[str, Any], *, spacing_mm: Any, unit: str | None) -> list[Volume | BadRecord]:
     """Return the volumes in ``x``: (D, H, W), (N, D, H, W) or a list; for slices (H, W), or (N, H, W) of one volume.
 
+    One of several that is not as it must be is the `BadRecord` that says so.
+
     Raises:
-        BadRecord: one sentence about what is not as it must be.
+        BadRecord: one sentence about what is not as it must be in all of them.
     """
     dims = len(contract["size"])
     if contract["spacing_mm"] and spacing_mm is None:
@@ -100,50 +110,104 @@ def volumes_of(x: Any, contract: Mapping[str, Any], *, spacing_mm: Any, unit: st
         spacing = tuple(map(_number, np.ravel(np.asarray(spacing_mm, dtype=object))))
         if len(spacing) != dims or not all(math.isfinite(mm) and mm > 0 for mm in spacing):
             raise BadRecord("no_spacing", f"spacing_mm {spacing_mm!r}; expected {dims} numbers above 0, one per axis")
-    if dims == 3:
-        given = arrays(x, 3)
-    else:  # slices of one call are of one volume: an intensity scale without a window is theirs together
-        slices = _array(x, 2)
-        given = [slices[None] if slices.ndim == 2 else slices]
-    for values in given:
+    full = (spacing if dims == 3 else (float("nan"), *spacing))[:3]
+    own = _unit(unit, contract)
+
+    def volume(values: np.ndarray) -> Volume:
         if values.ndim != 3:
             axes = "(D, H, W) or (N, D, H, W)" if dims == 3 else "(H, W) or (N, H, W)"
             raise BadRecord("shape", f"image of shape {values.shape}; expected {axes}")
         if not values.size:
             raise BadRecord("no_samples", f"image of shape {values.shape} holds no pixel")
-    full = (spacing if dims == 3 else (float("nan"), *spacing))[:3]
-    return [Volume(values, full, unit or contract["unit"]) for values in given]  # type: ignore[arg-type]
+        return Volume(values, full, own)  # type: ignore[arg-type]
+
+    return [_tried(volume, values) for values in (arrays(x, 3) if dims == 3 else [_slices(x)])]
 
 
-def arrays(x: Any, axes: int) -> list[np.ndarray]:
+def _slices(x: Any) -> np.ndarray:
+    """Return (N, H, W): slices of one call are of one volume, and an intensity scale without a window is theirs all."""
+    if not _listed(x, 2):
+        given = _array(x, 2)
+        return given[None] if given.ndim == 2 else given
+    parts = arrays(x, 2)
+    for k, part in enumerate(parts):
+        if isinstance(part, BadRecord):
+            raise BadRecord(part.reason, f"slice {k}: {part.detail}")
+        if isinstance(first := parts[0], np.ndarray) and part.shape != first.shape:
+            raise BadRecord(
+                "shape", f"slice {k} is of shape {part.shape}, slice 0 of {first.shape}; slices are of one volume"
+            )
+    return np.stack(parts)  # type: ignore[arg-type]
+
+
+def arrays(x: Any, axes: int) -> list[np.ndarray | BadRecord]:
     """Return what a caller has as float32 arrays of ``axes`` axes each, one a recording; NaN where a value is masked.
 
+    In a list of recordings, one that is no array of real numbers is the `BadRecord` that says so.
+
     Raises:
-        BadRecord: it is no array of real numbers.
+        BadRecord: ``x`` is no list of recordings and no array of real numbers.
     """
-    if isinstance(x, list | tuple) and x and all(getattr(part, "ndim", 0) == axes for part in x):
-        return [_array(part, axes) for part in x]
+    if _listed(x, axes):
+        return [_tried(lambda part: _array(part, axes), part) for part in x]
     given = _array(x, axes)
     return list(given) if given.ndim == axes + 1 else [given]
 
 
-def _array(x: Any, axes: int) -> np.ndarray:
-    if hasattr(x, "detach"):  # a tensor, whatever its device
-        x = x.detach().cpu().numpy()
-    masked = isinstance(x, list | tuple) and any(isinstance(part, np.ma.MaskedArray) for part in x)
+def _listed(x: Any, axes: int) -> bool:
+    """Tell whether ``x`` is a list of recordings of ``axes`` axes; one of them at least is of that many."""
+    parts = x if isinstance(x, list | tuple) or (isinstance(x, np.ndarray) and x.dtype == object) else ()
+    return any(_axes(part) >= axes for part in parts)
+
+
+def _axes(part: Any) -> int:
+    if isinstance(part, list | tuple):
+        return 1 + (_axes(part[0]) if part else 0)
+    return int(getattr(part, "ndim", 0))
+
+
+def _tried(make: Callable[[Any], Made], given: Any) -> Made | BadRecord:
+    """Return what ``make`` makes of one recording, or why it cannot."""
     try:
-        given = np.ma.stack(x) if masked else np.asanyarray(x)
+        return given if isinstance(given, BadRecord) else make(given)
+    except BadRecord as bad:
+        return bad
+
+
+def _array(x: Any, axes: int) -> np.ndarray:
+    try:
+        given = _plain(x)
     except ValueError:
         raise BadRecord("shape", f"lists of different lengths; give a list of arrays of {axes} axes each") from None
+    except (RuntimeError, TypeError) as error:
+        raise BadRecord("unreadable", f"the input cannot become an array of numbers ({type(error).__name__})") from None
     if given.dtype.kind == "c":
         raise BadRecord("unreadable", "the input holds complex numbers; take their real part or their size")
     if given.dtype.kind not in "biuf":
-        raise BadRecord("unreadable", "the input holds something else than numbers")
+        raise BadRecord("unreadable", "the input holds something else than numbers; convert it with astype(float)")
     with np.errstate(over="ignore"):  # beyond float32 is infinite, which counts as missing
         return np.asarray(np.ma.filled(given.astype(np.float32), np.nan))
 
 
+def _plain(x: Any) -> np.ndarray:
+    """Return tensors of any device, layout and precision, masked arrays, and lists of all these as one array."""
+    if hasattr(x, "detach"):
+        x = x.detach().cpu().to_dense()
+        return np.asarray(x if x.is_complex() else x.float())
+    if isinstance(x, list | tuple) and x and (isinstance(x[0], list | tuple) or hasattr(x[0], "ndim")):
+        return np.ma.stack([_plain(part) for part in x])
+    return np.asanyarray(x)
+
+
+def _unit(unit: Any, contract: Mapping[str, Any]) -> str:
+    if unit is not None and not isinstance(unit, str):
+        raise BadRecord("bad_unit", f"unit is {unit!r}; give a name, such as '{contract['unit']}'")
+    return unit or contract["unit"]
+
+
 def _number(value: Any) -> float:
+    if isinstance(value, bool | np.bool_):  # which Python takes for 1
+        return float("nan")
     try:
         return float(value)
     except (TypeError, ValueError):

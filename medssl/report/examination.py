@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medssl.examine import Balance, Examination, Reject
+from medssl.examine import UNITS, Balance, Examination, Reject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,12 +26,15 @@ NOTED = {
     "narrowed": "16 bits a colour, of which 8 are read",
     "mask_resampled": "a mask on another grid than its volume, which was brought to it",
     "mask_outside": "a mask that reaches beyond its volume; organs are measured inside alone",
+    "mask_unnamed": "a mask with values that have no name (mask_labels.csv); they are not measured",
+    "mask_absent": "a mask without any voxel of an organ that is named (not there, or numbered otherwise)",
     "colour": "colours, which became grey by their luminance",
     "transparent": "transparent pixels, which count as what lies under them",
     "padding": "padding outside the field of view, which became background",
     "tilt_deg": "a tilted gantry; slices were shifted to a rectangular grid",
     "inverted": "inverted greys, which were turned",
 }
+NUMBER = re.compile(r"\d+([.,]\d+)*")
 COLOUR = "#0b6e99"
 ROWS = 40  # of one table, shown at most
 ENTRIES = {"lines": 12, "page": 500}  # of one reason, listed at most
@@ -92,8 +96,13 @@ def summary(found: Examination) -> list[tuple[str, str]]:
 
 
 def notes(found: Examination) -> list[str]:
-    """Return what to know about identifiers in the raw files; none of it is a fault of the folder."""
+    """Return what to know about units and about identifiers in the raw files; the folder may be right all the same."""
     out = []
+    if found.odd_units:
+        out.append(
+            f"records in a unit that is none of {', '.join(u for u in UNITS if u.isascii())}, which ingest refuses "
+            f"unless the cohort has the same; else correct the column unit: {_places(found.odd_units)}"
+        )
     if found.carrying:
         kinds: Counter[str] = Counter()
         for (_, kind), n in found.carriers.items():
@@ -115,16 +124,30 @@ def notes(found: Examination) -> list[str]:
 
 def problems(found: Examination) -> list[str]:
     """Return what is wrong, each kind a line: cells of the table, and records by reason with their entries and rows."""
-    groups: dict[tuple[str, str], list[Reject]] = {}
-    for reject in found.rejects:
-        groups.setdefault((reject.reason, reject.detail), []).append(reject)
     out = list(found.slips)
-    for (reason, detail), rejects in groups.items():
-        entries = _listed("entry", "entries", [r.entry for r in rejects])
-        rows = [r.row for r in rejects if r.row is not None]
-        of_table = f" ({_listed('row', 'rows', rows)} of the table)" if rows else ""
-        out.append(f"{reason}: {detail}: {len(rejects)} record{'s'[: len(rejects) > 1]}, {entries}{of_table}")
+    if not found.records:
+        out.append("no recording is listed; write one line for each below the names of the columns")
+    for rejects in _kinds(found.rejects):
+        others = len({r.detail for r in rejects}) - 1
+        detail = rejects[0].detail + (", others with other numbers" if others else "")
+        places = _places([(r.entry, r.row) for r in rejects])
+        out.append(f"{rejects[0].reason}: {detail}: {len(rejects)} record{'s'[: len(rejects) > 1]}, {places}")
     return out
+
+
+def _kinds(rejects: Sequence[Reject]) -> list[list[Reject]]:
+    """Return rejects by reason and detail, in which numbers (lengths, rates) may differ."""
+    groups: dict[tuple[str, str], list[Reject]] = {}
+    for reject in rejects:
+        groups.setdefault((reject.reason, NUMBER.sub("0", reject.detail)), []).append(reject)
+    return list(groups.values())
+
+
+def _places(places: Sequence[tuple[int, int | None]]) -> str:
+    """Return entries, and rows where there is a table."""
+    rows = [row for _, row in places if row is not None]
+    of_table = f" ({_listed('row', 'rows', rows)} of the table)" if rows else ""
+    return _listed("entry", "entries", [entry for entry, _ in places]) + of_table
 
 
 def _listed(one: str, several: str, numbers: Sequence[int]) -> str:
@@ -217,11 +240,10 @@ def _rejects(found: Examination, most: int) -> Section:
     rows = []
     for reason, n in Counter(r.reason for r in found.rejects).most_common():
         entries = [r.entry for r in found.rejects if r.reason == reason]
+        kinds = sorted(_kinds([r for r in found.rejects if r.reason == reason]), key=len, reverse=True)
         listed = ", ".join(map(str, entries[:most])) + (f", and {n - most} more" if n > most else "")
-        details = Counter(r.detail for r in found.rejects if r.reason == reason).most_common()
-        rows.append(
-            (reason, str(n), details[0][0] + (f" ({details[0][1]} of {n})" if len(details) > 1 else ""), listed)
-        )
+        share = f" ({len(kinds[0])} of {n})" if len(kinds) > 1 else ""
+        rows.append((reason, str(n), kinds[0][0].detail + share, listed))
     note = "entries count from 1 in the source's sorted list"
     return Section("Rejected", ("reason", "records", "why", "entries"), rows, note=note)
 

@@ -14,7 +14,7 @@ in NIfTI, of a MetaImage also in MetaImage), ``events`` (EDF+ annotations or a t
 ``freesurfer`` (a subject's folder, whose tables become measures). Hints for the reader: ``rate_hz``, ``rate_from``,
 ``skip_lines``, ``unit``, ``time_column``, ``time_unit``, ``columns`` (``I=lead1;II=lead2`` or ``I;II``),
 ``spacing_mm`` (``1x0.5x0.5`` or ``0.5;0.5``), ``frame`` (of 4-D NIfTI) and, for arrays, ``variable``, ``axis`` and
-``index``. Empty cells are absent values; case does not matter in the names of columns. Beside the manifest,
+``index``. Empty cells are absent values; case does not matter in the names of columns and formats. Beside the manifest,
 ``mask_labels.csv`` names the organs of the masks (columns ``value``, ``name``), ``event_labels.csv`` the classes that
 texts of events stand for (``text``, ``task``, ``class``), and ``label_kinds.csv`` says what labels are (`labels`).
 """
@@ -22,16 +22,15 @@ texts of events stand for (``text``, ``task``, ``class``), and ``label_kinds.csv
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medssl.sources import delimited, freesurfer, identifiers, labels
 from medssl.sources.claims import locate, refused
 from medssl.sources.labels import ABSENT, number
-from medssl.sources.record import BadRecord, Record, SourceError
-from medssl.sources.tables import as_dicts, read_text_table
+from medssl.sources.record import BadRecord, Record, SourceError, likenesses
+from medssl.sources.tables import numbered, read_text_table, unused
 
 REQUIRED = ("path", "patient", "trial")
 HINTS = (
@@ -48,6 +47,10 @@ FORMATS = {
     ".txt": "tabular", ".csv": "tabular", ".tsv": "tabular", ".parquet": "tabular", ".npy": "array", ".npz": "array",
     ".xml": "aecg", ".mhd": "metaimage", ".mha": "metaimage",
 }  # fmt: skip
+
+
+# A table that is not called, or not saved, as it must be.
+ALMOST = re.compile(r"(?i)manifest\.(csv|tsv|txt|xlsx?|ods|parquet)(\.\w+)?")
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,11 @@ def table_in(root: Path) -> Path:
     """Return the manifest of a folder; errors as `list_records`."""
     tables = [root / name for name in ("manifest.csv", "manifest.parquet") if (root / name).is_file()]
     if not tables:
-        raise SourceError(
-            f"{root}: no manifest.csv or manifest.parquet; write one with the columns {', '.join(REQUIRED)}"
-        )
+        near = [name for name in (path.name for path in root.glob("*")) if ALMOST.fullmatch(name)]
+        fix = f"write one with the columns {', '.join(REQUIRED)}"
+        if near:
+            fix = f"save {min(near)} as CSV in UTF-8, not packed, and name it manifest.csv"
+        raise SourceError(f"{root}: no manifest.csv or manifest.parquet; {fix}")
     if len(tables) == 2:
         raise SourceError(f"{root}: holds manifest.csv and manifest.parquet; keep one of them")
     return tables[0]
@@ -109,9 +114,14 @@ def listing(table: Path, root: Path | None = None) -> Listing:
     said = label_kinds(root / "label_kinds.csv")
     cells = {str(name): [text.strip() for text in rows[name]] for name in rows.columns}
     known = [labels.column(name, texts, said) for name, texts in cells.items() if name.startswith("label_")]
-    unknown = sorted(said.keys() - {column.task for column in known})
+    unknown = said.keys() - {column.task for column in known}
     if unknown:
-        raise SourceError(f"{root / 'label_kinds.csv'}: no label '{unknown[0]}' in {table.name}; correct its name")
+        at = min(_kinds(root / "label_kinds.csv")[task][0] for task in unknown)
+        raise SourceError(f"{root / 'label_kinds.csv'}: {table.name} has no label of the name in row {at}; correct it")
+    places: dict[str, int] = {}
+    for i, column in zip((i for i, name in enumerate(cells, start=1) if name.startswith("label_")), known, strict=True):
+        if (first := places.setdefault(column.task, i)) != i:
+            raise SourceError(f"{table}: columns {first} and {i} are one label; keep one, or name them apart")
     measures = [labels.measure(name, texts) for name, texts in cells.items() if name.startswith("anat_")]
     for name in NUMBERS:
         if name in cells and delimited.decimal_comma([text for text in cells[name] if text.lower() not in ABSENT]):
@@ -126,7 +136,7 @@ def listing(table: Path, root: Path | None = None) -> Listing:
             records.append(_record(row, position + 1, root, own, anatomy, organs, classes))
     records.sort(key=order)
     slips = [column.problem for column in (*known, *measures) if column.problem]
-    notes = [*remarks(records), *(column.note for column in known if column.note)]
+    notes = [*remarks(records), *(column.note for column in known if column.note), *unused(cells, COLUMNS)]
     if table.suffix != ".parquet" and delimited.encoding_of(table.read_bytes()) == "cp1252":
         notes.append("the table is not in UTF-8 and is read as Windows-1252; if accents are wrong, save it as UTF-8")
     return Listing(records, known, slips, notes)
@@ -137,22 +147,24 @@ def remarks(records: Sequence[Record]) -> list[str]:
 
     They are named by their rows in the user's table, or by their entries in the list where there is none.
     """
-    forms: dict[str, dict[str, int]] = {}
+    first: dict[str, int] = {}
     rounded = 0
     for entry, record in enumerate(records, start=1):
-        text = unicodedata.normalize("NFKC", record.patient).casefold()
-        plain = re.sub(r"0*(\d+)", r"\1", re.sub(r"[\W_]+", "-", text))
-        forms.setdefault(plain, {}).setdefault(record.patient, record.row or entry)
-        rounded += bool(re.fullmatch(r"\d([.,]\d+)?e\+?\d+", text))
+        first.setdefault(record.patient, record.row or entry)
+        rounded += bool(re.fullmatch(r"\d([.,]\d+)?e\+?\d+", record.patient.lower()))
+    forms: dict[str, list[int]] = {}
+    for patient, place in first.items():
+        for likeness in likenesses(patient) - {""}:
+            forms.setdefault(likeness, []).append(place)
     said = "row" if any(record.row is not None for record in records) else "entry"
-    several = [sorted(places.values()) for places in forms.values() if len(places) > 1]
+    several = list(dict.fromkeys(tuple(sorted(places)) for places in forms.values() if len(places) > 1))
     out = []
     if several:
         shown = "; ".join(" and ".join(map(str, places)) for places in several[:ENOUGH])
         more = f" and {len(several) - ENOUGH} more" if len(several) > ENOUGH else ""
         out.append(
-            f"{len(several)} patients may be written in several forms, which differ in case, leading zeros, blanks or "
-            f"punctuation alone and count as several persons: {said} {shown}{more}"
+            f"{len(several)} patients may be written in several forms, which differ in case, leading zeros, blanks, "
+            f"punctuation or letters that look alike and count as several persons: {said} {shown}{more}"
         )
     if rounded:
         out.append(f"{rounded} patients are numbers rounded by a spreadsheet (1.2E+11); format the column as text")
@@ -165,25 +177,50 @@ def order(record: Record) -> tuple[str, str, str, float]:
 
 
 def _mask_labels(path: Path) -> dict[int, str]:
-    if not path.is_file():
-        return {}
-    rows = read_text_table(path, ("value", "name"), fix="mask_labels.csv needs the columns value, name")
-    try:
-        return {int(value): name.strip() for value, name in zip(rows["value"], rows["name"], strict=True)}
-    except ValueError:
-        raise SourceError(f"{path}: column 'value' must hold whole numbers, as in the masks") from None
+    out = {}
+    for text, (row, cells) in _beside(path, ("value", "name"), _plain_number).items():
+        value = number(text)
+        if value is None or not value.is_integer() or not cells["name"]:
+            raise SourceError(f"{path}: row {row} must hold a whole number, as in the masks, and a name")
+        out[int(value)] = cells["name"]
+    return out
+
+
+def _plain_number(text: str) -> str:
+    return text if (value := number(text)) is None else f"{value:g}"
+
+
+def _beside(
+    path: Path, columns: tuple[str, ...], key: Callable[[str], str] = str
+) -> dict[str, tuple[int, dict[str, str]]]:
+    """Return number and cells of the rows of a table beside the manifest by ``key`` of its first column.
+
+    Empty where there is no such table.
+
+    Raises:
+        SourceError: it cannot be read, or two of its rows have one key.
+    """
+    found: dict[str, tuple[int, dict[str, str]]] = {}
+    for row, cells in numbered(path, columns) if path.is_file() else ():
+        name = key(cells[columns[0]])
+        if name in found:
+            raise SourceError(f"{path}: one {columns[0]} is there twice, in rows {found[name][0]} and {row}; keep one")
+        found[name] = row, cells
+    return found
 
 
 def label_kinds(path: Path) -> dict[str, str]:
     """Return task -> kind from ``label_kinds.csv``; empty without that table."""
-    if not path.is_file():
-        return {}
-    rows = as_dicts(read_text_table(path, ("label", "kind"), fix="label_kinds.csv needs the columns label, kind"))
-    said = {row["label"].removeprefix("label_"): row["kind"].lower() for row in rows}
-    wrong = [kind for kind in said.values() if kind not in labels.KINDS]
-    if wrong:
-        raise SourceError(f"{path}: kind '{wrong[0]}'; allowed: {', '.join(labels.KINDS)}")
+    found = _kinds(path)
+    said = {task: cells["kind"].lower() for task, (_, cells) in found.items()}
+    for task, (row, _) in found.items():
+        if said[task] not in labels.KINDS:
+            raise SourceError(f"{path}: the kind in row {row} is none of {', '.join(labels.KINDS)}")
     return said
+
+
+def _kinds(path: Path) -> dict[str, tuple[int, dict[str, str]]]:
+    return _beside(path, ("label", "kind"), lambda text: text.removeprefix("label_"))
 
 
 def event_labels(root: Path) -> dict[str, tuple[str, str]]:
@@ -193,12 +230,11 @@ def event_labels(root: Path) -> dict[str, tuple[str, str]]:
         SourceError: the table lacks a column, or a text stands for two classes or none.
     """
     path = root / "event_labels.csv"
-    if not path.is_file():
-        return {}
-    rows = as_dicts(read_text_table(path, ("text", "task", "class"), fix="event_labels.csv needs text, task, class"))
-    known = {row["text"]: (row["task"], row["class"]) for row in rows}
-    if len(known) < len(rows) or not all(task and name for task, name in known.values()):
-        raise SourceError(f"{path}: a text is there twice, or lacks its task or class; a text stands for one class")
+    found = _beside(path, ("text", "task", "class"))
+    known = {text: (cells["task"].removeprefix("label_"), cells["class"]) for text, (_, cells) in found.items()}
+    for text, (row, _) in found.items():
+        if not all((text, *known[text])):
+            raise SourceError(f"{path}: row {row} lacks its text, task or class; a text stands for one class")
     return known
 
 
@@ -226,6 +262,8 @@ def _record(
         numbers[name] = None if text.lower() in ABSENT else number(text)
         if text.lower() not in ABSENT and numbers[name] is None:
             hints = hints or refused("unreadable", f"the manifest's {name} is not a number; write digits alone")
+    if not float(numbers["fold"] or 0).is_integer():
+        hints = hints or refused("unreadable", "the manifest's fold is not a whole number")
     if not row["patient"] or not row["trial"]:
         hints = hints or refused("no_identity", "the manifest row has no patient or no trial")
     if not row["path"]:
@@ -247,7 +285,7 @@ def _record(
             hints = {**refused(bad.reason, bad.detail), **hints}
     return Record(
         path=path,
-        format=row.get("format") or ("unknown" if "refused" in hints else format_of(path)),
+        format=_format(row.get("format", "")) or ("unknown" if "refused" in hints else format_of(path)),
         patient=row["patient"],
         trial=row["trial"],
         source="manifest",
@@ -263,6 +301,12 @@ def _record(
         end_s=numbers["end_s"],
         row=position,
     )
+
+
+def _format(text: str) -> str:
+    """Return the format that a cell names, in any case, by its name or by a suffix; empty where it names none."""
+    text = "" if text.lower() in ABSENT else text.lower()
+    return FORMATS.get("." + text.removeprefix(".").removesuffix(".gz"), text)
 
 
 def format_of(path: Path) -> str:

@@ -25,6 +25,18 @@ UNIT_NAMES = {
     **dict.fromkeys(("nu", "n.u.", "au", "a.u.", "arb. units", "arbitrary units"), "1"),
 }  # fmt: skip
 
+# Characters that Unicode lets programs leave out (Default_Ignorable_Code_Point), beyond those of format (Cf).
+UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2060-\u206f\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
+)
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}([.,' ]\d{3})+")
+# Capitals of Cyrillic and Greek that look like Latin ones.
+ALIKE = str.maketrans(
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425\u0405\u0406\u0408"
+    "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7",
+    "ABEKMHOPCTYXSIJ" + "ABEZHIKMNOPTYX",
+)
+
 
 class BadRecord(Exception):
     """A record that cannot become samples.
@@ -58,14 +70,33 @@ def one_form(identifier: str) -> str:
     """Return the one form of an identifier that tables, files and programs write in several.
 
     Unicode is composed, characters that cannot be seen go, blanks become one, and a whole number loses the ``.0`` that
-    a column of floats gives it. Case, leading zeros and everything else stay: they may tell persons apart.
+    a column of floats gives it. Not in ``1.000``, which may be a thousand. Case, leading zeros and everything else
+    stay: they may tell persons apart.
     """
-    text = unicodedata.normalize("NFC", identifier)
-    if not text.isascii():
-        text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    text = identifier
+    if not (text.isascii() and text.isprintable()):
+        seen = (c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf"))
+        text = unicodedata.normalize("NFC", UNSEEN.sub("", "".join(seen)))
     text = " ".join(text.split())
-    number = re.fullmatch(r"(\d+)\.0+", text)
-    return number[1] if number else text
+    number = re.fullmatch(r"([+-]?\d+)[.,]0*", text)
+    return number[1] if number and not THOUSANDS.fullmatch(text) else text
+
+
+def likenesses(identifier: str) -> set[str]:
+    """Return what an identifier may stand for; those of one person, written in several forms, have one in common.
+
+    Case, look-alike letters, digits of other scripts, leading zeros, signs and punctuation do not count, unless it
+    stands between digits: ``1-12`` is not ``11-2``. What may be a thousand (``1,000``) stands for two numbers.
+    """
+    text = unicodedata.normalize("NFKC", identifier).casefold().upper().translate(ALIKE)
+    text = "".join(str(unicodedata.digit(c, c)) for c in text if unicodedata.category(c) != "Me")
+    # Vowels of some scripts are marks, which are no punctuation.
+    plain = "".join(c if c.isalnum() or unicodedata.category(c) in ("Mn", "Mc") else " " for c in text)
+    parts = [part.replace(" ", "") for part in re.split(r"(?<=\d) +(?=\d)", plain)]
+    found = ["-".join(parts)]
+    if THOUSANDS.fullmatch(text):
+        found += ["".join(parts), *(parts[:1] if not int("".join(parts[1:])) else [])]
+    return {re.sub(r"0*(\d+)", r"\1", form) for form in found}
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from medssl.sources import delimited
 from medssl.sources.record import SourceError
@@ -11,6 +16,13 @@ from medssl.sources.record import SourceError
 if TYPE_CHECKING:
     import pandas as pd
 
+# How files begin that are no text, and what to do.
+PACKED = {
+    b"\x1f\x8b": "the table is packed (gzip); unpack it",
+    b"PK": "the table is a workbook or packed (zip); save its sheet as CSV in UTF-8",
+    b"\xd0\xcf\x11\xe0": "the table is a workbook; save its sheet as CSV in UTF-8",
+    b"PAR1": "the table is Parquet; name it .parquet",
+}
 PREFIXES = ("label_", "anat_")  # of columns that a table may name as it likes
 
 
@@ -43,11 +55,13 @@ def read_text_table(
         raise SourceError(f"{path}: no such table; {fix}")
     try:
         if path.suffix == ".parquet":
-            raw = pd.read_parquet(path)
-            rows = raw.apply(_as_text)
+            rows = pd.read_parquet(path)
         elif excel:
             rows = pd.read_excel(path, header=header, dtype=str, keep_default_na=False)
         else:
+            packed = next((fix for mark, fix in PACKED.items() if _head(path).startswith(mark)), "")
+            if packed:
+                raise delimited.TableError(packed)
             # Text throughout: a patient "007" must not become 7, nor a patient "NA" a missing value.
             lines = delimited.lines_of(delimited.decode(path))
             rows = delimited.frame(
@@ -61,7 +75,8 @@ def read_text_table(
         raise SourceError(f"{path}: {error}") from None
     except Exception as error:  # pyarrow and openpyxl share no base class
         raise SourceError(f"{path}: not a readable table ({type(error).__name__}); save it again as CSV") from None
-    rows.columns = [str(name).strip() for name in rows.columns]
+    # A name for each, so that the place of a column is its number in the file.
+    rows.columns = [str(name).strip() or f"unnamed {i}" for i, name in enumerate(rows.columns, start=1)]
     wanted = (*columns, *optional)
     unspelt = {*wanted} - {*rows.columns}
     spelt = {name: name.lower() for name in rows.columns if name.lower() in unspelt}
@@ -69,25 +84,99 @@ def read_text_table(
     rows = rows.rename(columns=spelt)
     if not rows.columns.is_unique:
         twice = rows.columns[rows.columns.duplicated()][0]
-        if twice:
-            raise SourceError(f"{path}: two columns are named '{twice}'; keep one of them")
-        rows = rows.loc[:, rows.columns != ""]
+        first, second = [i for i, name in enumerate(rows.columns, start=1) if name == twice][:2]
+        named = f"two columns are named '{twice}' ({first} and {second})"
+        # Any other name may be one of a person, where the line of names is missing.
+        named = named if twice in wanted else f"columns {first} and {second} have one name"
+        raise SourceError(f"{path}: {named}; keep one of them")
     missing = [name for name in columns if name not in rows.columns]
     if missing:
         names = ", ".join(columns)
         raise SourceError(
             f"{path}: column '{missing[0]}' is missing; {fix} (needed: {names}; separated by , ; or tabs)"
         )
+    if path.suffix == ".parquet":
+        for number, name in enumerate(rows.columns, start=1):
+            try:
+                rows[name] = _as_text(rows[name], several=name.startswith("label_") and name.endswith("_multi"))
+            except delimited.TableError as error:
+                if name in wanted or name.startswith(PREFIXES):
+                    raise SourceError(f"{path}: column {number} {error}") from None
+                rows[name] = rows[name].map(str)
     return rows.fillna("")
 
 
-def _as_text(column: pd.Series) -> pd.Series:
-    """Return a column of Parquet as CSV writes it: whole numbers without a point, empty where there is none."""
+def _as_text(column: pd.Series, *, several: bool = False) -> pd.Series:
+    """Return a column of Parquet as CSV writes it: whole numbers without a point, empty where there is none.
+
+    Args:
+        column: of any type.
+        several: lists are classes, which CSV separates by ``;``.
+
+    Raises:
+        TableError: it holds something else than text and numbers; what, and the fix.
+    """
     if column.dtype.kind == "f" and (column.dropna() % 1 == 0).all() and column.abs().max() < 2**53:
         column = column.astype("Int64")
-    return column.astype(object).where(column.notna(), "").map(str)
+
+    def text(value: object) -> str:
+        if isinstance(value, bytes):
+            try:
+                return value.decode()
+            except UnicodeDecodeError:
+                raise delimited.TableError("holds bytes that are not UTF-8; store it as text") from None
+        if isinstance(value, np.ndarray | list | tuple):
+            if not several:
+                raise delimited.TableError(
+                    "holds lists; store text or numbers, or classes in a column named label_<task>_multi"
+                )
+            parts = [text(part) for part in np.asarray(value, dtype=object).tolist() if part is not None]
+            if any(";" in part for part in parts):
+                raise delimited.TableError("holds a class with a semicolon, which separates classes; rename it")
+            return ";".join(parts) or ";"  # an empty list says that there is none of the classes
+        if isinstance(value, dict):
+            raise delimited.TableError("holds records of several fields; store text or numbers")
+        return f"{value:.0f}" if several and isinstance(value, float) and value.is_integer() else str(value)
+
+    return column.astype(object).where(column.notna(), "").map(text)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
 
 
 def as_dicts(rows: pd.DataFrame) -> list[dict[str, str]]:
     """Return the rows of a text table, each by column name and without surrounding blanks."""
     return [{str(name): str(text).strip() for name, text in row.items()} for row in rows.to_dict("records")]
+
+
+def numbered(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """Return the rows of a table that hold something, each with its 1-based number; errors as `read_text_table`."""
+    rows = as_dicts(read_text_table(path, columns, fix=f"{path.name} needs the columns {', '.join(columns)}"))
+    return [(number, row) for number, row in enumerate(rows, start=1) if any(row.values())]
+
+
+def unused(cells: Mapping[str, Sequence[str]], known: Sequence[str]) -> list[str]:
+    """Return a line about the columns that are neither known nor empty; by number, since a name may be a person's.
+
+    Args:
+        cells: texts by name of the column, as `read_text_table` orders and names them.
+        known: names, besides those that begin with one of `PREFIXES`.
+    """
+    names = {
+        i: name
+        for i, (name, texts) in enumerate(cells.items(), start=1)
+        if name not in known and not name.startswith(PREFIXES) and any(texts)
+    }
+    meant: dict[int, str] = {}
+    for i, name in names.items():
+        plain = re.sub(r"[\W_]+", "_", name.lower())
+        prefix = next((prefix for prefix in PREFIXES if plain.startswith(prefix)), "")
+        near = [f"{prefix}<name>"] if prefix else difflib.get_close_matches(plain, known, n=1, cutoff=0.8)
+        meant |= {i: near[0]} if near else {}
+    if not names:
+        return []
+    listed = ("columns " if len(names) > 1 else "column ") + ", ".join(map(str, names))
+    asked = "; ".join(f"{i} may be meant as {name}" for i, name in meant.items())
+    return [f"not used, as the name is not known: {listed} of the table" + (f" ({asked})" if asked else "")]

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from medssl.evaluate.compare import _kind, compare_runs
-from medssl.evaluate.tasks import Results, Task
+from medssl.evaluate.tasks import Results, Task, joined, parted
 from medssl.store import Store, write_parquet
 
 
@@ -115,6 +115,23 @@ def test_the_table_says_the_kind() -> None:
 def test_old_and_new_tables_side_by_side(tmp_path: Path) -> None:
     table = compare_runs([write(tmp_path / "a", 1.0, kind=True), write(tmp_path / "b", 1.0, kind=False)], draws=50)
     assert (table["a"] == table["b"]).all()
+
+
+def test_classes_with_a_bar_in_their_name(tmp_path: Path) -> None:
+    names = ["af|flutter", "mi", "50%", "%7C", "a|b|c"]
+    assert parted(joined(names)) == names and joined(["af", "mi"]) == "af|mi"
+    table = cohort()
+    table["label_disease"] = table["label_disease"].str.replace("sick", "af|flutter")
+    table["label_findings"] = [["af|flutter"] if v == ["af"] else ["mi"] for v in table["label_findings"]]
+    results = Results.empty(20)
+    for name in ("findings", "disease"):
+        task = Task.of(table, name)
+        truth = task.truth[task.part("test")]
+        target = (truth if name == "findings" else truth[:, None] == task.classes).astype(float)
+        results.add(task, "probe", 1.0, [target])
+    (tmp_path / "a").mkdir()
+    write_parquet(results.frame(), tmp_path / "a" / "predictions.parquet")
+    assert compare_runs([tmp_path / "a"], draws=20)["a"].tolist() == [1.0, 1.0]
 
 
 def test_no_run(tmp_path: Path) -> None:

@@ -105,6 +105,33 @@ def test_one_bad_recording_of_several_names_itself_and_loses_nothing_else(tmp_pa
         np.testing.assert_allclose(z[i], encoder.embed(x[i], rate_hz=100, channels=CHANNELS)[0], atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        (lambda x: x[:, :11], "11 samples at 100 Hz"),
+        (lambda x: x + 1j, "complex numbers"),
+        (lambda x: x[0], r"signal of shape \(1200,\)"),
+        (lambda x: None, "something else than numbers"),
+        (lambda x: x.astype(object), r"something else than numbers; convert it with astype\(float\)"),
+        (lambda x: x.T, "1200 rows but 2 channel names"),
+        (lambda x: x[None], r"signal of shape \(1, 2, 1200\)"),
+        (lambda x: "text", "something else than numbers"),
+        (lambda x: [x[0].tolist(), [1.0]], "lists of different lengths"),
+        (lambda x: torch.ones((2, 400), device="meta"), "cannot become an array"),
+        (lambda x: x * np.inf, "100% of a channel is missing"),
+    ],
+)
+def test_any_bad_part_of_a_list_is_named_and_the_others_are_right(tmp_path: Path, bad: Any, sentence: str) -> None:
+    encoder, x = encoder_of(tmp_path / "e", PARAMS), heart(0)
+    for place in (0, 1):
+        given = [x, x]
+        given[place] = bad(x)
+        with pytest.warns(UserWarning, match=f"embed: recording {place}: .*{sentence}"):
+            z = encoder.embed(given, rate_hz=100, channels=CHANNELS)
+        assert np.isnan(z[place]).all()
+        np.testing.assert_allclose(z[1 - place], encoder.embed(x, rate_hz=100, channels=CHANNELS)[0], atol=1e-6)
+
+
 def test_recordings_of_any_length_and_kind_of_array(tmp_path: Path) -> None:
     encoder = encoder_of(tmp_path / "e", PARAMS)
     x = heart(0)
@@ -123,6 +150,17 @@ def test_recordings_of_any_length_and_kind_of_array(tmp_path: Path) -> None:
         x[None],
     ):
         np.testing.assert_allclose(embed(same), z, atol=1e-6)
+    twice = embed([x, x])
+    for several in (
+        [[row for row in tensor], tensor.detach().tolist()],
+        np.array([x, None, x], dtype=object)[[0, 2]],
+        (tensor.to_sparse(), torch.from_numpy(x).double()),
+    ):
+        np.testing.assert_allclose(embed(several), twice, atol=1e-6)
+    exact = torch.from_numpy(x).bfloat16()
+    np.testing.assert_allclose(embed(exact), embed(exact.float().numpy()), atol=1e-6)
+    named = encoder.embed(x, rate_hz=100, channels=(name for name in CHANNELS))
+    np.testing.assert_array_equal(named, z)
     ragged = embed([x, x[:, :500], tensor])
     np.testing.assert_allclose(ragged, np.concatenate([z, embed(x[:, :500]), z]), atol=1e-6)
     # Masked is missing: a short gap is bridged, whatever lies under the mask.
@@ -132,6 +170,9 @@ def test_recordings_of_any_length_and_kind_of_array(tmp_path: Path) -> None:
     gap = x.copy()
     gap[mask] = np.nan
     np.testing.assert_allclose(embed(np.ma.masked_array(under, mask=mask)), embed(gap), atol=1e-6)
+    rows = list(np.ma.masked_array(under, mask=mask))
+    for masked in ([rows, rows], (tuple(rows), rows)):
+        np.testing.assert_allclose(embed(masked), np.concatenate([embed(gap)] * 2), atol=1e-6)
     assert np.abs(embed(gap) - z).max() < 0.2 * np.abs(z).max()
 
 
@@ -147,7 +188,16 @@ def test_recordings_of_any_length_and_kind_of_array(tmp_path: Path) -> None:
         (heart(0), {"channels": "AB"}, "channels is not a list of names"),
         (heart(0), {"channels": [1, 2]}, "channels is not a list of names"),
         (heart(0).T, {}, "1200 rows but 2 channel names; rows are channels"),
-        ([heart(0), heart(0)[0]], {}, "different lengths"),
+        ([None, heart(0) + 1j], {}, "recording 0: .*something else than numbers.*; recording 1: .*complex"),
+        (torch.ones((2, 400), device="meta"), {}, "cannot become an array of numbers"),
+        (heart(0), {"rate_hz": True}, "rate_hz is True; give a positive number"),
+        (heart(0), {"channels": set(CHANNELS)}, "channels is not a list of names, .* in order"),
+        (heart(0), {"channels": 2}, "channels is not a list of names"),
+        (heart(0), {"channels": ()}, "channels is not a list of names"),
+        (heart(0), {"unit": 1}, "unit is 1; give a name, such as 'mV'"),
+        (heart(0), {"batch_size": 0}, "batch_size is 0; give a whole number above 0"),
+        (heart(0), {"batch_size": True}, "batch_size is True"),
+        (heart(0), {"batch_size": 2.5}, "batch_size is 2.5"),
         (heart(0), {"unit": "kg"}, "cannot express 'kg' in 'mV'"),
         ([], {}, "shape"),
         (None, {}, "something else than numbers"),
@@ -175,18 +225,36 @@ def test_blank_slices_are_rows_of_nan_and_missing_voxels_background(tmp_path: Pa
     holes = x[[0, 2]]
     holes[:, :2] = np.nan
     filled = np.where(np.isnan(holes), -1024, holes)
-    np.testing.assert_array_equal(encoder.embed(holes, spacing_mm=(2, 2)), encoder.embed(filled, spacing_mm=(2, 2)))
-    masked = np.ma.masked_invalid(holes)
-    np.testing.assert_array_equal(encoder.embed(masked, spacing_mm=(2, 2)), encoder.embed(filled, spacing_mm=(2, 2)))
+    expected = encoder.embed(filled, spacing_mm=(2, 2))
+    for missing in (holes, np.ma.masked_invalid(holes), [np.ma.masked_invalid(hole) for hole in holes]):
+        with pytest.warns(UserWarning, match=r"embed: 12\.5% of the voxels have no value and count as background"):
+            np.testing.assert_array_equal(encoder.embed(missing, spacing_mm=(2, 2)), expected)
     for bad, sentence in (
         (np.zeros((0, 16, 16)), "holds no pixel"),
         (np.zeros((1, 2, 16, 16)), r"expected \(H, W\) or \(N, H, W\)"),
+        ([x[0], None], "slice 1: .*something else than numbers"),
+        ([x[0], x[2], x[0, :5]], r"slice 2 is of shape \(5, 16\), slice 0 of \(16, 16\); slices are of one volume"),
     ):
         with pytest.raises(hub.EncoderError, match=sentence):
             encoder.embed(bad, spacing_mm=(2, 2))
-    for spacing in ("2 mm", (2, 2, 2), (0, 2), (2, np.nan)):
+    for spacing in ("2 mm", (2, 2, 2), (0, 2), (2, np.nan), (True, 2)):
         with pytest.raises(hub.EncoderError, match="expected 2 numbers above 0"):
             encoder.embed(x, spacing_mm=spacing)  # type: ignore[arg-type]
+
+
+def test_one_bad_volume_of_a_list_and_the_share_of_missing_voxels(tmp_path: Path) -> None:
+    cube = VolumeIngest(size=(16, 16, 16), spacing_mm=(2, 2, 2), hu_window=(-1000, 1000), unit="HU")
+    encoder = encoder_of(tmp_path / "e", cube, modality="ct")
+    x = np.random.default_rng(0).uniform(-900, 900, (16, 16, 16)).astype(np.float32)
+    half = x.copy()
+    half[:8] = np.nan
+    said = r"recording 1: 50\.0% of the voxels .*; recording 2: image of shape \(16, 16\).*; recording 3: .* no pixel"
+    with pytest.warns(UserWarning, match=said):
+        z = encoder.embed([x, half, x[0], x[:0]], spacing_mm=(2, 2, 2))
+    assert np.isnan(z[2:]).all()
+    np.testing.assert_allclose(z[0], encoder.embed(x, spacing_mm=(2, 2, 2))[0], atol=1e-6)
+    filled = np.where(np.isnan(half), np.float32(-1024), half)
+    np.testing.assert_allclose(z[1], encoder.embed(filled, spacing_mm=(2, 2, 2))[0], atol=1e-6)
 
 
 def test_a_contract_is_the_section_that_cut_the_samples() -> None:
@@ -214,8 +282,8 @@ def test_a_contract_of_a_newer_version_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_arrays_and_refusals_of_their_own() -> None:
-    with pytest.raises(BadRecord, match="shape"):
-        contract.signals_of(
-            np.zeros(3), {"rate_hz": 1, "channels": ["A"], "unit": "mV"}, rate_hz=1, channels=["A"], unit=None
-        )
+    (bad,) = contract.signals_of(
+        np.zeros(3), {"rate_hz": 1, "channels": ["A"], "unit": "mV"}, rate_hz=1, channels=["A"], unit=None
+    )
+    assert isinstance(bad, BadRecord) and bad.reason == "shape"
     assert np.isinf(contract.arrays(np.array([[1e300, 1.0]]), 2)[0][0, 0])  # counts as missing

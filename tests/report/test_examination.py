@@ -46,14 +46,14 @@ def test_lines_are_aligned_columns() -> None:
 
 def test_many_entries_are_cut_in_the_terminal_and_listed_on_the_page() -> None:
     many = found()
-    many.rejects[:] = [Reject(i, None, "unreadable", f"way {i % 3}") for i in range(1, 31)]
+    many.rejects[:] = [Reject(i, None, "unreadable", f"way {'abc'[i % 3]}") for i in range(1, 31)]
     assert examination.problems(many)[1:] == [
-        "unreadable: way 2: 10 records, entries 2, 5, 8, 11, 14, 17, 20, 23, 26, 29",
-        "unreadable: way 0: 10 records, entries 3, 6, 9, 12, 15, 18, 21, 24, 27, 30",
+        "unreadable: way c: 10 records, entries 2, 5, 8, 11, 14, 17, 20, 23, 26, 29",
+        "unreadable: way a: 10 records, entries 3, 6, 9, 12, 15, 18, 21, 24, 27, 30",
     ]
     many.patients = None  # without a table they are no problems, and a table of the terminal tells them
     (line,) = [line for line in examination.lines(many) if line.startswith("  unreadable")]
-    assert line.endswith("way 1 (10 of 30)  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, and 18 more")
+    assert line.endswith("way b (10 of 30)  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, and 18 more")
     assert "28, 29, 30</td>" in examination.page(many)
 
 
@@ -67,6 +67,30 @@ def test_problems_are_one_line_a_kind_with_rows_of_the_table() -> None:
     some.rejects[:] = [Reject(i, i, "x", "y") for i in range(1, 21)]
     listed = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 8 more"
     assert examination.problems(some)[1].endswith(f": 20 records, entries {listed} (rows {listed} of the table)")
+
+
+def test_details_that_differ_in_numbers_are_one_kind() -> None:
+    some = found()
+    some.rejects[:] = [Reject(i, i + 1, "too_short", f"{i * 10} samples are {i / 10:.1f} s") for i in range(1, 26)]
+    some.rejects.append(Reject(26, 27, "too_short", "the part lies outside"))
+    listed = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 13 more"
+    assert examination.problems(some) == [
+        f"too_short: 10 samples are 0.1 s, others with other numbers: 25 records, entries {listed} (rows "
+        "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13 and 13 more of the table)",
+        "too_short: the part lies outside: 1 record, entry 26 (row 27 of the table)",
+    ]
+    assert "10 samples are 0.1 s (25 of 26)" in examination.page(some)
+
+
+def test_nothing_listed_and_units_that_nothing_converts_are_told() -> None:
+    (problem,) = examination.problems(Examination("bids"))
+    assert problem.startswith("no recording is listed; write one line for each")
+    odd = found()
+    odd.odd_units = [(3, 7), (4, 9)]
+    assert examination.notes(odd)[0] == (
+        "records in a unit that is none of nV, uV, mV, V, 1, HU, which ingest refuses unless the cohort has the same; "
+        "else correct the column unit: entries 3, 4 (rows 7, 9 of the table)"
+    )
 
 
 def test_the_page_is_one_file() -> None:

@@ -153,12 +153,15 @@ def test_manifest_names_events(tmp_path: Path) -> None:
     refused, plain = list_records("manifest", tmp_path)
     assert refused.hints["refused"][0] == "bad_events"
     assert "refused" not in plain.hints
-    (tmp_path / "event_labels.csv").write_text("text,task,class\ngo,hand,moved\n")
+    (tmp_path / "event_labels.csv").write_text("text,task,class\n,,\ngo,label_hand,moved\n")
     found, plain = list_records("manifest", tmp_path)
     assert events.labels_of(found, np.array([0.0, 2.0]), 2) == {"hand": ["moved", None]}
     assert plain.events is None and not plain.event_labels
-    (tmp_path / "event_labels.csv").write_text("text,task,class\ngo,hand,moved\ngo,foot,moved\n")
-    with pytest.raises(SourceError, match="twice"):
+    (tmp_path / "event_labels.csv").write_text("text,task,class\ngo,hand,moved\n,,\ngo,foot,moved\n")
+    with pytest.raises(SourceError, match="one text is there twice, in rows 1 and 3"):
+        list_records("manifest", tmp_path)
+    (tmp_path / "event_labels.csv").write_text("text,task,class\n,,\ngo,label_,moved\n")
+    with pytest.raises(SourceError, match="row 2 lacks its text, task or class"):
         list_records("manifest", tmp_path)
     (tmp_path / "event_labels.csv").write_text("text,class\ngo,moved\n")
     with pytest.raises(SourceError, match="task"):

@@ -85,13 +85,16 @@ def test_a_manifest_follows_label_kinds(tmp_path: Path) -> None:
     first = sources.list_records("manifest", tmp_path)[0]
     assert first.labels == {"grade": 0.0, "find": ("x", "y")}
     for kinds, sentence in (
-        ("label,kind\nage,number\n", "no label 'age' in manifest.csv"),
-        ("label,kind\ngrade,integer\n", "kind 'integer'; allowed: class, number, multilabel"),
+        ("label,kind\nage,number\n", "manifest.csv has no label of the name in row 1; correct it"),
+        ("label,kind\ngrade,integer\n", "the kind in row 1 is none of class, number, multilabel"),
+        ("label,kind\n,\ngrade,number\n,\nDoe Jane,class\n", "name in row 4"),
+        ("label,kind\ngrade,number\n,\nlabel_grade,class\n", "one label is there twice, in rows 1 and 3"),
         ("label\ngrade\n", "column 'kind' is missing"),
     ):
         write(tmp_path, text, kinds)
-        with pytest.raises(SourceError, match=sentence):
+        with pytest.raises(SourceError, match=sentence) as caught:
             manifest.list_records(tmp_path)
+        assert "Doe" not in str(caught.value)
 
 
 def test_a_wrong_label_loses_nothing_else_and_is_remarked(tmp_path: Path) -> None:

@@ -63,7 +63,9 @@ def test_a_table_in_the_encoding_of_windows(tmp_path: Path) -> None:
         (f"{HEADER}\na.csv,P1,T1,100\n", "manifest.csv: line 2 has 4 cells, the line of names 5"),
         (f"{HEADER}\na.csv,Doe, Jane,T1,100,mV\n", "line 2 has 6 cells"),
         ("path,patient\na.csv,P\n", "column 'trial' is missing; add it to the header line"),
-        (f"{HEADER},path\na.csv,P,T,100,mV,b.csv\n", "two columns are named 'path'"),
+        (f"{HEADER},path\na.csv,P,T,100,mV,b.csv\n", r"two columns are named 'path' \(1 and 6\)"),
+        (f"{HEADER},,Smith Jane,Smith Jane\na.csv,P,T,100,mV,,1,2\n", "columns 7 and 8 have one name; keep one"),
+        (f"{HEADER},label_dx,label_dx_multi\na.csv,P,T,100,mV,x,y;z\n", "columns 6 and 7 are one label"),
         (f"{HEADER},Path\na.csv,P,T,100,mV,b.csv\n", None),
         (f"My study\n\n{HEADER}\n" + "a.csv,P,T,100,mV\n" * 3, "delete the first 2"),
         ("", "the table is empty"),
@@ -83,7 +85,10 @@ def test_tables_that_are_unsure_are_refused_by_line(tmp_path: Path, text: str, s
     [
         ("100", "100"), ("100.0", "100"), ("100.00", "100"), ("007", "007"), ("007.0", "007"), ("1.5", "1.5"),
         ("Zoe\u0308", "Zo\u00eb"), ("P7\u200b", "P7"), ("\ufeffP7", "P7"), ("P\u00a07", "P 7"), (" P  7\t", "P 7"),
-        ("1e5", "1e5"), ("P7", "P7"), ("p7", "p7"), ("", ""), ("v1.0", "v1.0"), ("soft\u00adhyphen", "softhyphen"),
+        ("1e5", "1e5"), ("P7", "P7"), ("p7", "p7"), ("", ""), ("v1.0", "v1.0"),
+        ("100.", "100"), ("100,0", "100"), ("100,", "100"), ("-1.0", "-1"), ("1.10", "1.10"), ("1,000", "1,000"),
+        ("1.000", "1.000"), ("P\x011", "P1"), ("P1\x7f", "P1"), ("P1\ufe0f", "P1"), ("P1\u3164", "P1"), ("P\t1", "P 1"),
+        ("e\u034f\u0301", "\u00e9"), ("soft\u00adhyphen", "softhyphen"),
     ],
 )  # fmt: skip
 def test_one_form_of_identifiers(written: str, form: str) -> None:
@@ -104,6 +109,113 @@ def test_numbers_of_parquet_are_those_of_csv(tmp_path: Path, values: list[float]
     many = pd.DataFrame({"path": "a.npy", "patient": [2.0**52, 1e300], "trial": 1})
     many.to_parquet(tmp_path / "manifest.parquet")
     assert "4503599627370496" in {r.patient for r in manifest.list_records(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("100", "+100"), ("1000", "1,000"), ("1", "1.000"), ("P1", "P 1"), ("P001", "P-001"), ("P1", "P1."),
+        ("12", "#12"), ("12", "'12"), ("P1", "\u04201"), ("A5", "\u03915"), ("ca", "\u0441\u0430"),
+        ("100", "\u0661\u0660\u0660"), ("100", "1\u20e300"), ("J.D.", "jd"), ("007", "7"), ("P 1_2", "p1.2"),
+    ],
+)  # fmt: skip
+def test_forms_of_one_identifier_are_remarked(one: str, other: str) -> None:
+    records = [Record(Path("x"), "edf", name, "t", row=row) for row, name in ((4, one), (9, other), (5, one))]
+    (line,) = manifest.remarks(records)
+    assert line.startswith("1 patients may be written in several forms") and line.endswith("row 4 and 9")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("1-12", "11-2"), ("1.10", "1.1"), ("1.1", "11"), ("P1-1", "P11"), ("12a", "1-2a"),
+     ("\u0915\u093f", "\u0915\u093e"),
+     ("10", "1"), ("1,001", "1"), ("P\u00c4", "PA"), ("*", "+")],
+)  # fmt: skip
+def test_identifiers_that_are_not_alike_are_not_remarked(one: str, other: str) -> None:
+    assert manifest.remarks([Record(Path("x"), "edf", name, "t") for name in (one, other)]) == []
+
+
+def parquet(root: Path, **columns: object) -> list[Record]:
+    table = {"path": "a.npy", "patient": ["P1", "P2"], "trial": "1"} | columns
+    pd.DataFrame(table).to_parquet(root / "manifest.parquet")
+    return manifest.list_records(root)
+
+
+def test_bytes_and_lists_of_parquet_are_text_and_classes(tmp_path: Path) -> None:
+    several = [["a", "b", None], [b"b"]]
+    found = parquet(tmp_path, patient=[b"P1", "Zoë".encode()], label_x_multi=several, label_y=[b"u", b"v"])
+    assert [(r.patient, dict(r.labels)) for r in found] == [
+        ("P1", {"x": ("a", "b"), "y": "u"}), ("Zoë", {"x": ("b",), "y": "v"}),
+    ]  # fmt: skip
+    numbers = parquet(tmp_path, label_x_multi=[[1.0, 2.5], []], embedding=[[1, 2], [3]])
+    assert [r.labels["x"] for r in numbers] == [("1", "2.5"), ()]
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        ({"patient": [b"P\xe9", b"P2"]}, "column 2 holds bytes that are not UTF-8"),
+        ({"label_x": [["Doe"], ["b"]]}, "column 4 holds lists; .*label_<task>_multi"),
+        ({"label_x_multi": [["Doe;c"], ["b"]]}, "column 4 holds a class with a semicolon"),
+        ({"label_x": [{"Doe": 1}, {"Doe": 2}]}, "column 4 holds records of several fields"),
+    ],
+)
+def test_cells_of_parquet_that_are_no_text_are_refused_by_column(
+    tmp_path: Path, columns: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(SourceError, match=sentence) as caught:
+        parquet(tmp_path, **columns)
+    assert "Doe" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [(b"\x1f\x8b\x08", "unpack it"), (b"PK\x03\x04", "save its sheet as CSV"), (b"PAR1", "name it .parquet"),
+     (b"\xd0\xcf\x11\xe0", "save its sheet as CSV")],
+)  # fmt: skip
+def test_tables_that_are_no_text_say_the_fix(tmp_path: Path, data: bytes, sentence: str) -> None:
+    (tmp_path / "manifest.csv").write_bytes(data)
+    with pytest.raises(SourceError, match=sentence):
+        manifest.list_records(tmp_path)
+
+
+def test_columns_that_are_not_known_are_told_by_number(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text(
+        "path,,patient,trial,Smith Jane,start,label-x,END S,empty\na.csv,,P1,T,1,2,3,4,\n"
+    )
+    (note,) = manifest.listing(tmp_path / "manifest.csv").notes
+    assert note == (
+        "not used, as the name is not known: columns 5, 6, 7, 8 of the table (6 may be meant as start_s; 7 may "
+        "be meant as label_<name>; 8 may be meant as end_s)"
+    )
+
+
+def test_folds_are_whole_and_formats_in_any_case(tmp_path: Path) -> None:
+    cells = ["9,CSV", "9.0,.csv", "9.5,Tabular", ",n/a", "n/a,TXT"]
+    rows = "".join(f"a.csv,P{i},T,{c}\n" for i, c in enumerate(cells))
+    records = write(tmp_path, f"path,patient,trial,fold,format\n{rows}")
+    assert [r.fold for r in records if "refused" not in r.hints] == [9, 9, None, None]
+    assert records[2].hints["refused"] == ("unreadable", "the manifest's fold is not a whole number")
+    assert {r.format for r in records} == {"tabular"}
+    more = [("dcm", "dicom"), ("NII.GZ", "nifti"), ("png", "image"), ("npy", "array"), ("zzz", "zzz"), ("EDF", "edf")]
+    rows = "".join(f"a.csv,P{i},T,{cell}\n" for i, (cell, _) in enumerate(more))
+    assert [r.format for r in write(tmp_path, f"path,patient,trial,format\n{rows}")] == [form for _, form in more]
+
+
+def test_names_of_organs(tmp_path: Path) -> None:
+    signal(tmp_path)
+    (tmp_path / "mask_labels.csv").write_text("value,name\n1,liver\n,\n2.0,spleen\n")
+    (record,) = write(tmp_path, "path,patient,trial,mask\na.csv,P,T,a.csv\n")
+    assert record.mask_labels == {1: "liver", 2: "spleen"}
+    for rows, sentence in (
+        ("1,liver\n,\n1.0,spleen\n", "one value is there twice, in rows 1 and 3"),
+        ("1,liver\n2,\n", "row 2 must hold a whole number"),
+        ("x,liver\n", "row 1 must hold a whole number"),
+        ("1.5,liver\n", "row 1 must hold a whole number"),
+    ):
+        (tmp_path / "mask_labels.csv").write_text(f"value,name\n{rows}")
+        with pytest.raises(SourceError, match=sentence):
+            manifest.list_records(tmp_path)
 
 
 def test_patients_that_differ_in_form_alone_are_remarked_by_row(tmp_path: Path) -> None:
