@@ -103,4 +103,4 @@ def test_unit_of(values: list[object], expected: str) -> None:
 
 def test_classes_with_a_bar_are_not_two() -> None:
     known = pd.DataFrame({"patient": [1, 1], "trial": [1, 2], "label_x": [["a|b"], ["a", "b"]]})
-    assert table.unit_of(known, "label_x") == "trial"
+    assert tables.unit_of(known, "label_x") == "trial"
