@@ -5,6 +5,7 @@ Entries stand for names, which may identify people; what headers tell of a perso
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import Counter
@@ -246,6 +247,20 @@ def survey(root: Path) -> tuple[list[Record], Counter[str]]:
     return sorted(records, key=manifest.order), pooled
 
 
+def unlisted(root: Path, records: Sequence[Record]) -> int:
+    """Return how many recordings below a folder a reader is for and no record names."""
+    named = {p.resolve() for r in records for p in (r.path, r.mask, r.events) if p is not None}
+    named |= {p.with_suffix("") for p in named}  # of the files of one WFDB record any names it
+    folders = {p.parent for p in named}
+    tables = {"manifest.csv", "manifest.parquet", "mask_labels.csv", "event_labels.csv", "label_kinds.csv"}
+    left = 0
+    for record in survey(root)[0]:
+        path = record.path.resolve()
+        known = {path, path.with_suffix(""), *path.parents} & named or (path.is_dir() and path in folders)
+        left += not known and path.name not in tables
+    return left
+
+
 def _count(found: Examination, raw: Signal | Volume, spelling: dict[str, str]) -> None:
     found.units[raw.unit if raw.unit in UNITS else "another"] += 1
     if isinstance(raw, Signal):
@@ -260,7 +275,8 @@ def _count(found: Examination, raw: Signal | Volume, spelling: dict[str, str]) -
         found.noted.update(name for name, value in raw.notes.items() if value)
         found.noted["missing"] += not np.isfinite(raw.values).all()
         found.shapes[raw.values.shape] += 1
-        found.spacings[tuple(round(s, 3) for s in raw.spacing_mm)] += 1
+        # One NaN, as two are not equal.
+        found.spacings[tuple(math.nan if math.isnan(s) else round(s, 3) for s in raw.spacing_mm)] += 1
 
 
 def _cut(raw: Signal | Volume, record: Record, params: SignalIngest | VolumeIngest, modality: str | None) -> Cut:

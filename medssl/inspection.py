@@ -135,6 +135,9 @@ def _raw(
         elif source == "manifest":
             listing = manifest.listing(manifest.table_in(path), path)
             records = listing.records
+            left = examine.unlisted(path, records)
+            if left:
+                listing.notes.append(f"{left} recordings that can be read lie in the folder and are not in the table")
         else:
             records = sources.list_records(source, path)
     except SourceError as error:
@@ -249,7 +252,13 @@ def embed(encoder: Encoder, path: Path) -> pd.DataFrame:
         z = embed_samples(encoder.module, opened, progress=True)
         return pd.DataFrame({"sample_id": opened.table["sample_id"], "reason": "", "embedding": list(z)})
     if path.is_file() and path.suffix in (".csv", ".parquet"):
-        records = manifest.list_table(path)
+        try:
+            records = manifest.list_table(path)
+        except SourceError as error:
+            raise ValueError(
+                f"{error}. A recording that is itself a table is embedded by a table of files: path, patient, trial, "
+                "rate_hz, unit"
+            ) from None
     elif path.exists():
         records = [Record(path=path.resolve(), format=manifest.format_of(path), patient="", trial="", row=1)]
     else:

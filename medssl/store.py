@@ -53,8 +53,8 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
         pq.write_table(arrow, path, compression="zstd", version="2.6", row_group_size=TABLE_ROWS)
 
 
-def read_parquet(path: Path) -> pd.DataFrame:
-    """Read a table that `write_parquet` wrote, in this thread alone: pyarrow's own may still run when a process ends."""
+def read_parquet(path: str | Path) -> pd.DataFrame:
+    """Read a table that `write_parquet` wrote, in this thread alone: pyarrow's own may outlive the process."""
     return pd.read_parquet(path, use_threads=False, pre_buffer=False)
 
 

@@ -268,8 +268,8 @@ def download(reference: str) -> Path:
     uri = store_uri(config.load(params).tracking if params.is_file() else config.Tracking(), root)
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
         raise TrackingError(
-            f"{reference}: no runs here, {uri.removeprefix('sqlite:///')} is not there; work in the project's folder, or set "
-            "MLFLOW_TRACKING_URI"
+            f"{reference}: no runs here, {uri.removeprefix('sqlite:///')} is not there; work in the project's "
+            "folder, or set MLFLOW_TRACKING_URI"
         )
     try:
         with _one_line():

@@ -122,3 +122,17 @@ def test_costs_of_blank_patches_and_headers_beside(tmp_path: Path) -> None:
     assert (found.looked, found.carrying) == (2, 2)
     costs = next(s for s in examination.sections(found) if s.title == "What a limit costs")
     assert costs.rows[0][:3] == ("max_blank", "50.00%", "50.00%")
+
+
+def test_recordings_that_the_table_leaves_out_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.csv", "b.csv", "sub/c.csv", "mask_labels.csv", "readme.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("value,name\n1,x\n" if "mask" in name else "I\n" + "0.5\n0.25\n" * 200)
+    (tmp_path / "manifest.csv").write_text("path,patient,trial,rate_hz,unit\na.csv,P1,1,100,mV\n")
+    assert cli.main(["check", str(tmp_path)]) == 0
+    assert "note: 2 recordings that can be read lie in the folder and are not in the table" in capsys.readouterr().out
+    (tmp_path / "manifest.csv").write_text(
+        "path,patient,trial,rate_hz,unit\n" + "".join(f"{n}.csv,P{n[-1]},1,100,mV\n" for n in ("a", "b", "sub/c"))
+    )
+    assert cli.main(["check", str(tmp_path)]) == 0
+    assert "not in the table" not in capsys.readouterr().out

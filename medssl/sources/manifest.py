@@ -38,6 +38,8 @@ HINTS = (
     *("skip_lines", "rate_from"),
 )
 NUMBERS = ("start_s", "end_s", "fold", "rate_hz")
+# What people write where they do not know the patient; NA may be somebody's initials.
+NOBODY = ABSENT | {"-", "--", "?", "unknown", "unk", "anonymous", "anonym", "unbekannt", "inconnu", "#nv", "x", "xxx"}
 ENOUGH = 8  # groups of patients that a line lists
 COLUMNS = (*REQUIRED, *NUMBERS, *HINTS, "format", "mask", "events", "freesurfer", "spacing_mm")
 FORMATS = {
@@ -124,7 +126,8 @@ def listing(table: Path, root: Path | None = None) -> Listing:
             raise SourceError(f"{table}: columns {first} and {i} are one label; keep one, or name them apart")
     measures = [labels.measure(name, texts) for name, texts in cells.items() if name.startswith("anat_")]
     for name in NUMBERS:
-        if name in cells and delimited.decimal_comma([text for text in cells[name] if text.lower() not in ABSENT]):
+        # By the cells that are numbers: one slip must not make slips of all.
+        if delimited.decimal_comma([text for text in cells.get(name, ()) if delimited.DECIMAL.fullmatch(text)]):
             cells[name] = [text.replace(",", ".") for text in cells[name]]
     organs, classes = _mask_labels(root / "mask_labels.csv"), event_labels(root)
     records = []
@@ -166,6 +169,14 @@ def remarks(records: Sequence[Record]) -> list[str]:
             f"{len(several)} patients may be written in several forms, which differ in case, leading zeros, blanks, "
             f"punctuation or letters that look alike and count as several persons: {said} {shown}{more}"
         )
+    nobody = [record.row or i for i, record in enumerate(records, start=1) if record.patient.lower() in NOBODY]
+    if len(nobody) > 1:
+        out.append(
+            f"{len(nobody)} records have a word for an unknown patient, and those of one word count as one person: "
+            f"{said} {', '.join(map(str, nobody[:ENOUGH]))}{' and more' if len(nobody) > ENOUGH else ''}"
+        )
+    if len(first) == 1 and len(records) >= ENOUGH:
+        out.append(f"all {len(records)} records are of one patient; is the column patient as it should be?")
     if rounded:
         out.append(f"{rounded} patients are numbers rounded by a spreadsheet (1.2E+11); format the column as text")
     return out
@@ -264,6 +275,9 @@ def _record(
             hints = hints or refused("unreadable", f"the manifest's {name} is not a number; write digits alone")
     if not float(numbers["fold"] or 0).is_integer():
         hints = hints or refused("unreadable", "the manifest's fold is not a whole number")
+    rate = row.get("rate_hz", "")
+    if numbers["rate_hz"] is not None and (numbers["rate_hz"] <= 0 or re.fullmatch(r"1?[1-9]\.\d{3}", rate)):
+        hints = hints or refused("no_rate", "rate_hz is not above 0, or as 1.000 may be a thousand; write 1000 or 1")
     if not row["patient"] or not row["trial"]:
         hints = hints or refused("no_identity", "the manifest row has no patient or no trial")
     if not row["path"]:

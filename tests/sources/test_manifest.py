@@ -279,3 +279,27 @@ def test_formats_in_any_case_and_by_content(tmp_path: Path) -> None:
     assert format_of(tmp_path / "IM1") == "dicom"
     with pytest.raises(sources.BadRecord, match="write one into the column format: wfdb"):
         sources.read(Record(tmp_path / "a.xyz", "unknown", "p", "t"))
+
+
+def test_rates_that_may_be_thousands_cost_their_row_alone(tmp_path: Path) -> None:
+    signal(tmp_path)
+    read: dict[str, str | float] = {}
+    for rates in (["100,0", "250 Hz", "-5", "100"], ["1.000", "0.250"]):
+        rows = "".join(f"a.csv;P{i};T;{rate};mV\n" for i, rate in enumerate(rates))
+        for r in write(tmp_path, f"{HEADER.replace(',', ';')}\n{rows}"):
+            read[rates[(r.row or 0) - 1]] = r.hints["refused"][0] if "refused" in r.hints else r.hints["rate_hz"]
+    assert read == {
+        "100,0": 100, "250 Hz": "unreadable", "-5": "no_rate", "100": 100, "1.000": "no_rate", "0.250": 0.25,
+    }  # fmt: skip
+
+
+def test_unknown_patients_and_one_for_all_are_remarked(tmp_path: Path) -> None:
+    names = ["n/a", "-", "P1", "n/a", "unknown"]
+    records = write(tmp_path, "path,patient,trial\n" + "".join(f"a.npy,{name},{i}\n" for i, name in enumerate(names)))
+    (line,) = sources.remarks("manifest", tmp_path, records)
+    assert line.startswith("4 records have a word for an unknown patient") and "P1" not in line
+    assert set(line.split("row ")[1].split(", ")) == {"1", "2", "4", "5"}
+    records = write(tmp_path, "path,patient,trial\n" + "".join(f"a.npy,P,{i}\n" for i in range(8)))
+    assert sources.remarks("manifest", tmp_path, records) == [
+        "all 8 records are of one patient; is the column patient as it should be?"
+    ]

@@ -18,6 +18,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from medssl import sources
 from medssl.sources import edf
+from medssl.sources.electrodes import clean_name
 from medssl.sources.record import BadRecord, Record, Signal, Volume
 
 NAME = "Doe^Jane"  # planted where formats keep a name; must never come out
@@ -280,7 +281,7 @@ def write_edf(path: Path, *, units: tuple[str, str] = ("uV", "uV"), slow: bool =
 def test_edf_sine(tmp_path: Path, slow: bool) -> None:
     signal = read_signal(write_edf(tmp_path / "a.edf", slow=slow), "edf")
     np.testing.assert_allclose(signal.values[:2], 100 * SINES, atol=0.01)
-    names = ("Fp1", "Cz", "chin") if slow else ("Fp1", "Cz")  # a slow voltage is kept, a temperature is not
+    names = ("Fp1", "Cz", "EMG chin") if slow else ("Fp1", "Cz")  # a slow voltage is kept, a temperature is not
     assert (signal.rate_hz, signal.channels, signal.unit) == (100.0, names, "uV")
 
 
@@ -339,7 +340,7 @@ def test_edf_claims_are_checked(tmp_path: Path, at: int, text: bytes, reason: st
     ],
 )
 def test_edf_channel_names(label: str, name: str) -> None:
-    assert edf.clean_name(label) == name
+    assert clean_name(label) == name
 
 
 # --- DICOM ----------------------------------------------------------------------------------------------------------
