@@ -45,7 +45,7 @@ WHOLE = 20  # a whole number from here on among fractions is a count or a time
 NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*")
 NO_RATE = re.compile(r"interval|period|per sample|/ ?sample|\b(m|u|n)?s(ec(onds?)?)?\b", re.IGNORECASE)
 RATE_WORD = re.compile(r"hz|rate|fs\b|freq|sampl|abtast", re.IGNORECASE)
-TITLE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}|\w+\s+\w+\s+\S+")
+TITLE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}")  # a date
 
 
 def holds_names(lines: Sequence[str], first: int) -> bool:

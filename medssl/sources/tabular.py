@@ -22,7 +22,8 @@ MAX_NUMBERS_PER_BYTE = 128
 FREE_NUMBERS = 2_000_000
 # Numbers written for people: with thousands, units, per cent, or for other programs.
 DRESSED = re.compile(
-    r"[-+(]?(0x)?[\d'., \u00a0\u202f]*\d[\d'., \u00a0\u202fa-fA-F]*(D[-+]\d+)?\s*[)%\u2030\u00b5\u03bca-zA-Z]{0,4}"
+    r"[-+(]?(0x[\da-fA-F]+|[\d'., \u00a0\u202f]*\d[\d'., \u00a0\u202f]*(D[-+]?\d+)?"
+    r"\s*(%|\u2030|[numk\u00b5\u03bc]?V|mmHg|bpm|k?Hz|m?s|\u00b0?C|g)?)\)?"
 )
 DATE = re.compile(r"\d{1,4}[./]\d{1,2}[./]\d{1,4}")
 THOUSANDS = re.compile(r"(?:^|[;\t|])\s*[-+]?\d{1,3}(?:\.\d{3})+\s*(?=[;\t|]|$)")

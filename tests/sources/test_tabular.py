@@ -202,6 +202,10 @@ def test_numbers_that_may_be_something_else_are_refused(tmp_path: Path, text: st
 
 
 def test_words_dates_and_codes_are_no_channels(tmp_path: Path) -> None:
+    (tmp_path / "b.csv").write_text("ECG Lead II\n1\n2\n")  # a name of several words is a name
+    assert read(tmp_path / "b.csv").channels == ("ECG Lead II",)
+    (tmp_path / "b.csv").write_text("code,pressure,I\n12345A,120/80,1\n12346B,125/80,2\n")
+    assert read(tmp_path / "b.csv").channels == ("I",)
     (tmp_path / "a.csv").write_text(
         "when,day,who,I\n2020-01-01 00:00:00,31.01.2020,P001,1\n2020-01-01 00:00:01,31.01.2020,P002,2\n"
     )
