@@ -97,7 +97,8 @@ def label_efficiency(metrics: Mapping[str, Any], title: str) -> Figure:
         return figure
     columns = min(4, len(tasks))
     lines = -(-len(tasks) // columns)
-    figure = Figure(figsize=(3.6 * columns, 3.2 * lines + 0.5), layout="constrained")
+    # Below a single panel the legend has two columns, and more lines.
+    figure = Figure(figsize=(3.6 * columns, 3.2 * lines + (0.5 if columns > 1 else 1)), layout="constrained")
     axes = np.atleast_1d(figure.subplots(lines, columns, squeeze=False)).ravel()
     for axis in axes[len(tasks) :]:
         axis.set_axis_off()
@@ -138,7 +139,9 @@ def label_efficiency(metrics: Mapping[str, Any], title: str) -> Figure:
         if name == "r2":
             axis.set_ylim(-1, 1)
     if legend:
-        figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=4, fontsize=7)
+        figure.legend(
+            legend.values(), legend.keys(), loc="outside lower center", ncols=4 if columns > 1 else 2, fontsize=7
+        )
     figure.suptitle(title)
     return figure
 
