@@ -44,7 +44,14 @@ def pick_channels(signal: Signal, channels: tuple[str, ...], absent: str = "refu
         BadRecord: ``missing_channel``. A missing channel is never filled with zeros, nor is one of two chosen that may
             both be meant.
     """
-    have, unsure = _places(signal.channels)
+    have, rows_of = _places(signal.channels)
+    first = signal.values
+    # Rows that are equal are one channel, written twice.
+    unsure = {
+        name
+        for name, rows in rows_of.items()
+        if not all(np.array_equal(first[rows[0]], first[row], equal_nan=True) for row in rows[1:])
+    }
     names = [c if c in have else c.lower() if c.lower() in have else clean_name(c).lower() for c in channels]
     limbs = absent == "derive" and {"i", "ii"} <= have.keys()
     missing = [c for c, name in zip(channels, names, strict=True) if name not in have]
@@ -73,13 +80,13 @@ def pick_channels(signal: Signal, channels: tuple[str, ...], absent: str = "refu
 
 
 @lru_cache(maxsize=256)
-def _places(channels: tuple[str, ...]) -> tuple[dict[str, int], set[str]]:
+def _places(channels: tuple[str, ...]) -> tuple[dict[str, int], dict[str, list[int]]]:
     """Return the row of each name: as it is, in lower case, as `clean_name` reads it, by the other name of its site.
 
-    The closest kind of name wins. Names that two rows have at that closeness are in the second result.
+    The closest kind of name wins. Names that several rows have at that closeness are in the second result.
     """
     have: dict[str, int] = {}
-    unsure: set[str] = set()
+    several: dict[str, list[int]] = {}
     for spell in (str, str.lower, lambda name: clean_name(name).lower()):
         found: dict[str, list[int]] = {}
         for i, name in enumerate(channels):
@@ -87,13 +94,15 @@ def _places(channels: tuple[str, ...]) -> tuple[dict[str, int], set[str]]:
         for name, rows in found.items():
             if name not in have:
                 have[name] = rows[0]
-                unsure |= {name} if len(rows) > 1 else set()
+                if len(rows) > 1:
+                    several[name] = rows
     for old, new in RENAMED.items():
         for name, other in ((old, new), (new, old)):
             if other in have and name not in have:
                 have[name] = have[other]
-                unsure |= {name} if other in unsure else set()
-    return have, unsure
+                if other in several:
+                    several[name] = several[other]
+    return have, several
 
 
 def convert(values: np.ndarray, unit: str, target: str) -> np.ndarray:

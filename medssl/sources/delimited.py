@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SEPARATORS = "\t;|,"  # in this order: what separates numbers with decimal commas comes before the comma
 MAX_COLUMNS = 4096
+MANY = 20  # numbers that tell by their signs
 LOOKED_AT = 200  # lines that tell how wide a table is
 DECIMAL = re.compile(r"[-+]?\d*[.,]?\d+(?:[eE][-+]?\d+)?|[-+]?\d+[.,]")
 # 1,234 may be 1.234 or 1234 where nothing else in its column tells.
@@ -63,7 +64,7 @@ def lines_of(text: str) -> list[str]:
 def separator_of(lines: Sequence[str]) -> str:
     """Return what separates the cells of the first line, an empty string for white space; the next lines help."""
     # Separators inside quotes separate nothing.
-    head, *rows = (re.sub(r'"[^"]*"', "", line) for line in lines[:LOOKED_AT])
+    head, *rows = (re.sub(r'"[^"]*"', "q", line) for line in lines[:LOOKED_AT])
     rows = [row for row in rows if row.strip()]
     found = next((s for s in SEPARATORS if s in head), None)
     if found == "," and _one_column(head, rows):
@@ -88,10 +89,10 @@ def _one_column(head: str, rows: Sequence[str]) -> bool:
 
 def cells(line: str, separator: str) -> list[str]:
     """Return the cells of one line, without blanks around them."""
+    if '"' in line:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator or " ", skipinitialspace=True))]
     if not separator:
         return line.split()
-    if '"' in line:
-        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator, skipinitialspace=True))]
     return [cell.strip() for cell in line.split(separator)]
 
 
@@ -174,7 +175,7 @@ def _mismatch(widths: Sequence[int], at: int, wanted: int, first: int, fix: str)
     usual, times = Counter(widths[:LOOKED_AT]).most_common(1)[0]
     # A table that begins further down: its lines agree with one another, and not with the first.
     begins = next((i for i, width in enumerate(widths) if width == usual), 0)
-    if fix and usual not in (wanted, wanted + 1) and times > min(len(widths), LOOKED_AT) / 2:
+    if fix and usual > wanted + 1 and times > min(len(widths), LOOKED_AT) / 2:
         return f"{said}; {fix.format(lines=first - 1 + begins)}"
     return f"{said}; write one separator between each two cells, empty ones too, and a name above each column"
 
@@ -191,7 +192,9 @@ def _check_quoted(rows: Sequence[str], separator: str, wanted: int, first: int) 
             raise TableError(f"line {begins} holds a quote or a cell that cannot be read") from None
         if row is None:
             return longest
-        if first + reader.line_num > begins + 1:
+        # A note may hold an end of line; a row of the table that is swallowed by a quote may not.
+        below = [part for cell in row for part in cell.split("\n")[1:]]
+        if any(part.count(separator or " ") >= max(wanted - 1, 1) for part in below):
             raise TableError(
                 f"line {begins} opens a quote that is closed on line {first + reader.line_num - 1}; remove it, or the "
                 "end of line within the cell"
@@ -212,7 +215,11 @@ def decimal_comma(texts: Sequence[str]) -> bool:
     commas = [text for text in texts if "," in text]
     if not commas or any("." in text or text.count(",") > 1 for text in texts):
         return False
-    return all(DECIMAL.fullmatch(text) for text in texts) and not all(EITHER.fullmatch(text) for text in commas)
+    if not all(DECIMAL.fullmatch(text) for text in texts):
+        return False
+    # Thousands of both signs would have smaller numbers among them.
+    both = len(commas) == len(texts) >= MANY and 0 < sum(text.startswith("-") for text in texts) < len(texts)
+    return both or not all(EITHER.fullmatch(text) for text in commas)
 
 
 def numbers(column: pd.Series) -> pd.Series:

@@ -41,6 +41,7 @@ RATES_HZ = {
     ),
 }
 FAR = 20  # times the range of the other values from their median
+SLOW = 0.2  # of their size: what begins nearer to its next value is a curve
 WHOLE = 20  # a whole number from here on among fractions is a count or a time
 NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*")
 NO_RATE = re.compile(r"interval|period|per sample|/ ?sample|\b(m|u|n)?s(ec(onds?)?)?\b", re.IGNORECASE)
@@ -69,7 +70,7 @@ def holds_names(lines: Sequence[str], first: int) -> bool:
     below_whole = all(re.fullmatch(r"[-+]?\d*", cell) for row in rest for cell in row)
     fix = f"set skip_lines to {number} and count the columns (columns: I=1;II=2)"
     if len(numeric) == len(given):
-        if counts and len(given) > 1 and rest and not below_whole:
+        if counts and rest and (not cells[0] or len(given) > 3 or (len(given) > 1 and not below_whole)):
             if not cells[0]:
                 return True  # pandas numbers its columns and, below an empty name, its rows
             raise BadRecord(
@@ -92,8 +93,10 @@ def _is_number(cell: str) -> bool:
     return bool(delimited.DECIMAL.fullmatch(cell)) or cell.lower() in ("nan", "-nan", "inf", "-inf")
 
 
-def refuse(values: np.ndarray, first: int) -> None:
+def refuse(values: np.ndarray, first: int, *, named: bool) -> None:
     """Refuse values ``(C, T)`` whose first column is that of a device (line ``first`` of the file) and no value.
+
+    Below names (``named``) a zero is a sensor that warms up; without, it may be pandas' name of a column.
 
     It is whole among fractions, far from all others, or a usual rate outside of their range, in every channel.
 
@@ -108,11 +111,16 @@ def refuse(values: np.ndarray, first: int) -> None:
     head = values[known, 0]
     low, high = np.nanmin(rest, axis=1), np.nanmax(rest, axis=1)
     reach = high - low
-    outside = (head < low) | (head > high)
-    far = (reach > 0) & (np.abs(head - np.nanmedian(rest, axis=1)) > FAR * reach)
+    # A slow curve may begin a little outside of its range, and near to its next value.
+    outside = (head < low - reach / 4) | (head > high + reach / 4)
+    usual = np.abs(np.nanmedian(rest, axis=1))
+    away = np.abs(head - values[known, 1]) > np.maximum(reach, SLOW * usual)
+    far = (reach > 0) & ((head != 0) | (not named)) & (np.abs(head - np.nanmedian(rest, axis=1)) > FAR * reach)
     fractions = (rest % 1 != 0) & filled
-    whole = (head % 1 == 0) & (np.abs(head) >= WHOLE) & outside & (fractions.sum(axis=1) > 0.9 * filled.sum(axis=1))
-    rate = np.isin(head, list(RATES_HZ)) & (reach > 0) & ((head < low - reach) | (head > high + reach))
+    whole = (
+        (head % 1 == 0) & (np.abs(head) >= WHOLE) & outside & away & (fractions.sum(axis=1) > 0.9 * filled.sum(axis=1))
+    )
+    rate = np.isin(head, list(RATES_HZ)) & away & ((head < low - reach) | (head > high + reach))
     if far.all() or whole.all() or rate.all():
         raise BadRecord(
             "unreadable",
@@ -127,6 +135,8 @@ def rate_in(line: str, number: int) -> float:
     Raises:
         BadRecord: ``no_rate`` where it holds no number or several, or a time in place of a rate.
     """
+    line = re.sub(r"samples?\s*(/|per)\s*s(ec(ond)?s?)?\b", "Hz", line, flags=re.IGNORECASE)
+    line = re.sub(r'(?<=[A-Za-z"])\s*,\s*(?="?\d)', " ", line)  # a comma after a word separates
     found = {text.replace(",", ".") for text in NUMBER.findall(re.sub(r"(?<=\d), ", " ", line.replace("=", " ")))}
     if len(found) > 1 or any(text.count(".") > 1 for text in found):  # numbers side by side, one a channel
         found = {text for part in re.split(r"[,;\t ]+", line.strip()) for text in NUMBER.findall(part)}

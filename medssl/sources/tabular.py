@@ -26,7 +26,7 @@ DRESSED = re.compile(
     r"\s*(%|\u2030|[numk\u00b5\u03bc]?V|mmHg|bpm|k?Hz|m?s|\u00b0?C|g)?)\)?"
 )
 DATE = re.compile(r"\d{1,4}[./]\d{1,2}[./]\d{1,4}")
-THOUSANDS = re.compile(r"(?:^|[;\t|])\s*[-+]?\d{1,3}(?:\.\d{3})+\s*(?=[;\t|]|$)")
+THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:\.\d{3})+")
 
 
 def read(record: Record) -> Signal:
@@ -147,31 +147,39 @@ def _read_text(
     if heading.holds_names(lines, first):
         fix = "if lines of the device stand before the names, set skip_lines to {lines}"
         table = delimited.frame(lines, first=first, fix=fix, numeric=True)
-        if any(_decimal_comma(table[name]) for name in table if table[name].dtype == object):
-            for number, line in enumerate(lines, start=first):
-                if THOUSANDS.search(line):
-                    raise BadRecord(
-                        "unreadable", f"line {number}: a point as in 1.234 beside decimal commas may be of thousands"
-                    )
         wanted = column_map(record.hints.get("columns"))
-        _check_units([str(name) for name in wanted.values() or table.columns], record)
+        used = [str(name) for name in wanted.values() or table.columns]
+        _check_units(used, record)
+        if any(_decimal_comma(column) for name, column in table.items() if name in used and column.dtype == object):
+            _check_points(lines, [i for i, name in enumerate(table.columns) if name in used], first=first)
         values, channels = _values(table, record, rate_hz, wanted)
-        if not said and not record.hints.get("time_column"):
-            heading.refuse(values, first + 1)
+        if (not said or first > 1) and not record.hints.get("time_column"):
+            heading.refuse(values, first + 1, named=True)
         return values, channels
     if record.hints.get("time_column"):
         raise BadRecord("missing_channel", "the table has no column names, so no time column")
     values = _read_numbers(lines, first=first)
     if not said:
-        heading.refuse(values, first)
+        heading.refuse(values, first, named=False)
     at, channels = pick_numbered(record.hints.get("columns"), len(values), str(record.hints.get("channel", "signal")))
     return values[at], channels
+
+
+def _check_points(lines: Sequence[str], columns: Sequence[int], *, first: int) -> None:
+    """Refuse a number such as 1.234 in one of the columns, of which others have decimal commas."""
+    separator = delimited.separator_of(lines)
+    for number, line in enumerate(lines, start=first):
+        cells = delimited.cells(line, separator)
+        if any(THOUSANDS.fullmatch(cells[i]) for i in columns if i < len(cells)):
+            raise BadRecord(
+                "unreadable", f"line {number}: a point as in 1.234 beside decimal commas may be of thousands"
+            )
 
 
 def _check_units(names: Sequence[str], record: Record) -> None:
     """Refuse names of columns whose own unit, as in ``I [uV]``, is another than that of the record."""
     said = str(record.hints.get("unit", "1"))
-    for name in names:
+    for name in names if said != "1" else ():  # what has no unit is not taken for another
         found = electrodes.UNIT_BEHIND.search(name)
         unit = unit_name(found[0].strip(" ()[]\t")) if found else said
         if unit != said and name != record.hints.get("time_column"):
@@ -206,7 +214,7 @@ def _values(
     """Return ``(C, T)`` values of the columns ``wanted`` (none: all numeric), on the even grid, and the channels."""
     import pandas as pd
 
-    table = _named(table)
+    table = _named(table, strict=not wanted)
     time = record.hints.get("time_column")
     known = {str(name).lower(): str(name) for name in reversed(table.columns)}
     wanted = {name: column if column in table else known.get(column.lower(), column) for name, column in wanted.items()}
@@ -216,17 +224,18 @@ def _values(
     if absent or (time and str(time) not in table):
         said = "time_column" if not absent else f"entry {absent[0]} of columns"
         raise BadRecord("missing_channel", f"the table has no column of the name that {said} asks for; correct it")
-    if not table.columns.is_unique:
+    used = [*(wanted.values() or table.columns), *([str(time)] if time else [])]
+    if table.columns[table.columns.isin(used)].has_duplicates and (wanted or _numeric_twice(table)):
         raise BadRecord("unreadable", "two columns of the table have the same name")
     if not wanted:
-        others = [name for name in table.columns if name != time]
+        others = [name for name in table.columns[~table.columns.duplicated(keep=False)] if name != time]
         wanted = {name: name for name in others if pd.api.types.is_numeric_dtype(table[name])}
         for name in others:  # numbers with decimal commas, or a slip among numbers; never words
             if name not in wanted:
                 text = table[name].dropna().astype(str).str.replace(",", ".", regex=False)
                 if len(text) and pd.to_numeric(text, errors="coerce").notna().mean() > 0.5:
                     wanted[name] = name
-                elif len(text) and _dressed(table[name].dropna().astype(str)):
+                elif len(text) > len(table) / 2 and _dressed(table[name].dropna().astype(str)):
                     raise BadRecord(
                         "unreadable",
                         f"column {list(table.columns).index(name) + 1} of the table holds numbers in a form not read "
@@ -243,19 +252,30 @@ def _values(
     )
 
 
+def _numeric_twice(table: pd.DataFrame) -> bool:
+    """Say whether two columns of numbers have one name; words may, as nobody reads them."""
+    import pandas as pd
+
+    names = [name for name, column in table.items() if pd.api.types.is_numeric_dtype(column)]
+    return len(set(names)) < len(names)
+
+
 def _dressed(column: pd.Series) -> bool:
     """Say whether most cells of a column of text are numbers in a form for people; dates, times and codes are none."""
     text = column.str.strip()
     return bool((text.str.fullmatch(DRESSED) & ~text.str.fullmatch(DATE)).mean() > 0.5)
 
 
-def _named(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table without the numbers of its rows, which pandas and R write below an empty name."""
+def _named(table: pd.DataFrame, *, strict: bool) -> pd.DataFrame:
+    """Return a table without the numbers of its rows, which pandas and R write below an empty name.
+
+    Other columns below one are refused if ``strict``, else left out.
+    """
     table = table.set_axis([str(name).strip() for name in table.columns], axis=1)
     for at in np.flatnonzero(table.columns == "")[::-1]:
         column = table.iloc[:, at]
         counts = column.dtype.kind == "i" and bool((column.diff().iloc[1:] == 1).all())
-        if not counts and column.notna().any():
+        if strict and not counts and column.notna().any():
             raise BadRecord("unreadable", f"column {at + 1} of the table has no name; write one above it")
         table = table.iloc[:, [i for i in range(table.shape[1]) if i != at]]
     return table

@@ -26,13 +26,23 @@ def seconds(column: pd.Series, unit: str) -> np.ndarray:
     if unit not in SECONDS:
         raise BadRecord("unsupported", f"the time unit is unknown; allowed: {', '.join(SECONDS)}")
     try:
-        return np.asarray(delimited.numbers(column).to_numpy()) * SECONDS[unit]
+        numbers = np.asarray(delimited.numbers(column).to_numpy())
     except delimited.TableError:
-        pass
+        numbers = None
+    if numbers is not None and numbers.size and ((numbers > 19e12) & (numbers < 21e12)).all():  # 20200131120058
+        raise BadRecord("unreadable", "the time column holds dates without signs; write them as 2020-01-31 12:00:58")
+    if numbers is not None:
+        return numbers * SECONDS[unit]
     text = column.astype(str).str.strip().str.replace(r"(\d),(\d+)$", r"\1.\2", regex=True)
     try:
         if text.str.fullmatch(r"\d{1,3}(:\d{1,2}){1,2}(\.\d+)?").all():
-            short = text.str.count(":").eq(1)  # minutes and seconds
+            short = text.str.count(":").eq(1)  # minutes and seconds, unless they begin at an hour of the day
+            if (
+                short.all()
+                and not text.str.contains(".", regex=False).any()
+                and not text.iloc[0].startswith(("0:", "00:"))
+            ):
+                raise BadRecord("unreadable", "times such as 12:30 may be hours or minutes; write 12:30:00 or 0:12:30")
             since = pd.to_timedelta(text.where(~short, "0:" + text))
         else:
             moments = pd.to_datetime(text, format="ISO8601" if text.str.match(r"\d{4}-").all() else None, utc=True)

@@ -49,7 +49,7 @@ def test_every_way_to_write_a_table(
         ("a,b,c\n1,2,3,\n4,5,6,7\n", "line 3 has 4 cells"),
         ("a,b,c\n\n1,2\n", "line 3 has 2 cells"),
         ('a,b\n"1,2",3\n"1",3\n4\n', "line 4 has 1 cells"),
-        ('a,b\n"1,2",3\n"1\n2",3\n', "line 3 opens a quote that is closed on line 4"),
+        ('a,b\n"1,2",3\n"1\n2,5\n2",3\n', "line 3 opens a quote that is closed on line 5"),
         ('a,b\n"1,2",3\n"1,3\n4,5\n', "line 3 opens a quote"),
         ("a b c\n1 2 3\n1 2\n", "line 3 has 2 cells"),
         ("", "the table is empty"),

@@ -63,6 +63,8 @@ def test_two_of_one_name_are_never_chosen_from() -> None:
     for have, wanted in ((("I", "II", "I"), "I"), (("i", "i"), "I"), (("T3", "T3"), "T7"), (("Lead I", "ECG I"), "I")):
         with pytest.raises(BadRecord, match="two of the recording may be meant"):
             picked(signal(*have), wanted)
+    twice = Signal(np.ones((2, 3), np.float32), 100, ("T8-P8", "T8-P8"), "uV")  # one channel, written twice
+    assert pick_channels(twice, ("T8-P8",)).shape == (1, 3)
     with pytest.raises(BadRecord, match=r"channels \['I'\]: two of the recording"):
         pick_channels(signal("I", "I", "II"), ("aVR",), "derive")
     for have, wanted in (("V4 (R)", "V4"), ("EMG I", "I"), ("Resp lead 2", "II"), ("ECG 1", "EMG 1"), ("-aVR", "aVR")):

@@ -191,11 +191,17 @@ def test_names_or_numbers_above_the_numbers(tmp_path: Path, text: str, values: l
         ("I,II\n1,0.1 mV\n2,0.2 mV\n", "column 2 of the table holds numbers"),
         ("I,II\n1,10%\n2,20%\n", "column 2 of the table holds numbers"),
         ("I,II\n1,0x1F\n2,0x20\n", "column 2 of the table holds numbers"),
-        ('I,II\n1,"2\n3",4\n', "line 2 opens a quote that is closed on line 3"),
+        ('I,II\n1,"2\n3,4\n5",6\n', "line 2 opens a quote that is closed on line 4"),
+        (",0\n0,0.5\n1,1.5\n", None),
+        ("1,2,3,4\n512,513,514,515\n516,517,518,519\n", "line 1 counts the columns"),
+        ("min,CH1\n,300\n0.0,0.5\n0.1,0.6\n0.2,0.7\n0.3,0.8\n", "line 2 looks like"),
     ],
 )
-def test_numbers_that_may_be_something_else_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
+def test_numbers_that_may_be_something_else_are_refused(tmp_path: Path, text: str, sentence: str | None) -> None:
     (tmp_path / "a.csv").write_text(text)
+    if sentence is None:  # pandas' names of rows and columns
+        np.testing.assert_array_equal(read(tmp_path / "a.csv").values, [[0.5, 1.5]])
+        return
     with pytest.raises(BadRecord, match=sentence) as caught:
         read(tmp_path / "a.csv")
     assert "Smith" not in str(caught.value)
@@ -210,6 +216,42 @@ def test_words_dates_and_codes_are_no_channels(tmp_path: Path) -> None:
         "when,day,who,I\n2020-01-01 00:00:00,31.01.2020,P001,1\n2020-01-01 00:00:01,31.01.2020,P002,2\n"
     )
     assert read(tmp_path / "a.csv").channels == ("I",)
+
+
+@pytest.mark.parametrize(
+    ("text", "hints", "values"),
+    [
+        ("I,Other,Other\n1,a,b\n2,a,b\n", {}, [[1, 2]]),  # names that nobody asks for may repeat
+        ("I,II,II\n1,5,6\n2,5,6\n", {"columns": "I"}, [[1, 2]]),
+        ('I,note\n1,"bad\nnoisy"\n2,\n', {"columns": "I"}, [[1, 2]]),
+        ("PPG [V]\n1\n2\n", {}, [[1, 2]]),
+        ("I,note\n" + "1,\n" * 9 + "2,5 s\n", {}, [[1] * 9 + [2]]),
+        ("ppg\n0\n500\n510\n505\n504\n503\n", {}, [[0, 500, 510, 505, 504, 503]]),
+        ("abp\n120\n117.6\n116\n115.5\n110.5\n100.5\n", {}, [[120, 117.6, 116, 115.5, 110.5, 100.5]]),
+        ("temp\n37\n36.97\n36.96\n36.95\n36.95\n36.94\n", {}, [[37, 36.97, 36.96, 36.95, 36.95, 36.94]]),
+        ("spo2\n98\n97.5\n97.5\n97.5\n97.5\n", {}, [[98] + [97.5] * 4]),
+        (",I\n0.5,1\n0.7,2\n", {"columns": "I"}, [[1, 2]]),
+        ('"I" "II"\n0.1 0.2\n0.3 0.4\n', {}, [[0.1, 0.3], [0.2, 0.4]]),
+        ("I;version\n0,5;1.100\n1;1.100\n", {"columns": "I"}, [[0.5, 1]]),
+        ("I\n" + "2,514\n-1,250\n" * 10, {}, [[2.514, -1.25] * 10]),
+    ],
+)
+def test_ordinary_tables_are_read(tmp_path: Path, text: str, hints: dict[str, Any], values: list[list[float]]) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    np.testing.assert_allclose(read(tmp_path / "a.csv", hints=hints).values, values, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("times", "sentence"),
+    [
+        (["12:30", "12:31", "12:32"], "may be hours or minutes"),
+        (["20200131120058", "20200131120059", "20200131120100"], "dates without signs"),
+    ],
+)
+def test_times_that_may_be_others_are_refused(tmp_path: Path, times: list[str], sentence: str) -> None:
+    (tmp_path / "a.csv").write_text("t,I\n" + "".join(f"{t},{i}\n" for i, t in enumerate(times)))
+    with pytest.raises(BadRecord, match=sentence):
+        read(tmp_path / "a.csv", hints={"time_column": "t", "rate_hz": 1})
 
 
 def test_units_in_names_must_be_those_of_the_record(tmp_path: Path) -> None:
@@ -238,7 +280,9 @@ def test_times_coarser_than_the_rate_are_refused(tmp_path: Path) -> None:
     ("line", "rate_hz"),
     [
         ("Rate;51,2", 51.2), ("Rate: 250 Hz", 250), ("Rate=250", 250), ("250Hz", 250), ("64.000000", 64),
-        ("32.0, 32.0, 32.0", 32), ("32,32,32", 32), ("Fs 100.0", 100),
+        ("32.0, 32.0, 32.0", 32), ("32,32,32", 32), ("Fs 100.0", 100), ("Sample Rate,512 hertz", 512),
+        ("SamplingRate,250.0", 250),
+        ("samples per second: 250", 250), ("250 samples/s", 250),
         ("Lead 1 rate 250 Hz", None), ("Rate 1,000 Hz", None), ("Sampling interval 4 ms", None),
         ("1 msec/sample", None),
         ("Rate 1.000 Hz", None), ("HDR,2,128", None), ("Device: BioX 200", None), ("0.128 kHz", 128),
