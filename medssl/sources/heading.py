@@ -135,7 +135,7 @@ def rate_in(line: str, number: int) -> float:
     Raises:
         BadRecord: ``no_rate`` where it holds no number or several, or a time in place of a rate.
     """
-    line = re.sub(r"samples?\s*(/|per)\s*s(ec(ond)?s?)?\b", "Hz", line, flags=re.IGNORECASE)
+    line = re.sub(r"samples?\s*(/|per)\s*s(ecs?|econds?)?\b", "Hz", line, flags=re.IGNORECASE)
     line = re.sub(r'(?<=[A-Za-z"])\s*,\s*(?="?\d)', " ", line)  # a comma after a word separates
     found = {text.replace(",", ".") for text in NUMBER.findall(re.sub(r"(?<=\d), ", " ", line.replace("=", " ")))}
     if len(found) > 1 or any(text.count(".") > 1 for text in found):  # numbers side by side, one a channel
