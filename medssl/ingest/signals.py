@@ -44,15 +44,15 @@ def pick_channels(signal: Signal, channels: tuple[str, ...], absent: str = "refu
         BadRecord: ``missing_channel``. A missing channel is never filled with zeros, nor is one of two chosen that may
             both be meant.
     """
-    have, rows_of = _places(signal.channels)
-    first = signal.values
+    have, several = _places(signal.channels)
+    names = [c if c in have else c.lower() if c.lower() in have else clean_name(c).lower() for c in channels]
     # Rows that are equal are one channel, written twice.
     unsure = {
         name
-        for name, rows in rows_of.items()
-        if not all(np.array_equal(first[rows[0]], first[row], equal_nan=True) for row in rows[1:])
+        for name in several.keys() & {*names, "i", "ii"}
+        for row in several[name][1:]
+        if not np.array_equal(signal.values[several[name][0]], signal.values[row], equal_nan=True)
     }
-    names = [c if c in have else c.lower() if c.lower() in have else clean_name(c).lower() for c in channels]
     limbs = absent == "derive" and {"i", "ii"} <= have.keys()
     missing = [c for c, name in zip(channels, names, strict=True) if name not in have]
     if limbs:

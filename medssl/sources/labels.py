@@ -123,9 +123,9 @@ def _kind(filled: int, found: Sequence[float], unsure: int) -> tuple[Kind, str]:
     if filled and len(found) + unsure >= max(min(filled, 2), MOSTLY * filled):
         if found and all(value in CODES for value in found):
             return "class", CODED
-        return "number", "all its cells are numbers" if len(
-            found
-        ) == filled else f"{len(found) + unsure} of {filled} cells are numbers"
+        if len(found) == filled:
+            return "number", "all its cells are numbers"
+        return "number", f"{len(found) + unsure} of {filled} cells are numbers"
     return "class", FEW_NUMBERS.format(len(found), filled) if found else "its cells are words"
 
 
