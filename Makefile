@@ -6,7 +6,7 @@ PYTHON ?= python3
 export PATH := $(BIN):$(PATH)
 DATA ?=
 
-.PHONY: env repro test lint real ui lock clean
+.PHONY: env repro test lint recipes real ui lock clean
 
 env: $(VENV)/.ready
 
@@ -35,6 +35,10 @@ lint: env
 	ruff format --check .
 	mypy
 	codespell
+
+# After adding a recipe: the README's table.
+recipes: env
+	python -m medssl.pretrain.recipes README.md
 
 real: env
 	@test -n "$(DATA)" || { echo "usage: make real DATA=DIR   (DIR holds ecg/ ppg/ eeg/ mri/ ct/)"; exit 2; }

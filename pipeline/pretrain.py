@@ -10,9 +10,8 @@ import pandas as pd
 from medssl import config, hub, project, tracking
 from medssl import table as tables
 from medssl.evaluate import labels
-from medssl.pretrain.data import training_rows
+from medssl.pretrain.data import columns, training_rows
 from medssl.pretrain.fit import fit
-from medssl.pretrain.likeness import measures
 from medssl.report import card, plots
 from pipeline import stage
 
@@ -44,19 +43,19 @@ def foretell(table: pd.DataFrame, wanted: config.Run) -> list[str]:
                 notes.append(f"pretrain.monitor_label '{monitor}': no patient of {part} has it, so no kNN score{kept}")
     if pretrain.select == "loss" and parts["val"]["patient"].nunique() < 2:
         notes.append("pretrain.select: loss needs two validation patients; the last epoch is kept")
-    if wanted.recipe == "anatomy":
-        names = measures(pretrain.anatomy)
-        labels.require(tables.measures(table), names, key="pretrain.anatomy.measures", what="measure")
-        values = {name: parts["train"][f"anat_{name}"].dropna() for name in names}
-        unknown = [name for name in names if values[name].nunique() < 2]
-        if unknown and len(unknown) == len(names):
-            raise ValueError(
-                f"pretrain.anatomy.measures: {', '.join(names)} have fewer than two values among the training "
-                "patients, which weights no pair; name other measures or take another recipe"
-            )
-        notes += [
-            f"pretrain.anatomy.measures '{name}': fewer than two values among the training patients" for name in unknown
-        ]
+    have = tables.measures(table)
+    names = [name for factor in pretrain.options.covariates() for name in columns(factor, have)]
+    values = {name: parts["train"][f"anat_{name}"].dropna() for name in names}
+    unknown = [name for name in values if values[name].nunique() < 2]
+    if unknown and len(unknown) == len(values):
+        raise ValueError(
+            f"pretrain.options: measures {', '.join(unknown)} have fewer than two values among the training patients, "
+            "which weights no pair; name other measures or take another recipe"
+        )
+    notes += [
+        f"pretrain.options: measure '{name}' has fewer than two values among the training patients" for name in unknown
+    ]
+    labels.require(tables.tasks(table), pretrain.labels, key="pretrain.labels")
     return notes
 
 
@@ -87,7 +86,7 @@ def work(params: config.Params, key: str) -> None:
             seed=params.seed,
             compute=params.compute,
             checkpoints=checkpoints,
-            on_epoch=run.metrics,
+            on_measured=run.metrics,
         )
         architecture = {"in_channels": store.facts["shape"][0], **wanted.encoder.model_dump(mode="json")}
         provenance = {
@@ -97,7 +96,8 @@ def work(params: config.Params, key: str) -> None:
             "seed": params.seed,
             "steps": fitted.steps,
             "steps_unreduced": fitted.steps_unreduced,
-            "epoch": fitted.epoch + 1,
+            "kept_step": fitted.chosen,
+            "reads": list(wanted.reads()),
             "cohort": wanted.modality,
             "source": config.part(params, "modalities", wanted.modality).source.name,
             "data_hash": store.content_hash,
@@ -115,12 +115,12 @@ def work(params: config.Params, key: str) -> None:
             provenance=provenance,
             card=card.render(contract, architecture, provenance),
         )
-        # JSON has no NaN; a value that an epoch could not have is null.
+        # JSON has no NaN; a value that could not be measured is null.
         curves = [{name: v if np.isfinite(v) else None for name, v in row.items()} for row in fitted.history]
         (folder / "curves.json").write_text(json.dumps(curves, indent=1, allow_nan=False) + "\n")
         plots.curves(fitted.history, key).savefig(folder / "curves.png", dpi=100)
         # A speed-up is a quotient of two runs' seconds, or of their steps; seconds would make equal encoders differ.
-        lengths = {name: float(getattr(fitted, name)) for name in ("steps", "steps_unreduced", "seconds")}
+        lengths = {name: float(getattr(fitted, name)) for name in ("steps", "steps_unreduced", "seconds", "measuring")}
         run.metrics({f"pretrain/{name}": value for name, value in lengths.items()})
         run.artifact(encoder, "encoder")
         run.artifact(folder / "curves.png")
@@ -128,13 +128,13 @@ def work(params: config.Params, key: str) -> None:
     last = fitted.history[-1]
     print(
         f"{key}: {fitted.steps} steps in {fitted.seconds:.0f} s ({fitted.steps_unreduced} steps with all copies), "
-        f"loss {last['train/loss']:.3f}, RankMe {last['train/rankme']:.1f}; "
-        f"kept epoch {fitted.epoch + 1} of {len(fitted.history)}"
+        f"{fitted.measuring:.0%} of it measuring; loss {last['train/loss']:.3f}, RankMe {last['train/rankme']:.1f}; "
+        f"kept step {fitted.chosen}"
     )
     # Identity levels can only learn where samples meet others of their patient or trial.
-    weights = wanted.pretrain.levels if wanted.recipe.startswith("comet") else {}
+    weights = getattr(wanted.pretrain.options, "levels", {})
     for level, share in fitted.alone.items():
-        if share > 0 and weights.get(level, 0) > 0:  # type: ignore[call-overload]
+        if share > 0 and weights.get(level, 0) > 0:
             print(f"{key}: {share:.0%} of samples meet no other of their {level} in a batch")
 
 

@@ -20,10 +20,7 @@ def work(params: config.Params, key: str) -> None:
             {name: stage.flow_file(name, "duplicates.png") for name in params.modalities},
             runs,
             {name: entry.recipe for name, entry in params.runs.items()},
-            {
-                name: card.seen_measures(entry.pretrain.model_dump(), entry.recipe)
-                for name, entry in params.runs.items()
-            },
+            {name: entry.reads() for name, entry in params.runs.items()},
         )
         (out / "report.html").write_text(page)
         comparison.to_csv(out / "comparison.csv", index=False)

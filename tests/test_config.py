@@ -78,9 +78,20 @@ def test_valid() -> None:
         ({"modalities__ecg__split__train": 0.9}, ["train + val + test = 1.3", "expected 1"]),
         ({"modalities__xray": {"source": {"root": "x"}, "ingest": VOLUME}}, ["'xray' is not a modality", "ecg, ppg"]),
         ({"runs__one__modality": "eeg"}, ["runs.one.modality 'eeg'", "allowed: ecg, mri-x"]),
-        ({"runs__one__recipe": "byol"}, ["runs.one.recipe = 'byol'", "'simclr'"]),
+        ({"runs__one__recipe": "moco"}, ["runs.one.recipe = 'moco'", "'simclr'"]),
         ({"runs__one__encoder__name": "vit"}, ["runs.one.encoder.name = 'vit'", "'dilated1d'"]),
-        ({"runs__one__pretrain__levels": {"patient": 0.7}}, ["sum to 0.7", "expected 1"]),
+        (
+            {"runs__one__recipe": "comet", "runs__one__pretrain__options": {"levels": {"patient": 0.7}}},
+            ["runs.one: pretrain.options: levels", "sum to 0.7", "expected 1"],
+        ),
+        ({"runs__one__pretrain__options": {"pool": "max"}}, ["pretrain.options: pool = 'max'", "unknown key"]),
+        ({"runs__one__pretrain": {"decoupled": True}}, ["pretrain.decoupled: now pretrain.options.decoupled; move"]),
+        ({"runs__one__pretrain": {"koleo": 0}}, ["pretrain.koleo: an option of wearable, not of simclr; remove it"]),
+        (
+            {"runs__one__recipe": "anatomy", "runs__one__pretrain": {"anatomy": {"measures": ["a"]}}},
+            ["pretrain.anatomy: now pretrain.options; rename it"],
+        ),
+        ({"runs__one__pretrain": {"swav": {"crops": 2}}}, ["pretrain.swav: not of recipe simclr; remove it"]),
         ({"runs__one__pretrain": {"length": "equal_steps", "steps_per_epoch": 3}}, ["_epoch: 3", "remove one"]),
         ({"runs__one__pretrain__duplicates": "drop"}, ["duplicates = 'drop'", "'remove', 'mask' or 'weight'"]),
         ({"runs__one__pretrain__batch__patients": 1.5}, ["runs.one.pretrain.batch.patients = 1.5", "integer"]),
@@ -95,6 +106,36 @@ def test_a_mistake_is_one_line_with_key_value_and_what_is_allowed(change: dict[s
     assert text.startswith("params.yaml: ")
     for word in words:
         assert word in text, text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "name at least one"),
+        ({"measures": ["a"], "kernel": "local"}, "kernel: local compares regions; name them"),
+        ({"measures": ["a"], "kernel": "equal", "scale": "standard"}, "remove scale: standard"),
+        ({"measures": ["a", "b"], "kernel": "equal"}, "compares one code"),
+        ({"measures": ["a"], "scale": "minmax"}, "scale: minmax is over the regions"),
+        (
+            {"measures": ["a"], "regions": ["*"], "kernel": "global", "mapping": "raw"},
+            "mapping: raw would give negative",
+        ),
+        ({"measures": ["a"], "corrected": ["b"]}, "corrected ['b']: expected some of measures ['a']"),
+    ],
+)
+def test_factors_of_the_anatomy_recipe(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(config.ConfigError) as caught:
+        parse(runs__one__recipe="anatomy", runs__one__pretrain={"options": options})
+    assert words in str(caught.value)
+
+
+def test_options_are_those_of_the_recipe() -> None:
+    options = {"measures": ["mm"], "regions": ["lh_*"], "kernel": "local", "corrected": ["mm"]}
+    run = parse(runs__one__recipe="anatomy", runs__one__pretrain={"options": options, "labels": ["sex"]}).runs["one"]
+    assert isinstance(run.pretrain.options, config.Anatomy)
+    assert run.reads() == ("lh_*_mm", "intracranial_mm3", "sex")
+    assert run.model_dump()["pretrain"]["options"]["kernel"] == "local"
+    assert parse().runs["one"].reads() == ()
 
 
 def test_a_missing_key_is_named() -> None:

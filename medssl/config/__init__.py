@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from medssl.config import stages
 from medssl.config.cohort import Cohort, Dedup, Modality, SignalIngest, Source, SplitParams, VolumeIngest
-from medssl.config.run import Anatomy, Batch, EncoderParams, Evaluate, Factor, Pretrain, Run, Swav
-from medssl.config.section import MODALITIES, SIGNALS, Count, Positive, Section
+from medssl.config.recipes import OPTIONS, Anatomy, Factor, Options
+from medssl.config.run import Batch, EncoderParams, Evaluate, Pretrain, Run
+from medssl.config.section import MODALITIES, SIGNALS, Count, Positive, Section, explain
 
 __all__ = [
-    "MODALITIES", "SIGNALS", "Anatomy", "Batch", "Cohort", "Compute", "ConfigError", "Dedup", "EncoderParams",
-    "Evaluate", "Factor", "Modality", "Params", "Pretrain", "Run", "SignalIngest", "Source", "SplitParams", "Swav",
-    "Tracking", "VolumeIngest", "explain", "load", "load_default", "modality_of", "obstacles", "parse", "part",
+    "MODALITIES", "OPTIONS", "SIGNALS", "Anatomy", "Batch", "Cohort", "Compute", "ConfigError", "Dedup",
+    "EncoderParams", "Evaluate", "Factor", "Modality", "Options", "Params", "Pretrain", "Run", "SignalIngest", "Source",
+    "SplitParams", "Tracking", "VolumeIngest", "explain", "load", "load_default", "modality_of", "obstacles", "parse",
+    "part",
 ]  # fmt: skip
 
 
@@ -105,21 +107,6 @@ class Params(Section):
 def modality_of(key: str) -> str:
     """Return the modality of a key of ``modalities``: ``ecg`` for ``ecg`` and for ``ecg-holter``."""
     return key.split("-", 1)[0]
-
-
-def explain(error: ValidationError, where: str) -> str:
-    """Turn the first failures of a validation into one line with key, value and what is allowed."""
-    parts = []
-    for item in error.errors()[:4]:
-        # The union of ingest kinds adds its class names to the path; they mean nothing to a user.
-        key = ".".join(str(p) for p in item["loc"] if p not in ("SignalIngest", "VolumeIngest"))
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = "unknown key; remove it or correct its name"
-        value = item.get("input")
-        shown = "" if isinstance(value, dict | BaseModel) or item["type"] == "missing" else f" = {value!r}"
-        parts.append(f"{key}{shown}: {message}" if key else message)
-    return f"{where}: " + "; ".join(parts)
 
 
 class _Loader(yaml.SafeLoader):

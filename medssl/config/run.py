@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
-from medssl.config.section import Count, Positive, Section, Share
+from medssl.config.recipes import OPTIONS, Options
+from medssl.config.section import Count, Positive, Section, explain
 
 
 class EncoderParams(Section):
@@ -35,49 +36,16 @@ class Batch(Section):
     samples: Count = 2
 
 
-class Factor(Section):
-    """A kernel on some ``anat_*`` columns, standardised on the training patients.
-
-    ``sigma`` is its width in standard deviations (null: the median distance), ``share`` its part among several factors.
-    """
-
-    measures: tuple[str, ...] = ()
-    kernel: Literal["rbf", "cauchy"] = "rbf"
-    sigma: Positive | None = None
-    share: Positive = 1.0
-
-
-class Anatomy(Factor):
-    """What weights the pairs, and the kernel loss. ``factors`` are further kernels, such as one of age alone.
-
-    ``combine: sum`` mixes the factors by their shares, ``product`` multiplies them, each to the power of its share, and
-    leaves out what is unknown of a pair; ``losses`` takes a loss of each factor and mixes those, as AnatCL does with
-    anatomy and age. Weights below ``minimum`` become 0.
-    """
-
-    loss: Literal["y_aware", "threshold", "exp_weighted"] = "y_aware"
-    factors: tuple[Factor, ...] = ()
-    combine: Literal["sum", "product", "losses"] = "sum"
-    minimum: Share = 0.0
-
-
-class Swav(Section):
-    """Prototypes and small crops of the ``swav`` recipe."""
-
-    prototypes: Count = 500
-    crops: Annotated[int, Field(ge=0)] = 6
-    eps: Positive = 0.05
-    iterations: Count = 3
-    freeze_steps: Annotated[int, Field(ge=0)] = 0
-
-
 class Pretrain(Section):
     """Optimisation of one pretraining run.
 
-    ``select`` says which epoch's encoder is kept: ``knn`` the latest whose nearest-neighbour score on validation
-    patients is within one standard error of the best, ``loss`` the one of the lowest validation loss, or ``last``;
-    null is ``knn`` where there is a ``monitor_label``, else ``last``. ``patience`` stops after that many epochs without
-    a new choice.
+    ``options`` are the recipe's own (`medssl.config.recipes`); ``labels`` are what a supervised recipe may read.
+
+    The encoder is measured every ``monitor_steps`` steps; null takes as many as keep measuring below a twentieth of the
+    training. ``select`` says which measured encoder is kept: ``knn`` the latest whose nearest-neighbour score on
+    validation patients is within one standard error of the best, ``loss`` the one of the lowest validation loss, or
+    ``last``; null is ``knn`` where there is a ``monitor_label``, else ``last``. ``patience`` stops after that many
+    measurements without a new choice.
 
     ``duplicates`` says what becomes of near-duplicates: ``remove`` leaves them out, ``mask`` trains on them and never
     takes two as negatives, ``weight`` makes them positives of each other, of ``duplicate_weight``; exact copies are
@@ -102,31 +70,15 @@ class Pretrain(Section):
     accumulate: Count = 1
     clip: Positive | None = 1.0
     temperature: Positive = 0.1
-    decoupled: bool = False
     projection_dim: Count = 64
     projection_hidden: Count | None = None
     projection_norm: Literal["batch", "layer", "none"] = "batch"
-    levels: dict[Literal["patient", "trial", "sample", "observation"], Annotated[float, Field(ge=0)]] = Field(
-        default={"patient": 0.25, "trial": 0.25, "sample": 0.25, "observation": 0.25}
-    )
-    pool: Literal["time_cosine", "max", "mean"] = "time_cosine"
-    mask: Literal["all_true", "continuous", "binomial", "channel_continuous", "channel_binomial"] = "continuous"
-    share_views: bool = True
-    anatomy: Anatomy = Anatomy()
-    swav: Swav = Swav()
-    koleo: Annotated[float, Field(ge=0)] = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1)] | None = 0.99
-    participant_pairs: Share = 1.0
+    options: SerializeAsAny[Options] = Options()
+    labels: tuple[str, ...] = ()
     select: Literal["knn", "loss", "last"] | None = None
     patience: Count | None = None
     monitor_label: str | None = None
-
-    @model_validator(mode="after")
-    def _levels_sum_to_one(self) -> Self:
-        total = sum(self.levels.values())
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"levels {dict(self.levels)} sum to {total:g}; expected 1")
-        return self
+    monitor_steps: Count | None = None
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -159,11 +111,54 @@ class Evaluate(Section):
     finetune_lr: Positive = 1e-3
 
 
+def _moved(key: str, recipe: str) -> str:
+    """Return where a key that once stood in ``pretrain`` belongs; empty if it never stood there."""
+    if key in Pretrain.model_fields:
+        return ""
+    if key in OPTIONS:
+        fix = "now pretrain.options; rename it" if key == recipe else f"not of recipe {recipe}; remove it"
+        return f"pretrain.{key}: {fix}"
+    owners = [name for name, section in OPTIONS.items() if key in section.model_fields]
+    if recipe in owners:
+        return f"pretrain.{key}: now pretrain.options.{key}; move it there"
+    return f"pretrain.{key}: an option of {', '.join(owners)}, not of {recipe}; remove it" if owners else ""
+
+
 class Run(Section):
     """One encoder: what it learns from, how, and what it is tested on."""
 
     modality: str
-    recipe: Literal["simclr", "comet", "comet_code", "wearable", "anatomy", "swav"]
+    recipe: str
     encoder: EncoderParams
     pretrain: Pretrain = Pretrain()
     evaluate: Evaluate
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_of_the_recipe(cls, raw: Any) -> Any:
+        """Check ``pretrain.options`` by the recipe's section, and say where keys went that stood in ``pretrain``."""
+        if not isinstance(raw, dict) or not isinstance(given := raw.get("pretrain", {}), dict):
+            return raw
+        recipe = str(raw.get("recipe"))
+        if moved := [where for key in given if (where := _moved(key, recipe))]:
+            raise ValueError("; ".join(moved))
+        section = OPTIONS.get(recipe)
+        if section is None:
+            return raw
+        try:
+            options = section.model_validate(given.get("options") or {})
+        except ValidationError as error:
+            raise ValueError(explain(error, "pretrain.options")) from None
+        return raw | {"pretrain": given | {"options": options}}
+
+    @field_validator("recipe")
+    @classmethod
+    def _is_known(cls, recipe: str) -> str:
+        if recipe not in OPTIONS:
+            raise ValueError(f"unknown; allowed: {', '.join(map(repr, OPTIONS))}")
+        return recipe
+
+    def reads(self) -> tuple[str, ...]:
+        """Return what pretraining reads of its patients besides the recordings: measures and labels."""
+        measures = (name for factor in self.pretrain.options.covariates() for name in factor.names())
+        return tuple(dict.fromkeys((*measures, *self.pretrain.labels)))

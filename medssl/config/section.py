@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 MODALITIES = ("ecg", "ppg", "eeg", "ct", "mri")
 SIGNALS = ("ecg", "ppg", "eeg")
@@ -18,3 +18,18 @@ class Section(BaseModel):
     """A frozen section whose unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+def explain(error: ValidationError, where: str) -> str:
+    """Turn the first failures of a validation into one line with key, value and what is allowed."""
+    parts = []
+    for item in error.errors()[:4]:
+        # The union of ingest kinds adds its class names to the path; they mean nothing to a user.
+        key = ".".join(str(p) for p in item["loc"] if p not in ("SignalIngest", "VolumeIngest"))
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown key; remove it or correct its name"
+        value = item.get("input")
+        shown = "" if isinstance(value, dict | BaseModel) or item["type"] == "missing" else f" = {value!r}"
+        parts.append(f"{key}{shown}: {message}" if key else message)
+    return f"{where}: " + "; ".join(parts)

@@ -8,18 +8,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+NORMS: dict[str, type[nn.Module] | None] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "none": None}
+
 
 class Projection(nn.Module):
-    """A two-layer perceptron: (B, inputs) -> unit rows (B, outputs).
+    """A perceptron of two layers or more: (B, inputs) -> (B, outputs).
 
-    Both layers have a bias, whatever the normalisation, which is what the published sizes count: 256 -> 1024 -> 128 has
+    All layers have a bias, whatever the normalisation, which is what the published sizes count: 256 -> 1024 -> 128 has
     396,416 parameters with batch normalisation and 394,368 without, 512 -> 512 -> 128 without has 328,320.
 
     Args:
         inputs: the embedding's dimension.
         outputs: the projection's dimension.
         hidden: None for ``inputs``.
-        norm: of the hidden layer. ``layer`` needs no statistics of the batch, so a row's projection does not depend on
+        layers: linear ones.
+        norm: of the hidden layers. ``layer`` needs no statistics of the batch, so a row's projection does not depend on
             which process the other rows are on.
 
     Source: Chen et al. 2020 (SimCLR).
@@ -31,22 +34,25 @@ class Projection(nn.Module):
         outputs: int,
         *,
         hidden: int | None = None,
+        layers: int = 2,
         norm: Literal["batch", "layer", "none"] = "batch",
     ) -> None:
         super().__init__()
+        if norm not in NORMS:
+            raise ValueError(f"norm '{norm}' of a projection is unknown; allowed: {', '.join(NORMS)}")
         hidden = hidden or inputs
-        layers: list[nn.Module] = [nn.Linear(inputs, hidden)]
-        if norm == "batch":
-            layers.append(nn.BatchNorm1d(hidden))
-        elif norm == "layer":
-            layers.append(nn.LayerNorm(hidden))
-        elif norm != "none":
-            raise ValueError(f"norm '{norm}' of a projection is unknown; allowed: batch, layer, none")
-        self.layers = nn.Sequential(*layers, nn.ReLU(), nn.Linear(hidden, outputs))
+        parts: list[nn.Module] = []
+        for k in range(layers - 1):
+            parts.append(nn.Linear(inputs if k == 0 else hidden, hidden))
+            if (made := NORMS[norm]) is not None:
+                parts.append(made(hidden))
+            parts.append(nn.ReLU())
+        self.layers = nn.Sequential(*parts, nn.Linear(hidden, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return unit rows (B, outputs)."""
-        return functional.normalize(self.layers(x), dim=1)
+        """Return rows (B, outputs), not normalised."""
+        out: Tensor = self.layers(x)
+        return out
 
 
 class Prototypes(nn.Linear):

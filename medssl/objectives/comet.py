@@ -19,10 +19,13 @@ from torch.nn import functional
 
 from medssl.objectives import pairs
 from medssl.objectives.rows import (
+    add_up,
     block_cells,
+    blocks,
     contrast,
     full_precision,
     per_pair,
+    processes,
     product,
     quotient,
     without_autocast,
@@ -43,15 +46,18 @@ class _Partners(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, z1: Tensor, z2: Tensor, cells: int) -> Tensor:
+    def forward(ctx: Any, z1: Tensor, z2: Tensor, cells: int, divided: bool) -> Tensor:
         groups, n, _ = z1.shape
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         kind = torch.float64 if z1.dtype == torch.float64 else torch.float32
-        g1, g2 = (torch.empty_like(z1), torch.empty_like(z2)) if wanted else (None, None)
+        new = torch.zeros_like if divided else torch.empty_like
+        g1, g2 = (new(z1), new(z2)) if wanted else (None, None)
         total = z1.new_zeros((), dtype=kind)
         several, some = _blocks(groups, 2 * n, cells)
-        for start in range(0, groups, several):
-            part = slice(start, start + several)
+        if divided:
+            several = min(several, -(-groups // processes()))
+        every = [slice(start, start + several) for start in range(0, groups, several)]
+        for part in blocks(groups, several) if divided else every:
             z = torch.cat([z1[part], z2[part]], dim=1)
             across = z.transpose(1, 2)
             lse = z.new_empty(z.shape[:2], dtype=kind)
@@ -75,6 +81,8 @@ class _Partners(torch.autograd.Function):
                 cut = max(0, min(n - first, step.shape[1]))
                 g1[part, first : first + cut] = step[:, :cut]
                 g2[part, max(0, first - n) : max(0, first - n) + step.shape[1] - cut] = step[:, cut:]
+        if divided:
+            add_up(total, g1, g2)
         count = groups * 2 * n
         if g1 is not None and g2 is not None:
             ctx.save_for_backward(g1, g2)
@@ -83,10 +91,10 @@ class _Partners(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None, None]:
         g1, g2 = ctx.saved_tensors
         scale = scale / ctx.count
-        return g1 * scale, g2 * scale, None
+        return g1 * scale, g2 * scale, None, None
 
 
 @torch.compiler.disable
@@ -98,15 +106,22 @@ def observation(z1: Tensor, z2: Tensor, *, cells: int | None = None) -> Tensor:
         z1, z2: (B, T, C). Half precision keeps its products but sums them, and everything after, in float32.
         cells: scores in hand at once, None for `block_cells`; the value does not depend on it.
     """
-    if z1.shape[0] == 0 or z1.shape[1] < 2:
-        return zero(z1) + zero(z2)
-    out: Tensor = _Partners.apply(z1, z2, cells or block_cells(z1))
-    return out
+    return _partners(z1, z2, cells, divided=False)
 
 
+@torch.compiler.disable
+@without_autocast
 def sample(z1: Tensor, z2: Tensor, *, cells: int | None = None) -> Tensor:
     """Return the contrast over the batch at each time step: 2B - 1 candidates. Arguments as in `observation`."""
-    return observation(z1.transpose(0, 1), z2.transpose(0, 1), cells=cells)
+    return _partners(z1.transpose(0, 1), z2.transpose(0, 1), cells, divided=processes() > 1)
+
+
+def _partners(z1: Tensor, z2: Tensor, cells: int | None, *, divided: bool) -> Tensor:
+    """Return the contrast over the second axis; ``divided`` among processes that hold the same rows."""
+    if z1.shape[0] == 0 or z1.shape[1] < 2:
+        return zero(z1) + zero(z2)
+    out: Tensor = _Partners.apply(z1, z2, cells or block_cells(z1) // (processes() if divided else 1), divided)
+    return out
 
 
 class _Halve(torch.autograd.Function):

@@ -229,7 +229,7 @@ def check_spread(w: Tensor, *, above: float = 0.98) -> None:
         )
 
 
-def neighbours(volume: Tensor, position_mm: Tensor, *, within_mm: float, rows: slice = slice(None)) -> Tensor:
+def neighbours(volume: Tensor, position: Tensor, *, within: float, rows: slice = slice(None)) -> Tensor:
     """Return which slices are neighbours in one volume (r, N), True also for a slice and itself.
 
     Neighbouring slices are near-copies. They may be positives (``torch.where(neighbours, 1, w)``) or no candidates at
@@ -237,10 +237,10 @@ def neighbours(volume: Tensor, position_mm: Tensor, *, within_mm: float, rows: s
 
     Args:
         volume: (N,) integer codes of volumes, unique over the data set; -1 = unknown, a neighbour of nothing.
-        position_mm: (N,) along the scan axis; NaN = unknown, a neighbour of nothing.
-        within_mm: largest distance of neighbours, inclusive.
+        position: (N,) along the scan axis, in any unit; NaN = unknown, a neighbour of nothing.
+        within: largest distance of neighbours, inclusive, in the same unit.
         rows: block of rows wanted.
     """
     same = (volume[rows, None] == volume) & (volume != -1)
-    position = wide(position_mm)
-    return same & ((position[rows, None] - position).abs() <= within_mm)
+    position = wide(position)
+    return same & ((position[rows, None] - position).abs() <= within)

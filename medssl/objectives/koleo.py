@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medssl.objectives.rows import block_cells, full_precision, without_autocast, zero
+from medssl.objectives.rows import add_up, blocks, chunk_of, full_precision, without_autocast, zero
 
 
 @without_autocast
@@ -26,12 +26,12 @@ def koleo(z: Tensor, *, eps: float = 1e-8) -> Tensor:
         return zero(z)
     with torch.no_grad():
         # A block of rows at a time, so that memory grows linearly.
-        nearest = torch.empty(len(z), dtype=torch.int64, device=z.device)
-        some = max(1, block_cells(z) // len(z))
-        for first in range(0, len(z), some):
-            scores = z[first : first + some] @ z.T
-            scores.diagonal(first).fill_(-torch.inf)
-            nearest[first : first + some] = scores.argmax(1)
+        nearest = torch.zeros(len(z), dtype=torch.int64, device=z.device)
+        for block in blocks(len(z), chunk_of(z, len(z))):
+            scores = z[block] @ z.T
+            scores.diagonal(block.start).fill_(-torch.inf)
+            nearest[block] = scores.argmax(1)
+        add_up(nearest)
     squared = (z - z[nearest]).square().sum(1)
     # sqrt has an infinite slope at 0; clamping gives duplicated rows a zero gradient.
     tiny = torch.finfo(z.dtype).tiny

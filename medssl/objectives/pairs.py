@@ -21,10 +21,12 @@ class Cells(NamedTuple):
     Attributes:
         weight: (r, M) float, how much of a positive each column is; 0 for no positive.
         candidate: (r, M) bool, the columns in the row's denominator.
+        push: (r, M) float above 0, how often each candidate counts in the denominator; None: once.
     """
 
     weight: Tensor
     candidate: Tensor
+    push: Tensor | None = None
 
 
 class Duplicates(NamedTuple):
@@ -92,6 +94,38 @@ def cross(like: Tensor) -> Pairs:
     return cells
 
 
+def given(weights: Tensor, like: Tensor) -> Pairs:
+    """Pair rows with the columns of another set by soft targets (R, M) of 0 or more; every column is a candidate."""
+
+    def cells(block: slice) -> Cells:
+        weight = weights[block].to(like.dtype).detach()
+        return Cells(weight, torch.ones_like(weight, dtype=torch.bool))
+
+    return cells
+
+
+def appended(pairs: Pairs, extra: int, *, ignore: Tensor | None = None) -> Pairs:
+    """Add columns that are nobody's positive, such as keys of a memory, behind those of ``pairs``.
+
+    Args:
+        pairs: of the rows and columns without the extra ones.
+        extra: their number E.
+        ignore: (R, E) bool, extra cells that are no candidates either, such as earlier keys of the row's patient.
+    """
+
+    def cells(block: slice) -> Cells:
+        weight, candidate, push = pairs(block)
+        none = weight.new_zeros((len(weight), extra))
+        more = none == 0 if ignore is None else ~ignore[block]
+        return Cells(
+            torch.cat([weight, none], 1),
+            torch.cat([candidate, more], 1),
+            None if push is None else torch.cat([push, none + 1], 1),
+        )
+
+    return cells
+
+
 def group(ids: Tensor, like: Tensor, *, own: bool = True, later: bool = False) -> Pairs:
     """Pair row i with every *other* column of the same id; rows and columns are the same items in two views.
 
@@ -111,13 +145,13 @@ def group(ids: Tensor, like: Tensor, *, own: bool = True, later: bool = False) -
     return cells
 
 
-def label_window(labels: Tensor, like: Tensor, *, omega: float) -> Pairs:
-    """Pair rows whose labels (R,) differ by at most ``omega``; NaN has no positive. Rows are the columns."""
+def apart(like: Tensor, group: Tensor | None = None) -> Pairs:
+    """Pair nothing: every other row is a candidate, but for those of the same ``group`` (R,). Rows are the columns."""
 
     def cells(block: slice) -> Cells:
-        row, column = _numbers(block, len(labels), like.device)
-        positive = ((labels[block, None] - labels[None]).abs() <= omega) & (column != row)
-        return Cells(positive.to(like.dtype), column != row)
+        row, column = _numbers(block, len(like), like.device)
+        other = (column != row) if group is None else group[block, None] != group[None]
+        return Cells(like.new_zeros(()).expand(other.shape), other)
 
     return cells
 
@@ -166,7 +200,7 @@ def cured(pairs: Pairs, duplicates: Duplicates | None, *, cross: bool = False, d
     rows, columns = (first, second) if cross else [torch.cat([first, second])] * 2
 
     def cells(block: slice) -> Cells:
-        weight, candidate = pairs(block)
+        weight, candidate, push = pairs(block)
         row, column = _numbers(block, len(columns), columns.device)
         own = row % items == column % items
         same = (rows[block, None] == columns[None]) & ~own
@@ -178,6 +212,7 @@ def cured(pairs: Pairs, duplicates: Duplicates | None, *, cross: bool = False, d
             weight = (weight + share * total * same) / (1 + share * same.sum(1, keepdim=True))
         else:
             weight = torch.where(same, weight.clamp_min(share), weight)
-        return Cells(torch.where(some, weight, 0), candidate & ~same if share is None or decouple else candidate | same)
+        candidate = candidate & ~same if share is None or decouple else candidate | same
+        return Cells(torch.where(some, weight, 0), candidate, push)
 
     return cells

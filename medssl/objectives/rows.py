@@ -8,14 +8,19 @@ Almost every contrastive objective is a table of similarities, a weight and a ca
 The table has as many cells as the batch squared. `contrast` walks over it in blocks of rows, forms the gradient of
 each block at once and keeps that instead of the cells, so that memory grows linearly with the batch.
 
+Where several processes hold the same rows and columns, gathered from all of them, each walks over its own share of the
+blocks (`shared`), and values and gradients are added up: the table is computed once, not once a process.
+
 Letters: R rows, M columns, d embedding channels, r rows of one block.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -83,6 +88,48 @@ def quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
     return numerator.sum() / denominator.sum().clamp_min(torch.finfo(denominator.dtype).tiny)
 
 
+class Share(NamedTuple):
+    """A process walks over every ``number``-th block from ``rank`` on; ``add`` adds up a tensor of all, in place."""
+
+    rank: int
+    number: int
+    add: Callable[[Tensor], Any]
+
+
+_SHARE: ContextVar[Share | None] = ContextVar("share", default=None)
+
+
+@contextmanager
+def shared(share: Share) -> Iterator[None]:
+    """Divide all tables computed inside among the processes; each must come here with the same rows and columns."""
+    before = _SHARE.set(share)
+    try:
+        yield
+    finally:
+        _SHARE.reset(before)
+
+
+def processes() -> int:
+    """Return among how many processes tables are divided."""
+    share = _SHARE.get()
+    return 1 if share is None else share.number
+
+
+def blocks(rows: int, chunk: int) -> list[slice]:
+    """Return the blocks of so many rows that this process walks over: all of them, unless `shared`."""
+    every = [slice(start, min(start + chunk, rows)) for start in range(0, rows, chunk)]
+    share = _SHARE.get()
+    return every if share is None else every[share.rank :: share.number]
+
+
+def add_up(*parts: Tensor | None) -> None:
+    """Add up, in place, what each process found in its blocks."""
+    if (share := _SHARE.get()) is not None:
+        for part in parts:
+            if part is not None:
+                share.add(part)
+
+
 class _Contrast(torch.autograd.Function):
     """The walk over blocks of rows; backward only scales what forward has kept."""
 
@@ -100,8 +147,7 @@ class _Contrast(torch.autograd.Function):
         wanted = [ctx.needs_input_grad[0], columns is not None and ctx.needs_input_grad[1]]
         grads = [torch.zeros_like(t) if w else None for t, w in zip((rows, against), wanted, strict=True)]
         top, bottom = rows.new_zeros(()), rows.new_zeros(())
-        for start in range(0, len(rows), chunk):
-            block = slice(start, min(start + chunk, len(rows)))
+        for block in blocks(len(rows), chunk):
             with torch.enable_grad():
                 fixed = against.detach().requires_grad_(wanted[1] or (columns is None and wanted[0]))
                 # Rows that are columns too get both parts of their gradient from the one tensor.
@@ -122,6 +168,7 @@ class _Contrast(torch.autograd.Function):
                 grads[0][block] = next(found)
             if grads[1] is not None:
                 grads[1] += next(found)
+        add_up(top, bottom, *grads)
         bottom = bottom.clamp_min(torch.finfo(bottom.dtype).tiny)
         ctx.save_for_backward(*(g / bottom for g in grads if g is not None))
         ctx.wanted = wanted
@@ -143,6 +190,7 @@ def contrast(
     *,
     temperature: float = 1.0,
     chunk: int | None = None,
+    together: int = 1,
 ) -> Tensor:
     """Return a contrastive loss of rows against columns.
 
@@ -152,18 +200,46 @@ def contrast(
         pairs: gives weights and candidates of any block of rows, see `medssl.objectives.pairs`.
         reduction: one of this module.
         temperature: divides the dot products.
-        chunk: rows a block; None: as many as `block_cells` says. The value does not depend on it.
+        chunk: rows a block; None: see `chunk_of`. The value does not depend on it.
+        together: so many rows, one after another, that a reduction needs in one block.
     """
-    if chunk is None:
-        chunk = max(1, block_cells(rows) // max(1, len(rows if columns is None else columns)))
+    chunk = chunk or chunk_of(rows, len(rows if columns is None else columns))
+    chunk = together * max(1, chunk // together)
     out: Tensor = _Contrast.apply(rows, columns, pairs, reduction, temperature, chunk)
     return out
 
 
-def log_candidates(scores: Tensor, candidate: Tensor) -> tuple[Tensor, Tensor]:
+def chunk_of(rows: Tensor, columns: int) -> int:
+    """Return how many rows a block has: as many as `block_cells` says, or a process's part of either if that is less.
+
+    So several processes hold together what one would, and walk over as many blocks together.
+    """
+    number = processes()
+    cells = block_cells(rows) // number
+    return max(1, min(cells // max(1, columns), -(-len(rows) // number)))
+
+
+@torch.no_grad()
+def each_row(
+    rows: Tensor, columns: Tensor, pairs: Pairs, of: Callable[[Tensor, Cells], tuple[Tensor, ...]]
+) -> tuple[Tensor, ...]:
+    """Return what ``of`` says of the scores and cells of each row, (R,) each, without gradient and block by block."""
+    found: tuple[Tensor, ...] = ()
+    for block in blocks(len(rows), chunk_of(rows, len(columns))):
+        values = of(rows[block] @ columns.T, pairs(block))
+        found = found or tuple(value.new_zeros(len(rows)) for value in values)
+        for whole, value in zip(found, values, strict=True):
+            whole[block] = value
+    add_up(*found)
+    return found
+
+
+def log_candidates(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
     """Return the log-sum-exp over each row's candidates and which rows have any; others hold a finite number."""
-    some = candidate.any(1)
-    seen = scores.masked_fill(~(candidate | ~some[:, None]), -torch.inf)
+    some = cells.candidate.any(1)
+    if cells.push is not None:
+        scores = scores + cells.push.log()
+    seen = scores.masked_fill(~(cells.candidate | ~some[:, None]), -torch.inf)
     return seen.logsumexp(1), some
 
 
@@ -172,7 +248,7 @@ def softmax(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
 
     With one positive it is InfoNCE; with class weights SupCon (mean outside the logarithm); with a kernel y-Aware.
     """
-    lse, some = log_candidates(scores, cells.candidate)
+    lse, some = log_candidates(scores, cells)
     total = cells.weight.sum(1)
     valid = some & (total > 0)
     pull = (cells.weight * scores).sum(1) / torch.where(valid, total, 1)
@@ -181,7 +257,7 @@ def softmax(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
 
 def per_pair(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
     """Reduce to the mean over all positive pairs, so that an anchor counts as often as it has positives."""
-    lse, some = log_candidates(scores, cells.candidate)
+    lse, some = log_candidates(scores, cells)
     weight = torch.where(some[:, None], cells.weight, 0)
     total = weight.sum(1)
     return lse * total - (weight * scores).sum(1), total
@@ -189,7 +265,7 @@ def per_pair(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
 
 def decoupled(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
     """Reduce to ``lse - w_i s_ip``: weights scale the pull instead of being normalised (Yeh et al. 2022, DCLW)."""
-    lse, some = log_candidates(scores, cells.candidate)
+    lse, some = log_candidates(scores, cells)
     return torch.where(some, lse - (cells.weight * scores).sum(1), 0), some.to(scores.dtype)
 
 
@@ -216,8 +292,33 @@ def exp_weighted(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
 
     The rescale comes before the stabilising shift, as in the formula.
     """
-    lse, some = log_candidates(scores * (1 - cells.weight), cells.candidate)
+    lse, some = log_candidates(scores * (1 - cells.weight), cells)
     total = cells.weight.sum(1)
     valid = some & (total > 0)
     pull = (cells.weight * scores).sum(1) / torch.where(valid, total, 1)
     return torch.where(valid, lse - pull, 0), valid.to(scores.dtype)
+
+
+def focal(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+    """Reduce like `softmax`, with each positive's term times one less its probability: easy ones count little.
+
+    Source: Zhang et al. 2021 (Core-tuning), clean form: the mean over a row's positives.
+    """
+    lse, some = log_candidates(scores, cells)
+    total = cells.weight.sum(1)
+    valid = some & (total > 0)
+    log = torch.where(cells.weight > 0, scores - lse[:, None], 0)
+    value = -(cells.weight * (1 - log.exp()) * log).sum(1) / torch.where(valid, total, 1)
+    return torch.where(valid, value, 0), valid.to(scores.dtype)
+
+
+def against_negatives(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+    """Reduce like `softmax`, but each positive competes with the candidates that are no positives, and with no other.
+
+    Source: Chaitanya et al. 2020, equation of the pair loss.
+    """
+    lse, some = log_candidates(scores, cells._replace(candidate=cells.candidate & (cells.weight == 0)))
+    total = cells.weight.sum(1)
+    valid = some & (total > 0)
+    value = (cells.weight * torch.logaddexp(scores, lse[:, None]) - cells.weight * scores).sum(1)
+    return torch.where(valid, value / torch.where(valid, total, 1), 0), valid.to(scores.dtype)

@@ -1,7 +1,8 @@
-"""What happens beside the training: measuring an epoch, choosing the encoder, keeping a checkpoint."""
+"""What happens beside the training: measuring the encoder, choosing one, keeping a checkpoint."""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -20,11 +21,15 @@ from medssl.models.embed import embed_samples
 from medssl.pretrain import monitor
 from medssl.pretrain.data import Batch, Samples, collate
 from medssl.pretrain.gather import averaged
-from medssl.pretrain.module import Contrast
+from medssl.pretrain.module import Training
 from medssl.pretrain.sampler import HierarchicalBatches
 from medssl.store import Store
 
-MONITORED = 512
+MONITORED = 512  # samples of either part for neighbours and dispersion
+RANKED = 2048  # patients of either part for RankMe, if there are as many
+# Of a measurement in the passes of the steps between two; half of the bound on its time, as reading samples costs too.
+SHARE = 0.025
+LEAST = 10  # steps between two measurements
 # Draw numbers of the validation batch, far from those of training.
 VALIDATION = 2**62
 
@@ -53,11 +58,39 @@ def validation_batch(samples: Samples, composition: BatchParams, *, within: str 
     return collate([samples[row, VALIDATION + draw] for row, draw in drawn])
 
 
-class Monitors(Callback):
-    """After each epoch: the losses, and what the embedding looks like on patients that are not trained on.
+def spacing(steps: int, *, measured: int, trained: int) -> int:
+    """Return every how many steps to measure, so that it takes no more than about `SHARE` of the training.
 
-    ``val/loss`` of a fixed batch; RankMe; dispersion ratio; alignment and uniformity of two views; a patient-safe kNN
-    score where there is a label. Measured with the encoder that would be exported.
+    What decides is counted, not timed, so that a run measures at the same steps wherever it runs: a sample measured is
+    one pass, a view trained on three (forward, and twice as much backward).
+
+    Args:
+        steps: optimiser steps of the run, the largest answer.
+        measured: samples looked at in a measurement.
+        trained: views in a step, over all processes and accumulated batches.
+    """
+    return max(1, min(steps, max(LEAST, math.ceil(measured / (SHARE * 3 * trained)))))
+
+
+class Monitors(Callback):
+    """Every so many steps, and at the end: the losses, and what the embedding looks like on patients not trained on.
+
+    RankMe of the projections, one sample a patient (`monitor.rankme`), and of the encoder's outputs on the same samples
+    (``rankme_encoder``); ``val/loss`` of a fixed batch; dispersion ratio; alignment and uniformity of two views; a
+    patient-safe kNN score where there is a label. Measured with the encoder that would be exported.
+
+    Args:
+        store: opened with its receipts and split.
+        label: class label of the kNN score.
+        batch: of validation patients.
+        on_measured: called with each row and the number of steps.
+        dim: of the projections.
+
+    Attributes:
+        every: steps between two measurements, see `spacing`; set before training.
+        history: one row a measurement, with the ``step`` it was at.
+        now: whether the step in hand was measured, the same on all processes.
+        seconds: spent in all.
     """
 
     def __init__(
@@ -65,18 +98,29 @@ class Monitors(Callback):
         store: Store,
         label: str | None,
         batch: Batch | None,
-        on_epoch: Callable[[dict[str, float], int], None],
+        on_measured: Callable[[dict[str, float], int], None],
+        *,
+        dim: int,
     ) -> None:
         table = store.table
         rng = np.random.default_rng(0)
-        self.store, self.batch, self.on_epoch = store, batch, on_epoch
+        self.store, self.batch, self.on_measured = store, batch, on_measured
+        self.every = 1
         self.history: list[dict[str, float]] = []
-
-        def some(rows: np.ndarray) -> np.ndarray:
-            return np.sort(rng.permutation(rows)[:MONITORED])
-
-        self.train_rows = some(np.flatnonzero(table["kept"].to_numpy() & (table["split"] == "train").to_numpy()))
-        self.val_rows = some(validation_rows(table))
+        self.now, self.seconds, self._last = False, 0.0, 0
+        parts = {
+            "train": np.flatnonzero(table["kept"].to_numpy() & (table["split"] == "train").to_numpy()),
+            "val": validation_rows(table),
+        }
+        self.rows = {part: np.sort(rng.permutation(rows)[:MONITORED]) for part, rows in parts.items()}
+        # RankMe: one sample a patient, of as many as its definition asks for.
+        patients = {
+            part: rows[np.unique(table["patient"].to_numpy()[rows], return_index=True)[1]]
+            for part, rows in parts.items()
+        }
+        self.patients = {
+            part: np.sort(rng.permutation(rows)[: max(RANKED, 4 * dim)]) for part, rows in patients.items()
+        }
         self.labels: np.ndarray | None = None
         if label is not None:
             column = f"label_{label}"
@@ -84,67 +128,92 @@ class Monitors(Callback):
                 raise ValueError(f"pretrain.monitor_label '{label}': the cohort has no such class label")
             self.labels = table[column].fillna("").to_numpy(dtype=str)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Measure and hand out one row."""
-        assert isinstance(pl_module, Contrast)
-        row = pl_module.epoch_means()
-        if not trainer.is_global_zero:
-            return
-        row["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
-        row |= self._embeddings(pl_module)
-        if self.batch is not None:
-            row |= self._views(pl_module, self.batch)
-        self.history.append(row)
-        self.on_epoch(row, trainer.current_epoch)
+    def samples(self) -> int:
+        """Return how many samples a measurement looks at."""
+        rows = sum(len(rows) for part in (self.rows, self.patients) for rows in part.values())
+        return rows + (0 if self.batch is None else 2 * len(self.batch.x))
 
-    def _embeddings(self, net: Contrast) -> dict[str, float]:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Measure if it is time."""
+        assert isinstance(pl_module, Training)
+        step = pl_module.net.step
+        # Processes without a history come to the same steps: a batch that only accumulates is no new step.
+        due = step % self.every == 0 or step == pl_module.steps
+        self.now = due and step > self._last
+        if not self.now:
+            return
+        self._last = step
+        begin = time.monotonic()
+        row = pl_module.mean_losses()
+        if trainer.is_global_zero:
+            row |= {"step": float(step), "lr": float(trainer.optimizers[0].param_groups[0]["lr"])}
+            row |= self._embeddings(pl_module)
+            if self.batch is not None:
+                row |= self._views(pl_module, self.batch)
+            self.history.append(row)
+            self.on_measured(row, step)
+        self.seconds += time.monotonic() - begin
+
+    def _embeddings(self, training: Training) -> dict[str, float]:
         """Return effective ranks, dispersion and the nearest-neighbour score."""
-        train, val = (
-            embed_samples(net.exported(), self.store, rows, device=net.device)
-            for rows in (self.train_rows, self.val_rows)
-        )
-        row = {"train/rankme": monitor.rankme(train)}
+        row: dict[str, float] = {}
+        for part, rows in self.patients.items():
+            if len(rows):
+                z = self._embed(training, rows)
+                row |= {f"{part}/rankme": monitor.rankme(self._projected(training, z))}
+                row |= {f"{part}/rankme_encoder": monitor.rankme(z)}
+        train, val = (self._embed(training, self.rows[part]) for part in ("train", "val"))
         if not len(val):
             return row
-        row["val/rankme"] = monitor.rankme(val)
-        row["val/dispersion"] = monitor.dispersion_ratio(val, self.store.table["patient"].to_numpy()[self.val_rows])
+        row["val/dispersion"] = monitor.dispersion_ratio(val, self.store.table["patient"].to_numpy()[self.rows["val"]])
         if self.labels is not None:
-            known_t, known_v = self.labels[self.train_rows] != "", self.labels[self.val_rows] != ""
-            if known_t.any() and known_v.any():
+            known, other = (self.labels[self.rows[part]] for part in ("train", "val"))
+            if (known != "").any() and (other != "").any():
                 row["val/knn"] = monitor.knn_accuracy(
-                    train[known_t],
-                    self.labels[self.train_rows][known_t],
-                    val[known_v],
-                    self.labels[self.val_rows][known_v],
+                    train[known != ""], known[known != ""], val[other != ""], other[other != ""]
                 )
         return row
 
+    def _embed(self, training: Training, rows: np.ndarray) -> np.ndarray:
+        return embed_samples(training.exported(), self.store, rows, device=training.device)
+
     @torch.no_grad()
-    def _views(self, net: Contrast, batch: Batch) -> dict[str, float]:
+    def _projected(self, training: Training, z: np.ndarray) -> np.ndarray:
+        """Return what the losses see of embeddings; without a projection these themselves."""
+        if "projection" not in training.net.heads:
+            return z
+        head = training.net.heads["projection"].eval()
+        out: np.ndarray = head(torch.from_numpy(z).to(training.device)).float().cpu().numpy()
+        head.train()
+        return out
+
+    @torch.no_grad()
+    def _views(self, training: Training, batch: Batch) -> dict[str, float]:
         """Return loss, alignment and uniformity of the validation batch."""
-        trained = net.encoder
-        net.encoder = net.exported()
-        net.eval()
+        net = training.net
+        trained, net.encoder = net.encoder, training.exported()
+        training.eval()
         try:
             with torch.random.fork_rng():
-                batch = net.on_before_batch_transfer(batch, 0).to(net.device)
-                batch = net.on_after_batch_transfer(batch, 0)
-                row = {"val/loss": float(net.recipe.step(net, batch)["loss"])}
-                pair = [net.encoder(v).float().cpu().numpy() for v in (batch.v1, batch.v2)]
+                batch = training.on_before_batch_transfer(batch, 0).to(training.device)
+                batch = training.on_after_batch_transfer(batch, 0)
+                row = {"val/loss": float(training.recipe.step(net, batch)["loss"])}
+                pair = [net.encoder(v).float().cpu().numpy() for v in batch.views[:2]]
         finally:
             net.encoder = trained
-            net.train()
+            training.train()
         return row | {"val/alignment": monitor.alignment(*pair), "val/uniformity": monitor.uniformity(pair[0])}
 
     def state_dict(self) -> dict[str, Any]:
         """Keep the curves in the checkpoint."""
-        return {"history": self.history}
+        return {"history": self.history, "last": self._last, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the curves of the checkpoint."""
-        self.history = list(state_dict["history"])
-        for epoch, row in enumerate(self.history):
-            self.on_epoch(row, epoch)
+        self.history, self._last = list(state_dict["history"]), state_dict["last"]
+        self.seconds = state_dict["seconds"]
+        for row in self.history:
+            self.on_measured(row, int(row["step"]))
 
 
 class Selection(Callback):
@@ -152,20 +221,20 @@ class Selection(Callback):
 
     Args:
         monitors: the curves; this callback comes after it.
-        select: ``knn``: the latest epoch within one standard error of the best score (a score of few patients is noise,
-            and then the last epoch wins); ``loss``: the lowest validation loss; ``last``.
+        select: ``knn``: the latest measurement within one standard error of the best score (a score of few patients is
+            noise, and then the last one wins); ``loss``: the lowest validation loss; ``last``.
         patients: validation patients, for the standard error.
-        patience: stop after so many epochs without a new choice; None: never.
+        patience: stop after so many measurements without a new choice; None: never.
 
     Attributes:
         weights: state of the chosen encoder.
-        epoch: of the choice, from 0.
+        chosen: which measurement it was, from 0.
     """
 
     def __init__(self, monitors: Monitors, *, select: str, patients: int, patience: int | None) -> None:
         self.monitors, self.select, self.patients, self.patience = monitors, select, patients, patience
         self.weights: dict[str, Tensor] = {}
-        self.best, self.epoch = float("nan"), -1
+        self.best, self.chosen = float("nan"), -1
 
     def _score(self) -> float:
         row = self.monitors.history[-1]
@@ -173,33 +242,35 @@ class Selection(Callback):
             return -row.get("val/loss", float("nan"))
         return row.get("val/knn", float("nan"))
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the weights of this epoch if they are to be preferred."""
-        assert isinstance(pl_module, Contrast)
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Keep the weights of this measurement if they are to be preferred."""
+        assert isinstance(pl_module, Training)
+        if not self.monitors.now:
+            return
         stop = False
         if trainer.is_global_zero:
-            epoch = len(self.monitors.history) - 1
+            number = len(self.monitors.history) - 1
             score = self._score() if self.select != "last" else float("nan")
             slack = 0.0
             if self.select == "knn" and self.best == self.best:
                 slack = (self.best * (1 - self.best) / max(1, self.patients)) ** 0.5
             # Without a score there is nothing to choose by, and the latest stays.
             if score != score or self.best != self.best or score >= self.best - slack:
-                self.epoch = epoch
+                self.chosen = number
                 self.best = np.fmax(self.best, score).item()
                 state = pl_module.exported().state_dict()
                 self.weights = {name: value.detach().cpu().clone() for name, value in state.items()}
-            stop = self.patience is not None and epoch - self.epoch >= self.patience
+            stop = self.patience is not None and number - self.chosen >= self.patience
         if trainer.strategy.reduce_boolean_decision(stop, all=False):
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
         """Keep the choice in the checkpoint."""
-        return {"weights": self.weights, "best": self.best, "epoch": self.epoch}
+        return {"weights": self.weights, "best": self.best, "chosen": self.chosen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the choice of the checkpoint."""
-        self.weights, self.best, self.epoch = (state_dict[k] for k in ("weights", "best", "epoch"))
+        self.weights, self.best, self.chosen = (state_dict[k] for k in ("weights", "best", "chosen"))
 
 
 class Checkpoints(Callback):
@@ -228,7 +299,7 @@ class Checkpoints(Callback):
         Raises:
             ValueError: some found a checkpoint and others did not.
         """
-        assert isinstance(pl_module, Contrast)
+        assert isinstance(pl_module, Training)
         if averaged({"seen": float(pl_module.seen)})["seen"] != pl_module.seen:
             raise ValueError(
                 f"{self.path.parent.name}: processes found different checkpoints; let the nodes share the project's "
@@ -247,7 +318,7 @@ class Checkpoints(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Save if it is time, with one clock for all processes."""
-        assert isinstance(pl_module, Contrast)
+        assert isinstance(pl_module, Training)
         inside = pl_module.seen % int(trainer.num_training_batches)
         if inside and inside % self.accumulate == 0:
             due = time.monotonic() - self.saved >= self.minutes * 60

@@ -1,8 +1,11 @@
-"""Batches for pretraining: samples, views where the loader makes them, ids and covariates."""
+"""Batches for pretraining: samples, ids and covariates; views are made on the device."""
 
 from __future__ import annotations
 
+import fnmatch
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,37 +15,45 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medssl import table as tables
+from medssl.config import Factor
+from medssl.objectives.descriptors import Standardiser, minmax_per_subject
 from medssl.store import Store
-from medssl.views.volumes import Crops, View
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B samples in the sampler's order. Views of signals are empty until they are made on the device.
+    """B samples in the sampler's order.
 
     Attributes:
         x: (B, C, ...) float32.
-        v1, v2: two views, like ``x``.
-        crops: (B, n, C, ...) small crops, n = 0 unless the recipe wants them.
         patient, trial: (B,) int64.
-        anatomy: (B, K) standardised measures, NaN = unknown.
         draw: (B,) int64, unique in the run; seeds everything random about the sample.
+        row: (B,) int64 position in the store, the same in every run and on every process.
         duplicate: (B,) int64 class of near-duplicates, see `duplicate_classes`.
+        anatomy: (B, K) measures, scaled as their factors say, NaN = unknown.
+        label: (B, L) the labels of ``pretrain.labels``: numbers, or codes of classes; NaN = unknown.
+        weight: (B,) of the sample, from the table's column ``weight``; 1 without it.
+        views: random views, whole ones (B, C, ...) and then small crops; empty until they are made on the device.
+        place: (B, V, d, d + 1) the affine map from each view to the sample (`medssl.views.volumes`); NaN where a
+            view of a signal was shifted or warped.
     """
 
     x: Tensor
-    v1: Tensor
-    v2: Tensor
-    crops: Tensor
     patient: Tensor
     trial: Tensor
-    anatomy: Tensor
     draw: Tensor
+    row: Tensor
     duplicate: Tensor
+    anatomy: Tensor
+    label: Tensor
+    weight: Tensor
+    views: tuple[Tensor, ...] = ()
+    place: Tensor | None = None
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """Return the batch on another device (Lightning calls this)."""
-        return replace(self, **{k: v.to(device, non_blocking=non_blocking) for k, v in self.__dict__.items()})
+        moved = {k: v.to(device, non_blocking=non_blocking) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved, views=tuple(v.to(device, non_blocking=non_blocking) for v in self.views))
 
 
 def duplicate_classes(table: pd.DataFrame) -> np.ndarray:
@@ -77,75 +88,101 @@ def training_rows(table: pd.DataFrame, duplicates: str) -> np.ndarray:
     return np.flatnonzero(train & chosen)
 
 
-@dataclass(frozen=True)
-class Standard:
-    """Mean and standard deviation of the anatomy measures over the training patients."""
+class Measures(NamedTuple):
+    """What a recipe reads of the patients.
 
-    measures: tuple[str, ...]
-    mean: np.ndarray
-    std: np.ndarray
+    Attributes:
+        values: (n, K) float32 of the store's rows, one factor's columns after the other, NaN = unknown.
+        shapes: of each factor's columns: (Q,) measures, or (R, Q) regions and their measures.
+    """
 
-    @classmethod
-    def fit(cls, table: pd.DataFrame, measures: tuple[str, ...]) -> Standard:
-        """Fit on the training rows.
+    values: np.ndarray
+    shapes: tuple[tuple[int, ...], ...]
 
-        Raises:
-            ValueError: a measure the cohort does not have.
-        """
-        have = tables.measures(table)
-        absent = [m for m in measures if m not in have]
-        if absent:
-            raise ValueError(
-                f"pretrain.anatomy.measures: {absent} not in the cohort; it has: {', '.join(have) or 'none'}"
-            )
-        values = table[[f"anat_{m}" for m in measures]].to_numpy(float)
-        std = np.nanstd(values, axis=0) if len(measures) else np.zeros(0)
-        mean = np.nanmean(values, axis=0) if len(measures) else np.zeros(0)
-        return cls(measures, mean, np.where(std > 0, std, 1.0))
 
-    def apply(self, table: pd.DataFrame) -> np.ndarray:
-        """Return standardised measures (n, K) float32, NaN where unknown."""
-        values = table[[f"anat_{m}" for m in self.measures]].to_numpy(float)
-        return ((values - self.mean) / self.std).astype(np.float32)
+def columns(factor: Factor, have: Sequence[str]) -> list[str]:
+    """Return the measures of a factor among those of a cohort, region after region where it has regions.
+
+    Raises:
+        ValueError: a measure that the cohort does not have, or regions none of which has all the measures.
+    """
+    regions = [""]
+    if factor.regions:
+        ends = [f"_{measure}" for measure in factor.measures]
+        found = [name.removesuffix(ends[0]) for name in have if name.endswith(ends[0])]
+        whole = [region for region in found if all(region + end in have for end in ends)]
+        regions = [f"{region}_" for region in whole if any(fnmatch.fnmatchcase(region, p) for p in factor.regions)]
+    names = [f"{region}{measure}" for region in regions for measure in factor.measures]
+    absent = [name for name in (*names, *[factor.icv] * bool(factor.corrected)) if name not in have]
+    if absent or not names:
+        what = f"{absent} not in the cohort" if names else f"no region {list(factor.regions)} has {factor.measures}"
+        raise ValueError(f"pretrain.options: measures {what}; it has: {', '.join(have) or 'none'}")
+    return names
+
+
+def measure(table: pd.DataFrame, training: pd.DataFrame, factors: Sequence[Factor]) -> Measures:
+    """Return the factors of all rows of a table, on scales fitted on the training rows alone."""
+    have = tables.measures(table)
+    values, shapes = [np.zeros((len(table), 0))], []
+    for factor in factors:
+        names = columns(factor, have)
+        shape = (len(names) // len(factor.measures), len(factor.measures))[0 if factor.regions else 1 :]
+        read, fit_on = (t[[f"anat_{n}" for n in names]].to_numpy(float).reshape(-1, *shape) for t in (table, training))
+        if factor.scaling == "standard":
+            head, fit_head = (t[f"anat_{factor.icv}"] if factor.corrected else None for t in (table, training))
+            corrected = [factor.measures.index(m) for m in factor.corrected]
+            read = Standardiser.fit(fit_on, fit_head, corrected=corrected).apply(read, head)
+        elif factor.scaling == "minmax":
+            read = minmax_per_subject(torch.from_numpy(read)).numpy()
+        values.append(read.reshape(len(table), -1))
+        shapes.append(shape)
+    return Measures(np.concatenate(values, 1).astype(np.float32), tuple(shapes))
+
+
+def label_values(table: pd.DataFrame, training: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    """Return labels (n, L) float32: numbers as they are, classes by their place among those of the training rows.
+
+    Raises:
+        ValueError: a label that the cohort does not have, or one of several classes at once.
+    """
+    out = np.full((len(table), len(names)), np.nan, dtype=np.float32)
+    for k, name in enumerate(names):
+        column = table.get(f"label_{name}")
+        if column is None or column.dropna().map(lambda value: not isinstance(value, str | int | float)).any():
+            raise ValueError(f"pretrain.labels: no class or number '{name}'; the cohort has: {tables.tasks(table)}")
+        if pd.api.types.is_numeric_dtype(column):
+            out[:, k] = column
+        else:
+            code = pd.Index(sorted(training[f"label_{name}"].dropna().unique())).get_indexer(pd.Index(column))
+            out[:, k] = np.where(code < 0, np.nan, code)
+    return out
 
 
 class Samples(Dataset[tuple[Tensor, ...]]):
-    """Samples of a store by ``(row, draw)``; images come with two views and their crops, signals with none.
+    """Samples of a store by ``(row, draw)``, with what `Batch` has of them.
 
     Args:
         store: opened with its receipts and split.
-        standard: of the anatomy measures.
-        seed: with ``draw`` it decides the views.
-        crops: small crops a sample (images alone).
+        anatomy: (n, K) of its rows; None: K = 0.
+        label: (n, L) of its rows; None: L = 0.
     """
 
-    def __init__(self, store: Store, standard: Standard, *, seed: int, crops: int = 0) -> None:
-        self.store = store
-        self.patient = store.table["patient"].to_numpy()
-        self.trial = store.table["trial"].to_numpy()
-        self.duplicate = duplicate_classes(store.table)
-        self.anatomy = standard.apply(store.table)
-        self.seed = seed
-        shape = store.facts["shape"]
-        image = len(shape) > 2
-        self.view = View(shape[1:]) if image else None
-        self.crops = Crops(shape[1:], number=crops) if image and crops else None
+    def __init__(self, store: Store, anatomy: np.ndarray | None = None, label: np.ndarray | None = None) -> None:
+        self.store, table, none = store, store.table, np.zeros((len(store), 0), np.float32)
+        self.anatomy, self.label = (none if values is None else values for values in (anatomy, label))
+        self.duplicate = duplicate_classes(table)
+        self.patient, self.trial = table["patient"].to_numpy(), table["trial"].to_numpy()
+        given = table["weight"].fillna(1) if "weight" in table else np.ones(len(table))
+        self.weight = np.asarray(given, dtype=np.float32)
 
     def __len__(self) -> int:
         return len(self.store)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
         row, draw = key
-        sample = self.store[row]
-        x = torch.from_numpy(sample)
-        views, crops = (x[:0], x[:0]), x.new_zeros((0, *x.shape))
-        if self.view is not None:
-            seeds = [int(s) for s in np.random.SeedSequence([self.seed, draw]).generate_state(3)]
-            views = (self.view(sample, seeds[0]), self.view(sample, seeds[1]))
-            if self.crops is not None:
-                crops = self.crops(sample, seeds[2])
-        ids = (int(self.patient[row]), int(self.trial[row]), draw, int(self.duplicate[row]))
-        return (x, *views, crops, torch.tensor(ids), torch.from_numpy(self.anatomy[row]))
+        ids = (int(self.patient[row]), int(self.trial[row]), draw, row, int(self.duplicate[row]))
+        covariates = (torch.from_numpy(values[row]) for values in (self.anatomy, self.label))
+        return (torch.from_numpy(self.store[row]), torch.tensor(ids), *covariates, torch.tensor(self.weight[row]))
 
 
 class Loader(DataLoader):
@@ -165,6 +202,6 @@ class Loader(DataLoader):
 
 def collate(items: list[tuple[Tensor, ...]]) -> Batch:
     """Stack samples into a `Batch`."""
-    x, v1, v2, crops, ids, anatomy = (torch.stack(column) for column in zip(*items, strict=True))
-    patient, trial, draw, duplicate = ids.unbind(1)
-    return Batch(x, v1, v2, crops, patient, trial, anatomy, draw, duplicate)
+    x, ids, anatomy, label, weight = (torch.stack(column) for column in zip(*items, strict=True))
+    patient, trial, draw, row, duplicate = ids.unbind(1)
+    return Batch(x, patient, trial, draw, row, duplicate, anatomy, label, weight)

@@ -17,15 +17,15 @@ import pandas as pd
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from medssl.config import Compute, Run
 from medssl.models import build
-from medssl.pretrain.callbacks import Checkpoints, Monitors, Selection, validation_batch
-from medssl.pretrain.data import Loader, Samples, Standard, collate, duplicate_classes, training_rows
-from medssl.pretrain.likeness import Likeness, measures
-from medssl.pretrain.module import Contrast
-from medssl.pretrain.recipes import RECIPES
+from medssl.pretrain.callbacks import Checkpoints, Monitors, Selection, spacing, validation_batch
+from medssl.pretrain.data import Loader, Samples, collate, duplicate_classes, label_values, measure, training_rows
+from medssl.pretrain.module import Training
+from medssl.pretrain.recipes import RECIPES, Sizes
 from medssl.pretrain.sampler import Batches, FixedBatches, HierarchicalBatches
 from medssl.project import launched
 from medssl.store import Store
@@ -33,12 +33,13 @@ from medssl.store import Store
 
 @dataclass(frozen=True)
 class Fitted:
-    """The chosen encoder, its curves (one dict per epoch), optimiser steps, and the epoch chosen (from 0).
+    """The chosen encoder, its curves (one dict per measurement), optimiser steps, and the step it was chosen at.
 
-    ``steps_unreduced`` is how many steps as many epochs of all training samples take, copies included; ``seconds`` the
-    time from the first step to the last, with measuring and saving, without what a killed run did in vain. ``alone`` is
-    the share of anchors without a positive in the first epoch, by level; ``checkpoints`` the folder of the finished
-    run's state, to be removed once the encoder is safe.
+    ``steps_unreduced`` is how many steps as many epochs of all training samples take, copies included. ``seconds`` is
+    the time from the first step to the last, with measuring and saving, without what a killed run did in vain;
+    ``measuring`` the share of it that went into the curves. ``alone`` is the share of anchors without a positive in the
+    first epoch, by level; ``checkpoints`` the folder of the finished run's state, to be removed once the encoder is
+    safe.
     """
 
     encoder: nn.Module
@@ -46,7 +47,8 @@ class Fitted:
     steps: int
     steps_unreduced: int
     seconds: float
-    epoch: int
+    measuring: float
+    chosen: int
     alone: dict[str, float]
     checkpoints: Path
 
@@ -119,9 +121,9 @@ def make_sampler(
         process: rank, world size and where to start.
     """
     params, recipe = run.pretrain, RECIPES[run.recipe]
-    batch = recipe.batch(params.batch)
+    batch = recipe.batch(params.batch) if recipe.batch else params.batch
     if params.sampler == "comet_fixed":
-        if recipe.pairs or params.within or params.steps_per_epoch or params.length != "equal_epochs":
+        if recipe.batch or params.within or params.steps_per_epoch or params.length != "equal_epochs":
             raise ValueError(
                 f"pretrain.sampler: comet_fixed has frozen batches of its own; recipe {run.recipe}, `within`, "
                 "`steps_per_epoch` and `length: equal_steps` need the hierarchical one"
@@ -156,7 +158,8 @@ def make_trainer(run: Run, compute: Compute, folder: Path, callbacks: list[Callb
             devices=devices,
             num_nodes=nodes,
             precision=compute.precision,
-            strategy="ddp" if several else "auto",
+            # State, memory and averages are equal on all processes, and only the first one's statistics are kept.
+            strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
             sync_batchnorm=several and graphics,
             use_distributed_sampler=False,
             accumulate_grad_batches=run.pretrain.accumulate,
@@ -180,7 +183,7 @@ def fit(
     seed: int,
     compute: Compute,
     checkpoints: Path,
-    on_epoch: Callable[[dict[str, float], int], None] = lambda row, epoch: None,
+    on_measured: Callable[[dict[str, float], int], None] = lambda row, step: None,
     on_step: Callable[[int], None] = lambda batches: None,
 ) -> Fitted:
     """Pretrain one encoder on the training samples of ``store`` that ``pretrain.duplicates`` leaves.
@@ -192,7 +195,7 @@ def fit(
         compute: devices, precision, loader workers.
         checkpoints: folder for resumable state, outside any stage output. A run that was stopped, within an epoch or
             between two, goes on from there and ends with the same weights.
-        on_epoch: called with each row of curves.
+        on_measured: called with each row of curves and the number of steps.
         on_step: called after each batch with the number of batches so far.
     """
     recipe, params = RECIPES[run.recipe], run.pretrain
@@ -203,17 +206,16 @@ def fit(
         )
     rows, unreduced = training_rows(table, params.duplicates), int((table["split"] == "train").sum())
     training = table.iloc[rows]
-    if recipe.measures and not params.anatomy.measures:
-        raise ValueError("recipe anatomy needs pretrain.anatomy.measures, names of anat_ columns without prefix")
-    standard = Standard.fit(training, measures(params.anatomy) if recipe.measures else ())
-    likeness = None
-    if recipe.measures:
-        some = np.random.default_rng(0).permutation(len(training))[:1000]
-        likeness = Likeness.fit(params.anatomy, torch.from_numpy(standard.apply(training.iloc[some])))
-    samples = Samples(store, standard, seed=seed, crops=params.swav.crops if recipe.prototypes else 0)
-
-    seen = validation_batch(samples, recipe.batch(params.batch), within=params.within)
-    monitors = Monitors(store, params.monitor_label, seen, on_epoch)
+    measures = measure(table, training, params.options.covariates())
+    samples = Samples(store, measures.values, label_values(table, training, params.labels))
+    composition = recipe.batch(params.batch) if recipe.batch else params.batch
+    monitors = Monitors(
+        store,
+        params.monitor_label,
+        validation_batch(samples, composition, within=params.within),
+        on_measured,
+        dim=params.projection_dim,
+    )
     selection = Selection(
         monitors,
         select=params.select or ("knn" if params.monitor_label else "last"),
@@ -222,9 +224,12 @@ def fit(
     )
     saving = Checkpoints(minutes=compute.checkpoint_minutes, accumulate=params.accumulate, on_step=on_step)
     trainer = make_trainer(run, compute, checkpoints, [monitors, selection, saving])
-    net: Contrast
-    process = {"rank": trainer.global_rank, "world_size": trainer.world_size, "start": lambda: net.seen}
+    module: Training
+    process = {"rank": trainer.global_rank, "world_size": trainer.world_size, "start": lambda: module.seen}
     sampler = make_sampler(training, rows, run, seed, unreduced=unreduced, **process)
+    steps = params.epochs * -(-len(sampler) // params.accumulate)
+    views = max(1, recipe.views(params.options).whole) * sampler.size * params.accumulate
+    monitors.every = params.monitor_steps or spacing(steps, measured=monitors.samples(), trained=views)
     root = trainer.strategy.root_device
     numbers = arithmetic(compute, root, size=sampler.size, processes=trainer.world_size)
     folder = checkpoints / f"{run_hash(run, store, seed)}-{numbers}"
@@ -234,17 +239,19 @@ def fit(
     devices = [root] if root.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
-        net = Contrast(
-            build(**run.encoder.model_dump(), in_channels=int(store.facts["shape"][0])),
-            recipe,
-            params,
-            steps=params.epochs * -(-len(sampler) // params.accumulate),
-            modality=store.facts["modality"],
-            likeness=likeness,
-            seed=seed,
+        encoder = build(**run.encoder.model_dump(), in_channels=int(store.facts["shape"][0]))
+        some = np.random.default_rng(0).permutation(len(training))[:1000]
+        sizes = Sizes(
+            embedding=int(encoder.embedding_dim),  # type: ignore[arg-type]
+            samples=len(store),
+            shape=tuple(store.facts["shape"]),
+            measures=measures.shapes,
+            anatomy=torch.from_numpy(measures.values[rows[some]]),
         )
+        net = recipe.net(encoder, params, sizes)
+        module = Training(net, recipe, steps=steps, modality=store.facts["modality"], seed=seed)
     if compute.compile:
-        net.compile_encoder()
+        net.compile()
     with torch.random.fork_rng(devices):  # MONAI's loader puts the global generator back to its first seed
         loader = Loader(
             samples,
@@ -255,17 +262,21 @@ def fit(
         )
     with torch.random.fork_rng(devices):
         last = saving.path
-        trainer.fit(net, loader, ckpt_path=last if last.is_file() else None, weights_only=True)
-    encoder = net.exported().cpu()
+        trainer.fit(module, loader, ckpt_path=last if last.is_file() else None, weights_only=True)
+    exported = module.exported().cpu()
     if trainer.is_global_zero:
-        encoder.load_state_dict(selection.weights)
+        exported.load_state_dict(selection.weights)
+    done = int(trainer.global_step)
+    per_epoch, per_whole = (-(-batches // params.accumulate) for batches in (len(sampler), sampler.count(unreduced)))
+    history = monitors.history
     return Fitted(
-        encoder.eval(),
-        monitors.history,
-        steps=int(trainer.global_step),
-        steps_unreduced=trainer.current_epoch * -(-sampler.count(unreduced) // params.accumulate),
+        exported.eval(),
+        history,
+        steps=done,
+        steps_unreduced=round(done * per_whole / per_epoch),
         seconds=saving.seconds,
-        epoch=selection.epoch,
+        measuring=monitors.seconds / max(saving.seconds, 1e-9),
+        chosen=int(history[selection.chosen]["step"]) if history else done,
         alone=sampler.report(),
         checkpoints=folder,
     )

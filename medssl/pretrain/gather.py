@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
+
+from medssl.objectives import rows
 
 
 def processes() -> int:
@@ -41,8 +44,7 @@ def gather(x: Tensor) -> Tensor:
 
     Every process then computes the same loss L of the whole batch. Its gradient with respect to the process's own rows
     needs no further communication, and because DDP averages gradients over processes, it is multiplied by their number:
-    the sum over processes is dL/dtheta exactly. The price is that each computes the whole table of similarities, which
-    is small beside an encoder.
+    the sum over processes is dL/dtheta exactly. Tables of similarities are divided among them, see `divided`.
 
     All processes must hold the same number of rows (the sampler sees to it).
     """
@@ -52,6 +54,13 @@ def gather(x: Tensor) -> Tensor:
         return _all(x)
     out: Tensor = _Gather.apply(x)
     return out
+
+
+def divided() -> AbstractContextManager[None]:
+    """Divide the tables of similarities of gathered rows among the processes, see `medssl.objectives.rows.shared`."""
+    if processes() == 1:
+        return nullcontext()
+    return rows.shared(rows.Share(distributed.get_rank(), processes(), distributed.all_reduce))
 
 
 def averaged(values: dict[str, float]) -> dict[str, float]:

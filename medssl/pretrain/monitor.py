@@ -14,12 +14,12 @@ from scipy.special import logsumexp
 def rankme(embeddings: np.ndarray, *, eps: float = 1e-7) -> float:
     """Return the smooth effective rank exp(entropy of the normalised singular values), uncentred.
 
-    Between 1 (collapse) and min(n, d). Compare only values of equal n.
+    Between 1 (collapse) and min(n, d). Compare only values of equal n and d; n should be 2,048 and 4 d or more.
 
-    Source: Garrido et al. 2023 (RankMe).
+    Source: Garrido et al. 2023 (RankMe): ``eps`` is added to the shares, which are not normalised again.
     """
     values = np.linalg.svd(np.asarray(embeddings, dtype=np.float64), compute_uv=False)
-    share = values / max(values.sum(), eps) + 1e-300
+    share = values / max(values.sum(), eps) + eps
     return float(np.exp(-(share * np.log(share)).sum()))
 
 

@@ -13,11 +13,14 @@ NOT_INTENDED = """Diagnosis, triage or any decision about a person. The encoder 
 for populations, devices or sites other than those it was trained on."""
 
 
-def seen_measures(pretrain: Mapping[str, Any], recipe: str) -> list[str]:
-    """Return what pretraining saw of its patients besides the recordings: the measures of the anatomy recipe."""
-    if recipe != "anatomy":
-        return []
-    anatomy = pretrain["anatomy"]
+def reads(provenance: Mapping[str, Any]) -> list[str]:
+    """Return what pretraining read of its patients besides the recordings: measures and labels.
+
+    Encoders of before its options had a section of their own name the measures of the anatomy recipe alone.
+    """
+    if "reads" in provenance or provenance["recipe"] != "anatomy":
+        return list(provenance.get("reads", ()))
+    anatomy = provenance["pretrain"]["anatomy"]
     return sorted({m for factor in (anatomy, *anatomy.get("factors", ())) for m in factor["measures"]})
 
 
@@ -41,9 +44,9 @@ def render(
         f"An encoder for {contract['modality'].upper()} ({architecture['name']}, {contract['embedding_dim']} numbers), "
         f"pretrained by the recipe `{provenance['recipe']}`"
         + (
-            f", which weighted its pairs by {', '.join(measures)} of the training patients; predictions of these or of "
-            "what follows from them are not from few labels."
-            if (measures := seen_measures(provenance["pretrain"], provenance["recipe"]))
+            f", which read {', '.join(names)} of the training patients; predictions of these or of what follows from "
+            "them are not from few labels."
+            if (names := reads(provenance))
             else ", without labels."
         ),
         "",

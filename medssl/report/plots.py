@@ -62,11 +62,11 @@ def summary(name: str, results: Mapping[str, Any]) -> str:
 
 
 def curves(history: Sequence[Mapping[str, float]], title: str) -> Figure:
-    """Draw losses, effective rank, kNN accuracy, dispersion, alignment and uniformity, and learning rate by epoch."""
+    """Draw losses, effective rank, kNN accuracy, dispersion, alignment and uniformity, and learning rate by step."""
     have = history[0]
     panels = [
-        ("loss", [k for k in have if (k.startswith("train/") and k != "train/rankme") or k == "val/loss"]),
-        ("effective rank (RankMe)", [k for k in have if k.endswith("rankme")]),
+        ("loss", [k for k in have if (k.startswith("train/") and "rankme" not in k) or k == "val/loss"]),
+        ("effective rank (RankMe)", [k for k in have if "rankme" in k]),
         ("kNN balanced accuracy", [k for k in have if k.endswith("knn")]),
         ("within / between patients", [k for k in have if k.endswith("dispersion")]),
         ("alignment, uniformity of views", [k for k in have if k.endswith(("alignment", "uniformity"))]),
@@ -75,8 +75,10 @@ def curves(history: Sequence[Mapping[str, float]], title: str) -> Figure:
     figure = Figure(figsize=(12, 5.6), layout="constrained")
     for axis, (name, keys) in zip(figure.subplots(2, 3).ravel(), panels, strict=True):
         for key in keys:
-            axis.plot(range(1, len(history) + 1), [row.get(key, np.nan) for row in history], label=key, marker=".")
-        axis.set(title=name, xlabel="epoch")
+            axis.plot(
+                [row["step"] for row in history], [row.get(key, np.nan) for row in history], label=key, marker="."
+            )
+        axis.set(title=name, xlabel="step")
         if keys and name != "learning rate":
             axis.legend(fontsize=7)
         if not keys:

@@ -1,1 +1,1 @@
-"""Random views for contrast: batched torch operations for signals, MONAI transforms for images and volumes."""
+"""Random views for contrast, drawn for a whole batch at once on its device."""

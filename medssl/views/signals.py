@@ -213,6 +213,9 @@ PLANS: dict[str, Plan] = {
 }
 
 
+MOVING = (shift, soft_warp, time_warp)
+
+
 def view(x: Tensor, draws: Draws, plan: Plan = PLANS["default"]) -> Tensor:
     """Return one random view of each sample (B, C, T); where no operation is chosen, the sample itself, bit for bit.
 
@@ -234,3 +237,18 @@ def crop(x: Tensor, draws: Draws, *, share: tuple[float, float], length: int) ->
     start = draws.uniform(1) * (x.shape[2] - 1 - part)
     step = part / max(1, length - 1)
     return _interpolated(x, start + step * torch.arange(length, device=x.device))
+
+
+def plan_of(name: str, modality: str) -> Plan:
+    """Return a plan by its name; ``wearable`` follows the modality.
+
+    Channels of a PPG are interchangeable colours; leads of an ECG or sites of an EEG are not.
+    """
+    if name == "wearable":
+        name = "wearable_ppg" if modality == "ppg" else "wearable_ecg"
+    return PLANS[name]
+
+
+def still(plan: Plan) -> Plan:
+    """Return the operations of a plan that leave everything where it is in time."""
+    return tuple((probability, operation) for probability, operation in plan if operation not in MOVING)

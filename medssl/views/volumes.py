@@ -1,135 +1,217 @@
-"""Random views of images (1, H, W) and volumes (1, D, H, W) with intensities in [0, 1], from MONAI.
+"""Random views of slices and volumes, drawn for a whole batch at once on its device.
 
-Flips are off unless asked for: left and right are different organs. A view is a function of the sample and of a seed,
-so that it does not depend on which worker, rank or restart draws it.
+Letters: B batch, C channels, S the d spatial axes (H, W) or (D, H, W). Samples ``x`` (B, C, *S) are float32 with
+intensities in [0, 1]. Nothing waits for a GPU, and a sample's view is the same whatever batch it is in.
+
+A map (B, d, d + 1) sends each point of a view to the point of the sample that it shows. Its coordinates are those of
+`torch.nn.functional.affine_grid` with ``align_corners=False``: -1 and 1 are the outer edges of an axis, and the last
+axis comes first (x, y, z). Maps are multiplied out by hand, because a matrix product rounds by the size of the batch,
+and coarsely under autocast.
+
+Given the same numbers, each operation equals MONAI's transform of that name. Source: Cardoso et al. 2022, MONAI.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
-import numpy as np
 import torch
-from monai.data import get_track_meta, set_track_meta
-from monai.transforms import (
-    Compose,
-    RandAdjustContrast,
-    RandAffine,
-    RandBiasField,
-    RandCoarseDropout,
-    RandFlip,
-    RandGaussianNoise,
-    RandGibbsNoise,
-    RandScaleIntensity,
-    RandSpatialCrop,
-    Resize,
-)
 from torch import Tensor
+from torch.nn import functional
+
+from medssl.views.draws import Draws
+
+Operation = Callable[[Tensor, Tensor], Tensor]
+Parameters = Callable[[Draws, Tensor], Tensor]
 
 
-@contextmanager
-def _untracked() -> Iterator[None]:
-    """Have MONAI keep no history of transforms, which takes it half of its time and nobody reads."""
-    before = get_track_meta()
-    set_track_meta(False)
-    try:
-        yield
-    finally:
-        set_track_meta(before)
-
-
-def _plain(out: Any) -> Tensor:
-    """Return a float32 tensor without MONAI's metadata."""
-    return torch.as_tensor(out, dtype=torch.float32).as_subclass(torch.Tensor)
-
-
-def _appearance(size: Sequence[int]) -> list[Any]:
-    """Return the operations on intensities: what another scanner, protocol or artefact would change."""
-    hole = [max(1, n // 5) for n in size]
-    return [
-        # Uneven coils and cut-off frequencies are faults of MRI: rarer than the rest, which any scanner shows.
-        RandBiasField(prob=0.2, degree=2, coeff_range=(-0.1, 0.1)),
-        RandGibbsNoise(prob=0.2, alpha=(0.0, 0.5)),
-        RandAdjustContrast(prob=0.5, gamma=(0.7, 1.4)),
-        RandScaleIntensity(prob=0.5, factors=0.2),
-        RandGaussianNoise(prob=0.7, std=0.08),
-        RandCoarseDropout(prob=0.5, holes=2, spatial_size=hole, fill_value=0.0),
-    ]
-
-
-class View:
-    """A random view; call with a sample and a seed.
+def affine(angle: Tensor, shift: Tensor, zoom: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the map (B, d, d + 1) that zooms, then shifts, then turns about the centre, as MONAI's Affine.
 
     Args:
-        size: (H, W) or (D, H, W).
-        flip: also swap left and right, the last axis, with probability 0.5, where laterality does not matter.
+        angle: radians, (B, 1), or (B, 3) about the axes D, H, W, each turning with those before.
+        shift: (B, d) voxels, in the order of ``size``.
+        zoom: (B, d) steps in the sample for a step in the view, in the order of ``size``.
+        size: S.
     """
-
-    def __init__(self, size: Sequence[int], *, flip: bool = False) -> None:
-        dims = len(size)
-        place: list[Any] = [
-            # Rotation, shift and zoom, which crops at the border, in one interpolation. Little zoom: size is anatomy.
-            RandAffine(
-                prob=0.9,
-                rotate_range=[math.radians(10)] * (1 if dims == 2 else 3),
-                translate_range=[n / 16 for n in size],
-                scale_range=[0.08] * dims,
-                padding_mode="zeros",
-                mode="bilinear",
-            )
+    c, s = angle.cos().unbind(1), angle.sin().unbind(1)
+    if len(size) == 2:
+        turn = [[c[0], -s[0]], [s[0], c[0]]]
+    else:
+        turn = [
+            [c[1] * c[2], -c[1] * s[2], s[1]],
+            [c[0] * s[2] + s[0] * s[1] * c[2], c[0] * c[2] - s[0] * s[1] * s[2], -s[0] * c[1]],
+            [s[0] * s[2] - c[0] * s[1] * c[2], s[0] * c[2] + c[0] * s[1] * s[2], c[0] * c[1]],
         ]
-        if flip:
-            place.append(RandFlip(prob=0.5, spatial_axis=dims - 1))
-        self.transform = Compose([*place, *_appearance(size)])
-
-    def __call__(self, sample: np.ndarray, seed: int) -> Tensor:
-        """Return one view of ``sample`` as a plain float32 tensor of the same shape."""
-        self.transform.set_random_state(seed=seed % 2**32)
-        with _untracked():
-            return _plain(self.transform(torch.tensor(sample)))  # a copy: some transforms write in place
+    axes = range(len(size) - 1, -1, -1)
+    rows = []
+    for i in axes:
+        row = [turn[i][j] * zoom[:, j] * (size[j] / size[i]) for j in axes]
+        moved = torch.stack([turn[i][j] * shift[:, j] for j in axes]).sum(0) * (2 / size[i])
+        rows.append(torch.stack([*row, moved], 1))
+    return torch.stack(rows, 1)
 
 
-class Crops:
-    """Small crops for SwAV; call with a sample and a seed.
+def read(x: Tensor, place: Tensor, size: Sequence[int]) -> Tensor:
+    """Return (B, C, *size): ``x`` (B, C, *S) where the map ``place`` says, linearly interpolated, zero outside."""
+    d = len(size)
+    columns = [column.view(-1, d, *[1] * d) for column in place.unbind(2)]
+    grid = columns.pop()
+    for axis, (n, column) in enumerate(zip(reversed(size), columns, strict=True)):
+        centres = (2 * torch.arange(n, device=x.device) + 1) / n - 1
+        grid = grid + centres.view(n, *[1] * axis) * column
+    return functional.grid_sample(x, grid.movedim(1, -1), mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def bias_field(x: Tensor, coefficients: Tensor) -> Tensor:
+    """Multiply by the exponential of a polynomial of second degree, equal for all channels.
 
     Args:
-        size: (H, W) or (D, H, W) of the sample.
-        number: crops a sample.
-        share: of the area or volume, least and most.
-        scale: side of a crop's output to that of the sample.
+        x: (B, C, *S).
+        coefficients: (B, 3, ...) of products of Legendre polynomials, one axis of degrees for each of S.
+            Only those that MONAI draws count: i >= j of (i, j) in a slice, i + j + k <= 2 in a volume.
+    """
+    degree = torch.arange(3, device=x.device)
+    row = degree[:, None]
+    used = row >= degree if x.ndim == 4 else row[:, None] + row + degree <= 2
+    field = coefficients * used
+    # Each turn puts a spatial axis at the end for an axis of degrees in front.
+    for n in x.shape[2:]:
+        t = torch.linspace(-1, 1, n, device=x.device)
+        constant, linear, square = (part[..., None] for part in field.unbind(1))
+        field = constant + linear * t + square * (1.5 * t * t - 0.5)
+    return x * field.exp()[:, None]
+
+
+def gibbs(x: Tensor, alpha: Tensor) -> Tensor:
+    """Cut off the frequencies beyond (1 - alpha) of the half diagonal of a square; ``alpha`` (B, 1, ...) in [0, 1]."""
+    axes = list(range(2, x.ndim))
+    square = torch.zeros((), device=x.device)
+    for n in x.shape[2:]:
+        # MONAI's ball is centred between the two middle frequencies of an even axis.
+        square = square[..., None] + ((torch.arange(n, device=x.device) + n // 2) % n - (n - 1) / 2) ** 2
+    inside = square <= ((1 - alpha) * max(x.shape[2:])) ** 2 / 2
+    # Transforms for real numbers would be half the work, but round a sample otherwise when it is alone.
+    return torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * inside, dim=axes).real
+
+
+def contrast(x: Tensor, gamma: Tensor) -> Tensor:
+    """Raise intensities, as a share of their range in the sample, to the power of ``gamma`` (B, 1, ...)."""
+    axes = list(range(1, x.ndim))
+    least = x.amin(axes, keepdim=True)
+    span = x.amax(axes, keepdim=True) - least
+    return ((x - least) / (span + 1e-7)) ** gamma * span + least
+
+
+def dropout(x: Tensor, corners: Tensor) -> Tensor:
+    """Set boxes of a fifth of each axis to zero; ``corners`` (B, holes, d) are their first voxels."""
+    hidden = torch.zeros((), dtype=torch.bool, device=x.device)
+    for hole in corners.unbind(1):
+        inside = torch.ones((len(x), 1), dtype=torch.bool, device=x.device)
+        for n, first in zip(x.shape[2:], hole.unbind(1), strict=True):
+            after = torch.arange(n, device=x.device) - first[:, None]
+            inside = inside[..., None] & ((after >= 0) & (after < _hole(n))).view(len(x), *[1] * (inside.ndim - 1), n)
+        hidden = hidden | inside
+    return x * ~hidden
+
+
+def _hole(n: int) -> int:
+    """Return the side of a hole on an axis of ``n`` voxels."""
+    return max(1, n // 5)
+
+
+def _each(x: Tensor) -> list[int]:
+    """Return the shape, behind B, of one number for each sample."""
+    return [1] * (x.ndim - 1)
+
+
+# What another scanner, protocol or artefact would change: probability, operation and how its numbers are drawn.
+# Uneven coils and cut-off frequencies are faults of MRI: rarer than the rest, which any scanner shows.
+APPEARANCE: tuple[tuple[float, Operation, Parameters], ...] = (
+    (0.2, bias_field, lambda draws, x: draws.uniform(*[3] * (x.ndim - 2), low=-0.1, high=0.1)),
+    (0.2, gibbs, lambda draws, x: draws.uniform(*_each(x), high=0.5)),
+    (0.5, contrast, lambda draws, x: draws.uniform(*_each(x), low=0.7, high=1.4)),
+    (0.5, torch.mul, lambda draws, x: draws.uniform(*_each(x), low=0.8, high=1.2)),
+    (0.7, torch.add, lambda draws, x: draws.uniform(*_each(x), high=0.08) * draws.normal(*x.shape[1:])),
+    (0.5, dropout, lambda draws, x: torch.stack([draws.integers(n - _hole(n) + 1, 2) for n in x.shape[2:]], 2)),
+)
+
+
+def _some(operation: Operation, x: Tensor, chosen: Tensor, numbers: Tensor) -> Tensor:
+    """Return ``x`` after ``operation`` on the samples that are ``chosen`` (B,); the others stay bit for bit."""
+    if x.device.type != "cpu":
+        # To pick the samples out, the host would have to wait for the device.
+        return torch.where(chosen.view(-1, *_each(x)), operation(x, numbers), x)
+    rows = chosen.nonzero()[:, 0]
+    return x.index_copy(0, rows, operation(x[rows], numbers[rows])) if len(rows) else x.clone()
+
+
+def appearance(x: Tensor, draws: Draws) -> Tensor:
+    """Return ``x`` after each operation of `APPEARANCE`, on the samples that drew it."""
+    for probability, operation, parameters in APPEARANCE:
+        x = _some(operation, x, draws.uniform() < probability, parameters(draws, x))
+    return x
+
+
+def view(x: Tensor, draws: Draws, *, place: bool = True, flip: bool = False) -> tuple[Tensor, Tensor]:
+    """Return one random view of each sample, and its map to the sample.
+
+    Args:
+        x: (B, C, *S).
+        draws: the samples' own numbers.
+        place: turn, shift and zoom, which crops at the border. False: appearance alone, the map is the identity.
+        flip: with ``place`` also swap left and right, the last axis, with probability 0.5. Off, because left and
+            right are different organs, unless laterality does not matter.
+
+    Returns:
+        (B, C, *S) and (B, d, d + 1).
+    """
+    size = x.shape[2:]
+    d = len(size)
+    where = torch.eye(d, d + 1, device=x.device).repeat(len(x), 1, 1)
+    if place:
+        most = math.radians(10)
+        angle = draws.uniform(1 if d == 2 else 3, low=-most, high=most)
+        shift = torch.stack([draws.uniform(low=-n / 16, high=n / 16) for n in size], 1)
+        # Little zoom: size is anatomy.
+        drawn = affine(angle, shift, draws.uniform(d, low=0.92, high=1.08), size)
+        chosen = draws.uniform() < 0.9
+        where = torch.where(chosen[:, None, None], drawn, where)
+        x = _some(partial(read, size=size), x, chosen, drawn)
+        if flip:
+            chosen = draws.uniform() < 0.5
+            where = torch.where(chosen[:, None, None], torch.cat([-where[:, :, :1], where[:, :, 1:]], 2), where)
+            x = torch.where(chosen.view(-1, *_each(x)), x.flip(-1), x)
+    return appearance(x, draws), where
+
+
+def crop(
+    x: Tensor, draws: Draws, *, share: tuple[float, float] = (0.10, 0.33), scale: float = 96 / 224
+) -> tuple[Tensor, Tensor]:
+    """Return one small crop of each sample, and its map to the sample. For the small crops of SwAV.
+
+    Args:
+        x: (B, C, *S).
+        draws: the samples' own numbers.
+        share: of the area or volume, least and most; each side is drawn by itself, in whole voxels, at least 4.
+        scale: side of the result to that of the sample; at least 8 voxels.
+
+    Returns:
+        (B, C, *S') and (B, d, d + 1).
 
     Source: multi-crop of Caron et al. 2020 with the shares of Wolf et al. 2024.
     """
-
-    def __init__(
-        self,
-        size: Sequence[int],
-        *,
-        number: int = 6,
-        share: tuple[float, float] = (0.10, 0.33),
-        scale: float = 96 / 224,
-    ) -> None:
-        least, most = (s ** (1 / len(size)) for s in share)
-        self.number = number
-        self.size = [max(8, round(n * scale)) for n in size]
-        self.transform = Compose(
-            [
-                RandSpatialCrop(
-                    roi_size=[max(4, round(n * least)) for n in size],
-                    max_roi_size=[max(4, round(n * most)) for n in size],
-                    random_size=True,
-                ),
-                Resize(self.size, mode="bilinear" if len(size) == 2 else "trilinear", align_corners=True),
-                *_appearance(self.size),
-            ]
-        )
-
-    def __call__(self, sample: np.ndarray, seed: int) -> Tensor:
-        """Return (number, 1, ...) float32, each crop from the one random state of the seed."""
-        self.transform.set_random_state(seed=seed % 2**32)
-        with _untracked():
-            # A copy each: some transforms write in place.
-            return torch.stack([_plain(self.transform(torch.tensor(sample))) for _ in range(self.number)])
+    size = x.shape[2:]
+    small = [max(8, round(n * scale)) for n in size]
+    zoom, centre = [], []
+    for n, m in zip(size, small, strict=True):
+        least, most = (min(n, max(4, round(n * s ** (1 / len(size))))) for s in share)
+        part = least + draws.integers(most - least + 1)
+        first = draws.integers(n - part + 1)
+        # First and last voxel of the crop are those of the part.
+        zoom.append((part - 1) / (m - 1) * (m / n))
+        centre.append((2 * first + part) / n - 1)
+    where = torch.cat([torch.stack(zoom[::-1], 1).diag_embed(), torch.stack(centre[::-1], 1)[..., None]], 2)
+    return appearance(read(x, where, small), draws), where

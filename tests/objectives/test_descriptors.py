@@ -313,13 +313,13 @@ def test_n10_descriptor_audit(weights: Callable[[Tensor], Tensor], corrected: tu
 def test_neighbours_equal_the_loop() -> None:
     volume = torch.tensor([0, 0, 0, 1, 1, -1, -1, 0])
     position = torch.tensor([0.0, 5.0, 12.0, 0.0, 4.0, 0.0, 0.0, NAN])
-    got = neighbours(volume, position, within_mm=5)
+    got = neighbours(volume, position, within=5)
     n = range(len(volume))
     expected = [[bool(volume[i] == volume[j] != -1 and abs(position[i] - position[j]) <= 5) for j in n] for i in n]
     assert got.tolist() == expected
     assert torch.equal(got, got.T)
     assert got.sum() == 9
-    assert neighbours(volume, position, within_mm=5, rows=slice(2, 5)).tolist() == expected[2:5]
+    assert neighbours(volume, position, within=5, rows=slice(2, 5)).tolist() == expected[2:5]
 
 
 @pytest.mark.parametrize(

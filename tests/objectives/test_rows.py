@@ -141,21 +141,15 @@ def _identity_level() -> Tensor:
         (lambda: rows.contrast(N, None, pairs.instance(N), rows.softmax, temperature=0.1), 8.991411),
         # SupCon with one positive each is NT-Xent: classes of the two views of a subject.
         (
-            lambda: rows.contrast(N, None, pairs.label_window(AGE, N, omega=0), rows.softmax, temperature=0.1),
+            lambda: rows.contrast(
+                N, None, pairs.kernel(lambda s: (AGE[s, None] == AGE).double(), N), rows.softmax, temperature=0.1
+            ),
             8.991411,
         ),
     ],
 )
 def test_named_losses_are_cases_of_the_core(loss: Any, expected: float) -> None:
     assert loss().item() == pytest.approx(expected, abs=1e-6)
-
-
-def test_label_window_is_supcon_over_near_labels() -> None:
-    labels = torch.tensor([1.0, 1.4, 3.0, math.nan, 2.9, 8.0], dtype=torch.float64)
-    cells = pairs.label_window(labels, N, omega=0.5)(slice(0, 6))
-    assert cells.weight.nonzero().tolist() == [[0, 1], [1, 0], [2, 4], [4, 2]]
-    assert not cells.candidate.diagonal().any()
-    assert cells.candidate.sum() == 30
 
 
 @pytest.mark.parametrize("build", ["instance", "decouple", "group", "kernel"])

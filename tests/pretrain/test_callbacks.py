@@ -1,4 +1,4 @@
-"""Which encoder is kept, and when a run ends early."""
+"""Which encoder is kept, when a run ends early, and how often it is measured."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from typing import Any
 import pytest
 import torch
 
-from medssl.config import Pretrain
+from medssl.config import OPTIONS, Pretrain
 from medssl.models import build
-from medssl.pretrain.callbacks import Selection
-from medssl.pretrain.module import Contrast
-from medssl.pretrain.recipes import RECIPES
+from medssl.pretrain.callbacks import SHARE, Selection, spacing
+from medssl.pretrain.module import Training
+from medssl.pretrain.recipes import RECIPES, Sizes
 
 
 def chosen(
     scores: list[float], *, select: str, patients: int = 25, patience: int | None = None
 ) -> tuple[int, int, float]:
-    """Return the kept epoch, the epochs run, and the weight kept, which is the number of its epoch."""
+    """Return the measurement kept, how many there were, and the weight kept, which is the number of its measurement."""
     encoder = build("dilated1d", in_channels=1, widths=(2, 2), depth=1)
-    net = Contrast(encoder, RECIPES["simclr"], Pretrain(projection_dim=2), steps=10)
-    monitors: Any = SimpleNamespace(history=[])
+    params = Pretrain(projection_dim=2, options=OPTIONS["simclr"]())
+    module = Training(RECIPES["simclr"].net(encoder, params, Sizes(2, 1, (1, 8))), RECIPES["simclr"], steps=10)
+    monitors: Any = SimpleNamespace(history=[], now=True)
     strategy = SimpleNamespace(reduce_boolean_decision=lambda value, all: value)
     trainer: Any = SimpleNamespace(is_global_zero=True, strategy=strategy, should_stop=False)
     selection = Selection(monitors, select=select, patients=patients, patience=patience)
-    for epoch, score in enumerate(scores):
+    for number, score in enumerate(scores):
         with torch.no_grad():
-            net.encoder.inputs.bias.fill_(epoch)  # type: ignore[union-attr, operator]
+            module.net.encoder.inputs.bias.fill_(number)  # type: ignore[union-attr, operator]
         monitors.history.append({"val/knn": score, "val/loss": -score} if score == score else {})
-        selection.on_train_epoch_end(trainer, net)
+        selection.on_train_batch_end(trainer, module)
         if trainer.should_stop:
             break
-    return selection.epoch, len(monitors.history), float(selection.weights["inputs.bias"][0])
+    return selection.chosen, len(monitors.history), float(selection.weights["inputs.bias"][0])
 
 
 @pytest.mark.parametrize(
@@ -48,8 +49,8 @@ def chosen(
     ],
 )
 def test_the_latest_that_is_as_good_as_the_best(scores: list[float], select: str, expected: int) -> None:
-    epoch, _, weight = chosen(scores, select=select)
-    assert epoch == expected
+    number, _, weight = chosen(scores, select=select)
+    assert number == expected
     assert weight == expected
 
 
@@ -59,7 +60,16 @@ def test_few_patients_leave_more_to_noise() -> None:
     assert chosen(scores, select="knn", patients=100)[0] == 1
 
 
-def test_patience_counts_epochs_without_a_new_choice() -> None:
+def test_patience_counts_measurements_without_a_new_choice() -> None:
     scores = [0.5, 0.9, 0.4, 0.4, 0.4, 0.95]
     assert chosen(scores, select="knn", patience=2)[:2] == (1, 4)
     assert chosen(scores, select="knn", patience=4)[:2] == (5, 6)
+
+
+def test_measuring_takes_its_share_and_no_more() -> None:
+    for measured, trained in ((700, 256), (3000, 16), (3000, 8192)):
+        every = spacing(10**6, measured=measured, trained=trained)
+        assert measured <= SHARE * 3 * trained * every
+        assert every == 10 or measured > SHARE * 3 * trained * (every - 1)
+    assert spacing(7, measured=3000, trained=16) == 7  # once, at the end
+    assert spacing(1000, measured=0, trained=16) == 10

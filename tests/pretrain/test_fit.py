@@ -24,32 +24,40 @@ BATCH = {"patients": 4, "trials": 2, "samples": 2}
 RESNET = {"name": "resnet1d", "widths": [4, 4, 8, 8], "depth": 1}
 DILATED = {"name": "dilated1d", "widths": [8, 8], "depth": 3}
 ENCODERS: dict[str, dict[str, Any]] = {
-    "simclr": RESNET,
     "comet": DILATED,
     "comet_code": DILATED,
-    "wearable": RESNET,
     "anatomy": {"name": "resnet2d", "widths": [4, 4, 8, 8], "depth": 1},
-    "swav": RESNET,
 }
-SWAV = {"prototypes": 12, "crops": 2, "eps": 0.5, "freeze_steps": 1}
+# What is not left to the defaults, so that state, memory, queue and predictor all have a part in a few steps.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "anatomy": {"measures": ["liver_ml", "age_years"]},
+    "swav": {"prototypes": 12, "crops": 2, "eps": 0.5, "freeze_steps": 1, "queue": 24},
+    "sogclr": {"rho": 0.3},
+    "mochi": {"queue": 40, "hardest": 8, "momentum": 0.9},
+    "byol": {"momentum": 0.9, "predictor_lr": 3.0},
+    "amcl": {"temperatures": [0.05, 0.5]},  # all begin in the middle
+}
 
 
 class Killed(Exception):
     """What ends a run in the middle."""
 
 
-def run_of(recipe: str, **pretrain: Any) -> Run:
-    options = {"epochs": 4, "batch": BATCH, "lr": 3e-3, "projection_dim": 8, "monitor_label": "disease"} | pretrain
-    if recipe == "anatomy":
-        options = {"anatomy": {"measures": ["liver_ml", "age_years"]}} | options
-    if recipe == "swav":
-        options = {"swav": SWAV} | options
+def run_of(recipe: str, *, options: dict[str, Any] | None = None, **pretrain: Any) -> Run:
+    given = {
+        "epochs": 4,
+        "batch": BATCH,
+        "lr": 3e-3,
+        "projection_dim": 8,
+        "monitor_label": "disease",
+        "monitor_steps": 2,
+    }
     return Run.model_validate(
         {
             "modality": "x",
             "recipe": recipe,
-            "encoder": ENCODERS[recipe],
-            "pretrain": options,
+            "encoder": ENCODERS.get(recipe, RESNET),
+            "pretrain": {**given, **pretrain, "options": OPTIONS.get(recipe, {}) | (options or {})},
             "evaluate": {"labels": ["disease"]},
         }
     )
@@ -69,18 +77,15 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
     assert [k for k in a if not torch.equal(a[k], b[k])] == []
 
 
-def killed(
-    store: Store, run: Run, folder: Path, *, after: int, compute: Compute = ALWAYS, epochs: bool = False
-) -> None:
-    """Run until so many batches, or epochs, are done, and die there."""
+def killed(store: Store, run: Run, folder: Path, *, after: int, compute: Compute = ALWAYS) -> None:
+    """Run until so many batches are done, and die there."""
 
     def die(*seen: Any) -> None:
-        if seen[-1] + epochs == after:
+        if seen[-1] == after:
             raise Killed
 
-    hook: Any = {"on_epoch": die} if epochs else {"on_step": die}
     with pytest.raises(Killed):
-        fit(store, run, seed=3, compute=compute, checkpoints=folder, **hook)
+        fit(store, run, seed=3, compute=compute, checkpoints=folder, on_step=die)
     assert len(list(folder.iterdir())) == 1
 
 
@@ -99,15 +104,15 @@ def assert_resumes(store: Store, run: Run, tmp_path: Path, *, after: int, comput
             seed=3,
             compute=compute,
             checkpoints=tmp_path / "b",
-            on_epoch=lambda r, e: rows.append((r, e)),
+            on_measured=lambda r, step: rows.append((r, step)),
             on_step=steps.append,
         )
     assert steps[0] == after // run.pretrain.accumulate * run.pretrain.accumulate + 1  # it did go on, not start again
     assert_equal(weights(resumed), weights(whole))
-    assert (resumed.steps, resumed.epoch) == (whole.steps, whole.epoch)
+    assert (resumed.steps, resumed.chosen) == (whole.steps, whole.chosen)
     assert resumed.history == whole.history
-    # A new run is opened for the resumed stage: it gets the earlier epochs too.
-    assert [epoch for _, epoch in rows] == list(range(len(whole.history)))
+    # A new run is opened for the resumed stage: it gets the earlier measurements too.
+    assert [step for _, step in rows] == [row["step"] for row in whole.history]
     assert [row for row, _ in rows] == whole.history
     assert list((tmp_path / "b").iterdir()) == [resumed.checkpoints]  # it goes once the encoder is written
 
@@ -140,13 +145,15 @@ def test_resumed_with_accumulation_workers_and_frozen_batches(stores: dict[str, 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_it_learns(recipe: str, stores: dict[str, Store], tmp_path: Path) -> None:
-    run = run_of(recipe, epochs=8, steps_per_epoch=4, lr=5e-3, warmup_epochs=0)
+    # A loss against an average or a memory rises while these fill; with what they hold it has to fall.
+    first = {"sogclr": 2, "mochi": 2}.get(recipe, 0)
+    run = run_of(recipe, epochs=8, steps_per_epoch=4, lr=5e-3, warmup_epochs=0, monitor_steps=4)
     fitted = fit(stores[recipe], run, seed=0, compute=COMPUTE, checkpoints=tmp_path)
     losses = [row["train/loss"] for row in fitted.history]
-    assert len(losses) == 8
-    assert np.mean(losses[-2:]) < losses[0] - 0.04
+    assert [row["step"] for row in fitted.history] == [4, 8, 12, 16, 20, 24, 28, 32]
+    assert np.mean(losses[-2:]) < losses[first] - 0.04
     last = fitted.history[-1]
-    named = {"lr", "train/rankme", "val/rankme", "val/knn", "val/dispersion", "val/loss"}
+    named = {"lr", "train/rankme", "train/rankme_encoder", "val/rankme", "val/knn", "val/dispersion", "val/loss"}
     assert named | {"val/alignment", "val/uniformity"} <= set(last)
     assert 1 <= last["val/rankme"] <= 8
     assert not fitted.encoder.training
@@ -172,9 +179,9 @@ def test_the_encoder_is_chosen_by_validation(stores: dict[str, Store], tmp_path:
     kept: list[dict[str, float]] = []
     run = run_of("simclr", epochs=6, steps_per_epoch=2, select="loss", lr=0.05)
     chosen = fit(
-        stores["simclr"], run, seed=1, compute=COMPUTE, checkpoints=tmp_path, on_epoch=lambda r, _: kept.append(r)
+        stores["simclr"], run, seed=1, compute=COMPUTE, checkpoints=tmp_path, on_measured=lambda r, _: kept.append(r)
     )
-    assert chosen.epoch == int(np.argmin([row["val/loss"] for row in kept]))
+    assert chosen.chosen == kept[int(np.argmin([row["val/loss"] for row in kept]))]["step"]
     last = fit(
         stores["simclr"],
         run_of("simclr", epochs=6, steps_per_epoch=2, select="last", lr=0.05),
@@ -182,16 +189,26 @@ def test_the_encoder_is_chosen_by_validation(stores: dict[str, Store], tmp_path:
         compute=COMPUTE,
         checkpoints=tmp_path,
     )
-    assert last.epoch == 5
+    assert last.chosen == 12
     same = all(torch.equal(a, b) for a, b in zip(weights(chosen).values(), weights(last).values(), strict=True))
-    assert same == (chosen.epoch == 5)
+    assert same == (chosen.chosen == 12)
 
 
 def test_patience_ends_a_run_that_gets_no_better(stores: dict[str, Store], tmp_path: Path) -> None:
-    run = run_of("simclr", epochs=40, steps_per_epoch=1, select="loss", lr=0.3, patience=2, warmup_epochs=0)
+    options = {"select": "loss", "lr": 0.3, "patience": 2, "warmup_epochs": 0}
+    run = run_of("simclr", epochs=8, steps_per_epoch=5, monitor_steps=1, **options)
     fitted = fit(stores["simclr"], run, seed=1, compute=COMPUTE, checkpoints=tmp_path)
-    assert len(fitted.history) < 40
-    assert len(fitted.history) - 1 - fitted.epoch == 2
+    assert len(fitted.history) == fitted.steps < 40
+    assert fitted.steps - fitted.chosen == 2  # within an epoch too
+
+
+def test_a_run_is_measured_every_so_many_steps_and_at_the_end(stores: dict[str, Store], tmp_path: Path) -> None:
+    run = run_of("simclr", epochs=3, steps_per_epoch=5, monitor_steps=4, accumulate=2, monitor_label=None)
+    fitted = fit(stores["simclr"], run, seed=1, compute=COMPUTE, checkpoints=tmp_path)
+    assert [row["step"] for row in fitted.history] == [4, 8, 9]
+    assert 0 < fitted.measuring < 1
+    alone = fit(stores["simclr"], run_of("simclr", monitor_steps=None), seed=1, compute=COMPUTE, checkpoints=tmp_path)
+    assert [row["step"] for row in alone.history] == [alone.steps]
 
 
 def test_changed_parameters_do_not_start_from_the_old_checkpoint(stores: dict[str, Store], tmp_path: Path) -> None:
@@ -277,7 +294,9 @@ def redundant(signal_store: Store) -> Store:
 @pytest.mark.parametrize("recipe", ["simclr", "wearable", "anatomy"])
 def test_three_cures_of_near_duplicates(recipe: str, cure: str, redundant: Store, tmp_path: Path) -> None:
     encoder = run_of("simclr").encoder
-    options = {"duplicates": cure, "epochs": 2, "monitor_label": None, "participant_pairs": 0.5}
+    options: dict[str, Any] = {"duplicates": cure, "epochs": 2, "monitor_label": None}
+    if recipe == "wearable":
+        options["options"] = {"participant_pairs": 0.5}
     run = run_of(recipe, **options).model_copy(update={"encoder": encoder})
     rows: set[int] = set()
     read = type(redundant).__getitem__
@@ -405,7 +424,9 @@ def test_what_a_recipe_needs(stores: dict[str, Store], tmp_path: Path) -> None:
     wrong = run_of("comet").model_copy(update={"encoder": run_of("simclr").encoder})
     with pytest.raises(ValueError, match=r"use encoder\.name: dilated1d"):
         attempt(wrong)
-    with pytest.raises(ValueError, match=r"needs pretrain\.anatomy\.measures"):
-        attempt(run_of("anatomy", anatomy={"measures": []}))
+    with pytest.raises(ValueError, match=r"options: measures \['spleen_ml'\] not in the cohort; it has: age_years"):
+        attempt(run_of("anatomy", options={"measures": ["spleen_ml"]}))
+    with pytest.raises(ValueError, match=r"measures: name at least one"):
+        run_of("anatomy", options={"measures": []})
     with pytest.raises(ValueError, match="no such class label"):
         attempt(run_of("simclr", monitor_label="age"))

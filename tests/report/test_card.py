@@ -30,10 +30,12 @@ def test_without_results() -> None:
     assert "spacing_mm=SPACING" in render(contract={"modality": "ct", "embedding_dim": 8, "size": [4, 4]})
 
 
-def test_a_recipe_that_saw_measures_says_so() -> None:
-    text = card.render(CONTRACT, {"name": "resnet3d"}, {**PROVENANCE, "recipe": "anatomy"})
-    assert "weighted its pairs by age_years" in text
-    assert "without labels" not in text
+def test_a_recipe_that_read_measures_says_so() -> None:
+    # As an encoder of now names them, and as one of before did.
+    for of in ({"reads": ["age_years"]}, {"recipe": "anatomy"}):
+        text = card.render(CONTRACT, {"name": "resnet3d"}, {**PROVENANCE, **of})
+        assert "read age_years of the training patients" in text
+        assert "without labels" not in text
     assert "without labels" in render()
 
 

@@ -88,13 +88,14 @@ def test_values_below_the_axis_are_counted() -> None:
 
 
 def test_curves(tmp_path: Path) -> None:
-    full = {"train/loss": 1.0, "train/rankme": 2.0, "val/rankme": 2.0, "val/knn": 0.5, "lr": 0.1}
+    full = {"step": 10.0, "train/loss": 1.0, "train/rankme": 2.0, "val/rankme": 2.0, "val/knn": 0.5, "lr": 0.1}
     full |= {"val/loss": 1.0, "val/dispersion": 0.3, "val/alignment": 0.2, "val/uniformity": -2.0}
-    figure = plots.curves([full, {"train/loss": 0.5, "lr": 0.1}], "run")
+    figure = plots.curves([full, {"step": 20.0, "train/loss": 0.5, "lr": 0.1}], "run")
     assert [len(axis.lines) for axis in figure.axes] == [2, 2, 1, 1, 2, 1]
     assert figure.axes[0].lines[0].get_ydata().tolist() == [1.0, 0.5]  # type: ignore[union-attr]
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [10.0, 20.0]  # type: ignore[union-attr]
     save(figure, tmp_path)
-    save(plots.curves([{"train/loss": 1.0, "lr": 0.1}], "run"), tmp_path)
+    save(plots.curves([{"step": 1.0, "train/loss": 1.0, "lr": 0.1}], "run"), tmp_path)
 
 
 def test_label_efficiency(tmp_path: Path) -> None:

@@ -2,23 +2,14 @@
 
 A recipe's step sees a network and a batch and returns losses; ``loss`` is the one to minimise, others are curves. What
 it contrasts it first passes through ``net.gather``, so that its loss is that of the whole batch of all processes.
+A file here whose name is in `medssl.config.OPTIONS` and that holds a ``RECIPE`` is a recipe; nothing else knows it.
 """
 
-from medssl.pretrain.recipes.anatomy import ANATOMY
-from medssl.pretrain.recipes.comet import COMET
-from medssl.pretrain.recipes.comet_code import COMET_CODE
-from medssl.pretrain.recipes.recipe import Losses, Recipe
-from medssl.pretrain.recipes.simclr import SIMCLR
-from medssl.pretrain.recipes.swav import SWAV
-from medssl.pretrain.recipes.wearable import WEARABLE
+from importlib import import_module
 
-RECIPES: dict[str, Recipe] = {
-    "simclr": SIMCLR,
-    "comet": COMET,
-    "comet_code": COMET_CODE,
-    "wearable": WEARABLE,
-    "anatomy": ANATOMY,
-    "swav": SWAV,
-}
+from medssl.config import OPTIONS
+from medssl.pretrain.recipes.recipe import Losses, Recipe, Sizes, Views
 
-__all__ = ["RECIPES", "Losses", "Recipe"]
+RECIPES: dict[str, Recipe] = {name: import_module(f"{__name__}.{name}").RECIPE for name in OPTIONS}
+
+__all__ = ["RECIPES", "Losses", "Recipe", "Sizes", "Views"]

@@ -7,41 +7,37 @@ Source: Wang et al. 2023. Differences from the published step (`comet_code` is t
   to dropout, which cannot stand for the noise of another recording;
 - dot products of the dense levels are divided by the square root of the width, so that they do not grow with it;
 - the two unmasked passes serve both identity levels and the two masked ones both dense levels. This changes which
-  draws of dropout are shared and no expectation; ``pretrain.share_views: false`` takes a pair of passes per level.
+  draws of dropout are shared and no expectation; ``share_views: false`` takes a pair of passes per level.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from medssl import objectives as O
 from medssl.pretrain.data import Batch
+from medssl.pretrain.net import Net
 from medssl.pretrain.recipes.recipe import Losses, Recipe
 from medssl.views.masks import MASKS
-
-if TYPE_CHECKING:
-    from medssl.pretrain.module import Contrast
 
 Pair = tuple[Tensor, Tensor]
 
 
-def masked(net: Contrast, batch: Batch, stream: int) -> Pair:
+def masked(net: Net, batch: Batch, stream: int) -> Pair:
     """Return two passes of the sample itself under masks of their own."""
     width = int(net.encoder.inputs.out_features)  # type: ignore[union-attr, arg-type]
     first, second = (
-        net.features(batch.x, MASKS[net.params.mask](net.draws.fork(stream + k), batch.x.shape[2], width))
+        net.features(batch.x, MASKS[net.options.mask](net.draws.fork(stream + k), batch.x.shape[2], width))
         for k in range(2)
     )
     return first, second
 
 
-def identity_levels(net: Contrast, batch: Batch, pairs: list[Pair], mode: str) -> Losses:
+def identity_levels(net: Net, batch: Batch, pairs: list[Pair], mode: str) -> Losses:
     """Return the patient and trial losses of one pair of passes, or of a pair each."""
     ids = torch.stack([net.gather(batch.patient), net.gather(batch.trial)])
-    temperature, pool = net.params.temperature, net.params.pool
+    temperature, pool = net.params.temperature, net.options.pool
     values: list[Tensor] = []
     for k, pair in enumerate(pairs):
         u1, u2 = (net.gather(O.comet.flatten(z, pool)) for z in pair)
@@ -50,7 +46,7 @@ def identity_levels(net: Contrast, batch: Batch, pairs: list[Pair], mode: str) -
     return {"patient": values[0], "trial": values[1]}
 
 
-def dense_levels(net: Contrast, pairs: list[Pair]) -> Losses:
+def dense_levels(net: Net, pairs: list[Pair]) -> Losses:
     """Return the sample and observation losses of one pair of passes, or of a pair each.
 
     The observation level contrasts within a sample, so only the sample level needs the whole batch of all processes.
@@ -65,21 +61,31 @@ def dense_levels(net: Contrast, pairs: list[Pair]) -> Losses:
     }
 
 
-def step(net: Contrast, batch: Batch) -> Losses:
+def step(net: Net, batch: Batch) -> Losses:
     """Return the weighted sum of the four levels, and each."""
-    times = 1 if net.params.share_views else 2
-    whole = [(net.features(batch.v1), net.features(batch.v2)) for _ in range(times)]
+    times = 1 if net.options.share_views else 2
+    first, second = batch.views
+    whole = [(net.features(first), net.features(second)) for _ in range(times)]
     hidden = [masked(net, batch, 10 + 2 * k) for k in range(times)]
     scale = hidden[0][0].shape[2] ** -0.25
     levels = {
         **identity_levels(net, batch, whole, "clean"),
         **dense_levels(net, [(a * scale, b * scale) for a, b in hidden]),
     }
-    weights = {name: net.params.levels.get(name, 0.0) for name in levels}  # type: ignore[call-overload]
+    weights = {name: net.options.levels.get(name, 0.0) for name in levels}
     return {"loss": O.comet.total(levels, weights), **levels}
 
 
 # Of both recipes.
 DUPLICATES = "neighbouring, similar samples of a trial are its positives"
 
-COMET = Recipe(step, averaged=True, head=False, dense=True, duplicates=DUPLICATES)
+RECIPE = Recipe(
+    step,
+    positives="same step, window, trial, patient",
+    objective="four levels, all weighted, order-independent",
+    source="Wang 2023",
+    heads=lambda sizes, params: {},
+    averaged=True,
+    dense=True,
+    duplicates=DUPLICATES,
+)

@@ -1,60 +1,132 @@
-"""What a recipe is: a step and the few facts the trainer has to know beforehand."""
+"""What a recipe is: functions of the network and the batch, and the words that tell of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from medssl.config import Batch as BatchParams
+from medssl.config import Batch as Composition
+from medssl.config import Pretrain
+from medssl.models.heads import Projection
 from medssl.pretrain.data import Batch
-
-if TYPE_CHECKING:
-    from medssl.pretrain.module import Contrast
+from medssl.pretrain.memory import Memory
+from medssl.pretrain.net import Net
 
 Losses = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A row of the table.
+class Sizes(NamedTuple):
+    """What heads and state are made for.
 
     Attributes:
-        step: batch -> losses; ``loss`` is the one to minimise, others are curves.
-        pairs: batches are pairs of segments of distinct participants.
-        momentum: keep an exponential average of encoder and head as target, unless ``pretrain.momentum`` is null.
-        averaged: export the equal-weight average of all iterates instead of the last one.
-        head: train a projection on top of the encoder.
-        dense: needs an encoder with a feature map.
-        measures: needs ``pretrain.anatomy.measures``.
-        prototypes: needs ``pretrain.swav``: prototypes and small crops.
-        drawn: whether the step reads random views of signals, ``v1`` and ``v2``.
-        duplicates: why near-duplicates can only be removed beforehand (``pretrain.duplicates``); empty: they need not.
-        views: plan of random views of signals where ``pretrain.views`` is null; ``wearable`` follows the modality.
+        embedding: channels of the encoder's output.
+        samples: rows of the store; ``Batch.row`` is below.
+        shape: of a sample, (C, ...).
+        measures: shapes of the factors in ``Batch.anatomy`` (`medssl.pretrain.data.Measures`).
+        anatomy: (n, K) of some training samples.
     """
 
-    step: Callable[[Contrast, Batch], Losses]
-    pairs: bool = False
-    momentum: bool = False
+    embedding: int
+    samples: int
+    shape: tuple[int, ...]
+    measures: tuple[tuple[int, ...], ...] = ()
+    anatomy: Tensor = torch.empty(0, 0)
+
+
+class Views(NamedTuple):
+    """How many random views a step reads: of the whole sample, and of small crops of it (behind the others)."""
+
+    whole: int = 2
+    small: int = 0
+
+
+def projection(sizes: Sizes, params: Pretrain, **changes: Any) -> Projection:
+    """Return the head that ``projection_dim``, ``projection_hidden`` and ``projection_norm`` describe."""
+    chosen: dict[str, Any] = {"hidden": params.projection_hidden, "norm": params.projection_norm, **changes}
+    return Projection(sizes.embedding, params.projection_dim, **chosen)
+
+
+def one_projection(sizes: Sizes, params: Pretrain) -> dict[str, nn.Module]:
+    """Return the heads of most recipes."""
+    return {"projection": projection(sizes, params)}
+
+
+def groups(net: Net, params: Pretrain, *, apart: str | None = None) -> list[dict[str, Any]]:
+    """Return groups of parameters: matrices and kernels, which decay; biases and norms, which do not; and a head.
+
+    Args:
+        net: gives the parameters.
+        params: gives the decay.
+        apart: a head with a group of its own, the last one, without decay, such as prototypes of fixed length.
+    """
+    mine = [] if apart is None else list(net.heads[apart].parameters())
+    fixed = {id(p) for p in mine}
+    trained = [p for p in net.parameters() if p.requires_grad and id(p) not in fixed]
+    out = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": params.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return out if apart is None else [*out, {"params": mine, "weight_decay": 0.0}]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A row of the table. All but the step has a default; words are those of the README's table.
+
+    Attributes:
+        step: network and batch -> losses; ``loss`` is the one to minimise, others are curves.
+        positives, objective, source: what is pulled together, by which loss, from which papers.
+        heads: modules on top of the encoder, by name.
+        state: tensors to keep between steps, by name (`medssl.pretrain.net.State`).
+        memory: keys of earlier batches to keep.
+        momentum: share of the teacher that stays in a step, by the run's progress from 0 to 1; None: no teacher.
+        after: called after each optimiser step with the number of steps so far: renormalise, set a predictor.
+        groups: parameters by learning rate and decay, as for an optimiser. A group's ``schedule``, a function of the
+            step and the run's usual factor, replaces that factor of its learning rate.
+        views: how many random views the step reads; none of them for the sample itself.
+        place: whether views may move what they show; if not, places of all views correspond.
+        plan: of random views of signals where ``pretrain.views`` is null (`medssl.views.signals.PLANS`).
+        batch: composition of a batch that the recipe needs, from the one asked for; None: as asked.
+        averaged: export the equal-weight average of all iterates instead of the last one.
+        dense: needs an encoder with a feature map.
+        duplicates: why near-duplicates can only be removed beforehand (``pretrain.duplicates``); empty: they need not.
+    """
+
+    step: Callable[[Net, Batch], Losses]
+    positives: str
+    objective: str
+    source: str
+    heads: Callable[[Sizes, Pretrain], dict[str, nn.Module]] = one_projection
+    state: Callable[[Sizes, Pretrain], dict[str, Tensor]] = lambda sizes, params: {}
+    memory: Callable[[Sizes, Pretrain], Memory | None] = lambda sizes, params: None
+    momentum: Callable[[Any, float], float | None] = lambda options, progress: None
+    after: Callable[[Net, int], None] | None = None
+    groups: Callable[[Net, Pretrain], list[dict[str, Any]]] = groups
+    views: Callable[[Any], Views] = lambda options: Views()
+    place: bool = True
+    plan: str = "default"
+    batch: Callable[[Composition], Composition] | None = None
     averaged: bool = False
-    head: bool = True
     dense: bool = False
-    measures: bool = False
-    prototypes: bool = False
-    drawn: bool = True
     duplicates: str = ""
-    views: str = "default"
 
-    def batch(self, batch: BatchParams) -> BatchParams:
-        """Return the composition this recipe needs: pairs keep the patients and draw two segments of each."""
-        return BatchParams(patients=batch.patients, trials=2, samples=1) if self.pairs else batch
+    def net(self, encoder: nn.Module, params: Pretrain, sizes: Sizes) -> Net:
+        """Return a network with all that this recipe keeps.
 
-    def plan(self, views: str | None, modality: str) -> str:
-        """Return the name of the plan of random views.
-
-        Channels of a PPG are interchangeable colours; leads of an ECG or sites of an EEG are not.
+        Raises:
+            ValueError: the recipe is dense and the encoder is not.
         """
-        chosen = views or self.views
-        return chosen if chosen != "wearable" else "wearable_ppg" if modality == "ppg" else "wearable_ecg"
+        if self.dense and not hasattr(encoder, "features"):
+            raise ValueError("this recipe needs an encoder with a feature map; use encoder.name: dilated1d")
+        return Net(
+            encoder,
+            self.heads(sizes, params),
+            params,
+            state=self.state(sizes, params),
+            memory=self.memory(sizes, params),
+            taught=self.momentum(params.options, 0.0) is not None,
+        )

@@ -6,22 +6,23 @@ near-duplicates matters only where they are of different patients.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from medssl import objectives as O
 from medssl.pretrain.data import Batch
+from medssl.pretrain.net import Net
 from medssl.pretrain.recipes.recipe import Losses, Recipe
 
-if TYPE_CHECKING:
-    from medssl.pretrain.module import Contrast
 
-
-def step(net: Contrast, batch: Batch) -> Losses:
-    """Return the NT-Xent of the batch, or its decoupled form where ``pretrain.decoupled`` says so."""
-    z1, z2 = (net.gather(net.project(v)) for v in (batch.v1, batch.v2))
-    loss = O.dcl if net.params.decoupled else O.nt_xent
+def step(net: Net, batch: Batch) -> Losses:
+    """Return the NT-Xent of the batch, or its decoupled form where ``decoupled`` says so."""
+    z1, z2 = (net.gather(z) for z in net.project_all(batch.views))
+    loss = O.dcl if net.options.decoupled else O.nt_xent
     group, duplicates = net.gather(batch.patient), net.duplicates(batch.duplicate)
     return {"loss": loss(z1, z2, temperature=net.params.temperature, group=group, duplicates=duplicates)}
 
 
-SIMCLR = Recipe(step)
+RECIPE = Recipe(
+    step,
+    positives="two views of a sample; windows of one patient are no negatives",
+    objective="NT-Xent, or DCL with `decoupled: true`",
+    source="Chen 2020, Yeh 2022",
+)

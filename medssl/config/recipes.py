@@ -1,0 +1,222 @@
+"""Options of the recipes, one section each: what ``runs.<name>.pretrain.options`` may say.
+
+The keys of `OPTIONS` are those of ``medssl.pretrain.recipes.RECIPES``; a run is checked by its recipe's section as soon
+as params.yaml is read, long before anything is trained.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from medssl.config.section import Count, Positive, Section, Share
+
+Level = Literal["patient", "trial", "sample", "observation"]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Factor(Section):
+    """A kernel on some ``anat_*`` columns.
+
+    With ``regions`` (patterns such as ``lh_*``) the columns are ``<region>_<measure>`` of every region that has all the
+    ``measures``, which are then endings such as ``mm``, ``mm3``, ``area_mm2``. ``local`` and ``global`` need regions:
+    the mean over regions of the cosine between a region's measures, or over measures of the cosine between all regions.
+
+    ``scale`` is ``standard`` (on the training patients), ``minmax`` (each subject's regions to [0, 1]) or ``raw``, as
+    compositions and codes have to be. ``corrected`` measures, which grow with the head, are replaced by what a line on
+    ``icv`` leaves of them. ``sigma`` is the width: in standard deviations for rbf and cauchy, of the divergence or the
+    distance for jensen_shannon and aitchison, one over the sharpness for hellinger (null: the median over training
+    samples; 1 for hellinger). rbf and cauchy need ``at_least`` so many measures known of both. ``off`` is what
+    ``equal`` says of two different codes, ``mapping`` how cosines become weights, ``share`` the part among several
+    factors.
+    """
+
+    measures: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    kernel: Literal["rbf", "cauchy", "equal", "hellinger", "jensen_shannon", "aitchison", "local", "global"] = "rbf"
+    scale: Literal["standard", "minmax", "raw"] | None = None
+    corrected: tuple[str, ...] = ()
+    icv: str = "intracranial_mm3"
+    mapping: Literal["raw", "shifted", "clipped"] = "shifted"
+    sigma: Positive | None = None
+    at_least: Count = 1
+    off: Share = 0.5
+    share: Positive = 1.0
+
+    @property
+    def scaling(self) -> str:
+        """How measures are scaled: as asked, else raw for codes and compositions and standard for the rest."""
+        raw = self.kernel in ("equal", "hellinger", "jensen_shannon", "aitchison")
+        return self.scale or ("raw" if raw else "standard")
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        kernel, scale = self.kernel, self.scaling
+        if kernel in ("local", "global") and not self.regions:
+            raise ValueError(f"kernel: {kernel} compares regions; name them, such as regions: [lh_*, rh_*]")
+        if kernel in ("equal", "hellinger", "jensen_shannon", "aitchison") and scale != "raw":
+            raise ValueError(f"kernel: {kernel} takes codes or parts as they are; remove scale: {scale}")
+        if kernel == "equal" and len(self.measures) > 1:
+            raise ValueError(f"kernel: equal compares one code; give each of {list(self.measures)} a factor of its own")
+        if scale == "minmax" and not self.regions:
+            raise ValueError("scale: minmax is over the regions of a subject; name them, or take standard or raw")
+        if self.mapping == "raw" and kernel in ("local", "global") and scale == "standard":
+            raise ValueError("mapping: raw would give negative weights; take shifted or clipped, or scale: raw")
+        if self.corrected and (scale != "standard" or not set(self.corrected) <= set(self.measures)):
+            raise ValueError(
+                f"corrected {list(self.corrected)}: expected some of measures {list(self.measures)} and scale: standard"
+            )
+        return self
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the columns, with ``*`` where the cohort decides which regions there are."""
+        named = tuple(f"{r}_{m}" for r in self.regions for m in self.measures) if self.regions else self.measures
+        return named + ((self.icv,) if self.corrected else ())
+
+
+class Options(Section):
+    """What a recipe may be told; a recipe without options has this section itself."""
+
+    def covariates(self) -> tuple[Factor, ...]:
+        """Return what the recipe reads of each patient, in the order of the columns of ``Batch.anatomy``."""
+        return ()
+
+
+class Simclr(Options):
+    """``decoupled`` leaves the positive out of the denominator (DCL)."""
+
+    decoupled: bool = False
+
+
+class Comet(Options):
+    """Weights of the four levels, how the identity levels pool time, the mask, and how many passes are shared."""
+
+    levels: dict[Level, Annotated[float, Field(ge=0)]] = Field(
+        default={"patient": 0.25, "trial": 0.25, "sample": 0.25, "observation": 0.25}
+    )
+    pool: Literal["time_cosine", "max", "mean"] = "time_cosine"
+    mask: Literal["all_true", "continuous", "binomial", "channel_continuous", "channel_binomial"] = "continuous"
+    share_views: bool = True
+
+    @model_validator(mode="after")
+    def _levels_sum_to_one(self) -> Self:
+        total = sum(self.levels.values())
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"levels {dict(self.levels)} sum to {total:g}; expected 1")
+        return self
+
+
+class Wearable(Options):
+    """Weight of KoLeo, momentum of the key branch (null: no such branch), share of pairs of two segments."""
+
+    koleo: Annotated[float, Field(ge=0)] = 0.1
+    momentum: Momentum | None = 0.99
+    participant_pairs: Share = 1.0
+
+
+class Anatomy(Options, Factor):
+    """What weights the pairs, and the kernel loss. ``factors`` are further kernels, such as one of age alone.
+
+    ``combine: sum`` mixes the factors by their shares, ``product`` multiplies them, each to the power of its share, and
+    leaves out what is unknown of a pair; ``losses`` takes a loss of each factor and mixes those, as AnatCL does with
+    anatomy and age. Weights below ``minimum`` become 0. Slices of one trial whose ``position`` differs by at most
+    ``neighbours_within`` are positives of weight 1.
+    """
+
+    loss: Literal["y_aware", "threshold", "exp_weighted"] = "y_aware"
+    factors: tuple[Factor, ...] = ()
+    combine: Literal["sum", "product", "losses"] = "sum"
+    minimum: Share = 0.0
+    neighbours_within: Positive | None = None
+
+    def covariates(self) -> tuple[Factor, ...]:
+        """Return all factors, the section itself first, and the position of slices last where it is needed."""
+        position = Factor(measures=("position",), scale="raw")
+        return (self, *self.factors, *[position] * (self.neighbours_within is not None))
+
+    @model_validator(mode="after")
+    def _has_measures(self) -> Self:
+        if not all(factor.measures for factor in self.covariates()):
+            raise ValueError("measures: name at least one, of the cohort's anat_ columns without that prefix")
+        return self
+
+
+class Swav(Options):
+    """Prototypes, small crops, and a queue of earlier embeddings for batches small against the prototypes (0: none)."""
+
+    prototypes: Count = 500
+    crops: Annotated[int, Field(ge=0)] = 6
+    eps: Positive = 0.05
+    iterations: Count = 3
+    freeze_steps: Annotated[int, Field(ge=0)] = 0
+    queue: Annotated[int, Field(ge=0)] = 0
+
+
+class Multiview(Options):
+    """How many views a sample has, and whether denominators stay inside one view (``dhel``) or not (``info_nce``)."""
+
+    views: Annotated[int, Field(ge=2, le=8)] = 4
+    loss: Literal["dhel", "info_nce"] = "dhel"
+
+
+class Sogclr(Options):
+    """Rate of the moving average; ``rho`` gives each sample a temperature of its own (iSogCLR), null none (SogCLR)."""
+
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.9
+    rho: Positive | None = None
+    temperatures: tuple[Positive, Positive] = (0.05, 1.0)
+    temperature_lr: Positive = 0.03
+    temperature_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+class Mochi(Options):
+    """Keys in memory, how many hardest of them are mixed, and how many mixtures with each other and with the query."""
+
+    momentum: Momentum = 0.999
+    queue: Count = 4096
+    hardest: Count = 32
+    mixed: Annotated[int, Field(ge=0)] = 16
+    mixed_with_query: Annotated[int, Field(ge=0)] = 16
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+
+
+class Byol(Options):
+    """The teacher's momentum at the start (null: no teacher, SimSiam), the predictor, and its learning rate.
+
+    ``predictor: mlp`` is learned, ``direct`` follows from the correlation of its inputs (DirectPred), ``copy`` is that
+    correlation itself (DirectCopy). ``predictor_lr`` multiplies the learning rate of a learned one; ``predictor_decay:
+    false`` keeps it constant, as SimSiam does.
+    """
+
+    momentum: Momentum | None = 0.996
+    predictor: Literal["mlp", "direct", "copy"] = "mlp"
+    predictor_hidden: Count | None = None
+    predictor_lr: Positive = 1.0
+    predictor_decay: bool = True
+    projection_layers: Annotated[int, Field(ge=2, le=4)] = 2
+    rho: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    eps: Positive = 0.01
+
+
+class Amcl(Options):
+    """Number of heads, range of the temperatures, weight of their regulariser times the projection's dimension."""
+
+    heads: Count = 3
+    temperatures: tuple[Positive, Positive] = (0.05, 2.0)
+    penalty: Annotated[float, Field(ge=0)] = 0.1
+
+
+OPTIONS: dict[str, type[Options]] = {
+    "simclr": Simclr,
+    "comet": Comet,
+    "comet_code": Comet,
+    "wearable": Wearable,
+    "anatomy": Anatomy,
+    "swav": Swav,
+    "multiview": Multiview,
+    "sogclr": Sogclr,
+    "mochi": Mochi,
+    "byol": Byol,
+    "amcl": Amcl,
+}
