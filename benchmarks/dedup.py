@@ -3,7 +3,7 @@
     pip install faiss-cpu && pip install --no-deps imagededup   # the alternatives; without them ours is timed alone
     python benchmarks/dedup.py [--sizes 1e5 1e6 1e7] [--against 1e4] [--plot dedup.png]
 
-1. Time, memory and growth of `medssl.curate.neighbours.Stream` at radius 6 in one group, hashes arriving in batches of
+1. Time, memory and growth of `medssl.curate.exemplars.Stream` at radius 6 in one group, hashes arriving in batches of
    a million. They are skewed like those of CT slices: 70 % in clusters of ten within 4 bits, 30 % within 6 of constant.
 2. The same result through the pairs that FAISS (flat, and multi-index hashing) and imagededup (tree, and compiled brute
    force) find, and through brute force in NumPy, at a size they can bear.
@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from medssl.curate import neighbours
+from medssl.curate import exemplars, neighbours
 
 RADIUS = 6
 
@@ -66,7 +66,7 @@ def resolve(n: int, query: np.ndarray, item: np.ndarray) -> np.ndarray:
 
 def stream(hashes: np.ndarray) -> np.ndarray:
     """Ours, in batches."""
-    ours = neighbours.Stream(radius=RADIUS)
+    ours = exemplars.Stream(radius=RADIUS)
     for batch in np.array_split(hashes, max(1, len(hashes) // 1_000_000)):
         ours.add(batch)
     kept = np.zeros(len(hashes), bool)

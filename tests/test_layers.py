@@ -59,6 +59,13 @@ def test_every_module_has_a_layer() -> None:
     assert {layer(p) for p in MODULES} - {"__init__"} == set(LEVEL)
 
 
+def test_no_file_is_long() -> None:
+    lines = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in [*MODULES, *ROOT.glob("pipeline/*.py")]}
+    assert {p: n for p, n in lines.items() if n > 350} == {}, (
+        "each has a second subject; move that to a file of its own"
+    )
+
+
 def test_one_importer_of_mlflow_and_one_yaml_reader() -> None:
     def users(library: str) -> set[str]:
         return {

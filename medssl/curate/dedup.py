@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from medssl.curate import neighbours
+from medssl.curate import exemplars, neighbours
 
 
 class Greedy(NamedTuple):
@@ -31,7 +31,7 @@ def greedy(
 
     Every two kept items of a group are more than ``radius`` apart, and every dropped one is within ``radius`` of a
     *kept* one, its representative. Running it again on the kept items drops nothing. Exact at any size: near-linear
-    in N, see `medssl.curate.neighbours`.
+    in N, see `medssl.curate.exemplars`.
 
     Args:
         hashes: uint8 (N, bytes).
@@ -45,7 +45,7 @@ def greedy(
         raise ValueError(f"radius = {radius}; expected at least 0 bits")
     sequence, bounds = _sequence(len(hashes), groups, order)
     packed = neighbours.pack(hashes)[sequence]
-    first, bits = neighbours.exemplars(packed, radius=radius, bits=8 * hashes.shape[1], bounds=bounds)
+    first, bits = exemplars.exemplars(packed, radius=radius, bits=8 * hashes.shape[1], bounds=bounds)
     return _in_rows(sequence, first, bits)
 
 

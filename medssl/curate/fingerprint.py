@@ -1,7 +1,8 @@
 """Perceptual hashes: short bit strings that stay equal when an image changes in ways that do not matter.
 
 A hash is uint8, eight bits to the byte; the distance of two is the number of bits that differ. `dhash`, `ahash` and
-`phash` are of one image, `dhash3d` of a volume, `signature` and `slice_set` join the hashes of a sample's planes.
+`phash` are of one image, `dhash3d` of a volume, `signature` and `slice_set` join the hashes of a sample's planes;
+`signal_hash` is that of an ECG, PPG or EEG window (`medssl.curate.signal_hash`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 from scipy import fft
+
+from medssl.curate.signal_hash import signal_hash as signal_hash
 
 ImageHash = Callable[[np.ndarray], np.ndarray]
 

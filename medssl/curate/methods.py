@@ -16,7 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from medssl import parallel
-from medssl.curate import beats, dedup, similarity
+from medssl.curate import dedup, signal_hash, similarity
 from medssl.curate import fingerprint as F
 from medssl.store import Store
 
@@ -51,16 +51,12 @@ def _hash(name: Literal["dhash", "ahash", "phash"]) -> Signature:
 
 
 def _beat(sample: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
-    return beats.signal_hash(sample, rate_hz=facts["params"]["rate_hz"], modality=facts["modality"])
+    return signal_hash.signal_hash(sample, rate_hz=facts["params"]["rate_hz"], modality=facts["modality"])
 
 
-def _beat_distances(one: np.ndarray, many: np.ndarray) -> np.ndarray:
+def _radii(modality: str) -> Distances:
     """In radii of the hash, so that one threshold, 1, serves any number of leads."""
-    return beats.distance(one, many) / beats.radius(len(one))
-
-
-def _band_distances(one: np.ndarray, many: np.ndarray) -> np.ndarray:
-    return beats.distance(one, many) / beats.radius(len(one), "eeg")
+    return lambda one, many: signal_hash.distance(one, many) / signal_hash.radius(len(one), modality)
 
 
 def _levels(image: np.ndarray) -> np.ndarray:
@@ -97,8 +93,8 @@ METHODS = {
         "1 - normalised MI", 0.3, 0.8, (2, 3), lambda sample, facts: _levels(sample[0]), _uninformative
     ),
     "embedding": Method("1 - cosine", 0.01, 0.2, (1, 2, 3), None, _angle),
-    "beats": Method("radii of the hash", 1, 4, (1,), _beat, _beat_distances),
-    "bands": Method("radii of the hash", 1, 2, (1,), _beat, _band_distances),
+    "beats": Method("radii of the hash", 1, 4, (1,), _beat, _radii("ecg")),
+    "bands": Method("radii of the hash", 1, 2, (1,), _beat, _radii("eeg")),
     "overlap": Method("1 - share of the shorter", 0.5, 0.99, (1,), None, _apart),
 }
 

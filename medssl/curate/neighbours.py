@@ -1,4 +1,4 @@
-"""Exact Hamming neighbours at scale: the hashes in reach of a query, and the first exemplar that stands for it.
+"""Exact Hamming neighbours at scale: all hashes within reach of a query, or the first of them.
 
 Two hashes within ``radius`` bits agree, up to a few bits, in at least one of several words that they are cut into
 (multi-index hashing). Each word has a table from its value to the rows that hold it; a query looks up its own value
@@ -26,7 +26,6 @@ from numba.extending import intrinsic
 PROBE_NS, COMPARE_NS, SCAN_NS = 4.0, 0.5, 0.2
 WIDEST = 24  # bits of a word: its table of values takes 64 MB
 BLOCK = 8  # candidates compared at once
-SMALLEST, LARGEST = 4096, 2**20  # hashes in a batch of a stream
 NONE = np.int64(2**62)
 
 
@@ -118,7 +117,7 @@ def _ones(context, x):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)  # type: ignore[misc]
-def _distance(a, i, b, j, words):  # type: ignore[no-untyped-def]
+def bits_apart(a, i, b, j, words):  # type: ignore[no-untyped-def]
     """Return the bits between hash i of ``a`` and hash j of ``b``, flat arrays (N * words,)."""
     bits = np.int64(0)
     for w in range(words):
@@ -127,7 +126,7 @@ def _distance(a, i, b, j, words):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)  # type: ignore[misc]
-def _first(held, low, high, queries, q, words, radius):  # type: ignore[no-untyped-def]
+def first_within(held, low, high, queries, q, words, radius):  # type: ignore[no-untyped-def]
     """Return the first row of held[low:high] within the radius of query q, or ``high``.
 
     Blocks are compared at once where a hash is one word; the last one reads past ``high``, so BLOCK rows must follow.
@@ -142,7 +141,7 @@ def _first(held, low, high, queries, q, words, radius):  # type: ignore[no-untyp
                 least = min(least, np.int64(_ones(held[low + j] ^ query)))  # type: ignore[call-arg]
         if least <= radius:
             for j in range(low, end):
-                if _distance(held, j, queries, q, words) <= radius:
+                if bits_apart(held, j, queries, q, words) <= radius:
                     return j
         low = end
     return high
@@ -177,10 +176,10 @@ def _look_up(queries, words, keys, radius, flips, begin, rows, held, first, bits
             if start < stop:
                 for q in range(low, same):
                     if rows[start] < first[q]:
-                        found = _first(held, start, stop, queries, q, words, radius)
+                        found = first_within(held, start, stop, queries, q, words, radius)
                         if found < stop and rows[found] < first[q]:
                             first[q] = rows[found]
-                            bits[q] = _distance(held, found, queries, q, words)
+                            bits[q] = bits_apart(held, found, queries, q, words)
         low = same
 
 
@@ -197,7 +196,7 @@ def _collect(queries, words, keys, radius, flips, parts, begin, offset, rows, he
             for p in range(parts[t], parts[t + 1]):
                 value = offset[t] + (keys[t, q] ^ flips[p])
                 for j in range(begin[value], begin[value + 1]):
-                    d = _distance(held[t], j, queries, q, words)
+                    d = bits_apart(held[t], j, queries, q, words)
                     if d > radius:
                         continue
                     row = rows[t, j]
@@ -212,27 +211,7 @@ def _collect(queries, words, keys, radius, flips, parts, begin, offset, rows, he
     return n, high
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc]
-def _scan(hashes, words, radius, bounds, most, representative, distance, low, high):  # type: ignore[no-untyped-def]
-    """Choose exemplars of groups hashes[bounds[g]:bounds[g + 1]] of up to ``most``, comparing with all they keep."""
-    for g in range(low, high):
-        start, stop = bounds[g], bounds[g + 1]
-        if stop - start > most:
-            continue
-        held = np.empty((stop - start + BLOCK) * words, np.uint64)
-        rows = np.empty(stop - start, np.int64)
-        n = 0
-        for i in range(start, stop):
-            j = _first(held, 0, n, hashes, i, words, radius)
-            if j < n:
-                representative[i], distance[i] = rows[j], _distance(held, j, hashes, i, words)
-            else:
-                held[n * words : (n + 1) * words], rows[n] = hashes[i * words : (i + 1) * words], i
-                representative[i] = i
-                n += 1
-
-
-def _spread(n: int, run: Callable[[int, int], Any], *, least: int = 1024) -> list[Any]:
+def spread(n: int, run: Callable[[int, int], Any], *, least: int = 1024) -> list[Any]:
     """Run ``run(low, high)`` over parts of ``range(n)`` on all cores; the compiled loops release the lock."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     size = max(least, min(16384, -(-n // cores)))
@@ -274,7 +253,7 @@ class Index:
             given = queries[order].ravel(), queries.shape[1], keys[order], self.radius, flips
             table = self.begin[self.offset[t] :], self.rows[t], self.held[t]
             found = first[order], bits[order]
-            _spread(len(queries), functools.partial(_look_up, *given, *table, *found))
+            spread(len(queries), functools.partial(_look_up, *given, *table, *found))
             first[order], bits[order] = found
         return first, bits
 
@@ -294,77 +273,8 @@ class Index:
             pairs = np.concatenate(parts)
             return pairs[np.argsort(pairs[:, 0] << 32 | pairs[:, 1], kind="stable")]
 
-        pairs = np.concatenate([np.empty((0, 3), np.int64), *_spread(len(queries), collect)])
+        pairs = np.concatenate([np.empty((0, 3), np.int64), *spread(len(queries), collect)])
         return Neighbours(*pairs.T)
-
-
-class Stream:
-    """Exemplars of hashes that arrive in batches: the same as of all at once, in memory of those kept.
-
-    Args:
-        radius: bits, inclusive.
-        bits: of a hash.
-        largest: hashes in a batch.
-
-    Attributes:
-        seen: hashes so far.
-        rows: int64 (kept,), the number each exemplar had when it arrived.
-        held: uint64 (kept, W), the exemplars.
-    """
-
-    def __init__(self, *, radius: int, bits: int = 64, largest: int = LARGEST) -> None:
-        self.radius, self.bits, self.largest, self.seen = radius, bits, largest, 0
-        self.rows = np.empty(0, np.int64)
-        self.held = np.empty((0, -(-bits // 64)), np.uint64)
-
-    def add(self, packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Take uint64 (n, W); return for each the number of the exemplar that stands for it, and its distance."""
-        representative, distance = np.empty(len(packed), np.int64), np.empty(len(packed), np.int64)
-        low = 0
-        while low < len(packed):
-            # Early batches are small: what they keep spares the later ones the search among themselves.
-            high = min(len(packed), low + max(SMALLEST, min(self.seen, self.largest)))
-            representative[low:high], distance[low:high] = self._batch(packed[low:high])
-            low = high
-        return representative, distance
-
-    def _batch(self, packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        first, distance = Index(self.held, radius=self.radius, bits=self.bits).first(packed)
-        new = np.flatnonzero(first == NONE)
-        representative = np.empty(len(packed), np.int64)
-        old = first != NONE
-        representative[old] = self.rows[first[old]]
-        if len(new) > SMALLEST:
-            inner = Stream(radius=self.radius, bits=self.bits, largest=len(new) // 16)
-            among, distance[new] = inner.add(packed[new])
-        else:
-            whole = np.array([0, len(new)])
-            among, distance[new] = exemplars(packed[new], radius=self.radius, bits=self.bits, bounds=whole)
-        representative[new] = self.seen + new[among]
-        admitted = new[among == np.arange(len(new))]
-        self.rows = np.concatenate([self.rows, self.seen + admitted])
-        self.held = np.concatenate([self.held, packed[admitted]])
-        self.seen += len(packed)
-        return representative, distance
-
-
-def exemplars(packed: np.ndarray, *, radius: int, bits: int, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the exemplar of each row, the first earlier row kept within the radius or itself, and the distance.
-
-    Args:
-        packed: uint64 (N, W).
-        radius: bits, inclusive.
-        bits: of a hash.
-        bounds: (groups + 1,), where each group of rows begins; rows of different groups never meet.
-    """
-    first, distance = np.empty(len(packed), np.int64), np.zeros(len(packed), np.int64)
-    for g in np.flatnonzero(np.diff(bounds) > SMALLEST):
-        low, high = bounds[g], bounds[g + 1]
-        first[low:high], distance[low:high] = Stream(radius=radius, bits=bits).add(packed[low:high])
-        first[low:high] += low
-    scan = functools.partial(_scan, packed.ravel(), packed.shape[1], radius, bounds, SMALLEST, first, distance)
-    _spread(len(bounds) - 1, scan, least=16)
-    return first, distance
 
 
 def within(hashes: np.ndarray, queries: np.ndarray, *, radius: int) -> Neighbours:

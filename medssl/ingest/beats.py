@@ -17,7 +17,7 @@ from medssl.sources.record import BadRecord
 SHORTEST_S = 0.3  # between two beats: 200 a minute
 BLOCK_S = 2.0  # holds a beat at 30 a minute
 AROUND = 15  # blocks whose tops say what is usual here: 30 s
-USUAL_PERCENT = 30  # of these tops, from below: bursts of artefacts raise many blocks, and a beat is in nearly each
+USUAL_PERCENT = 30  # of these tops: low, as bursts of artefacts raise many blocks, and nearly every block has a beat
 LEAST = 0.25  # of the usual energy. T waves and dicrotic waves have less, ectopic beats do not
 
 
@@ -28,16 +28,21 @@ class Shape(NamedTuple):
         band_hz: of its steep part.
         smooth_s: deviation of the Gaussian that joins the flanks of the steep part into one peak of energy.
         search_s: where the peak lies, from the steep part.
+        rising: the steep part goes one way, the upstroke's.
     """
 
     band_hz: tuple[float, float]
     smooth_s: float
     search_s: tuple[float, float]
+    rising: bool
 
 
 # QRS: Pan & Tompkins 1985 filter to 5-15 Hz; a little wider keeps narrow complexes. The pulse: 0.5-8 Hz as in Elgendi
 # et al. 2013 (systolic peak detection); its steep part is the upstroke, before the peak.
-SHAPES = {"ecg": Shape((5.0, 20.0), 0.04, (-0.06, 0.06)), "ppg": Shape((0.5, 8.0), 0.06, (0.0, 0.35))}
+SHAPES = {
+    "ecg": Shape((5.0, 20.0), 0.04, (-0.06, 0.06), rising=False),
+    "ppg": Shape((0.5, 8.0), 0.06, (0.0, 0.35), rising=True),
+}
 
 
 def find(values: np.ndarray, rate_hz: float, *, modality: str = "ecg") -> np.ndarray:
@@ -47,7 +52,7 @@ def find(values: np.ndarray, rate_hz: float, *, modality: str = "ecg") -> np.nda
     least a quarter as energetic as is usual in the half minute around it, and no two are closer than 0.3 s. The R peak
     is the largest deflection of all leads together within 60 ms of it, so that no lead's sign matters. The systolic
     peak is the highest point within 350 ms after the upstroke; which way is up follows from the upstroke being steeper
-    than the decay. In a burst of artefacts louder than the beats, places are found that are none.
+    than the decay. A burst of artefacts louder than the beats yields false beats.
 
     Args:
         values: (C, T), finite, any unit.
@@ -63,21 +68,14 @@ def find(values: np.ndarray, rate_hz: float, *, modality: str = "ecg") -> np.nda
     high = min(shape.band_hz[1], 0.45 * rate_hz)
     if shape.band_hz[0] >= high or values.shape[1] < rate_hz * BLOCK_S / 2:
         return np.empty(0, dtype=int)
-    leads = _alive(np.asarray(values, dtype=np.float64))
+    leads = centred(np.asarray(values, dtype=np.float64))
     sos = dsp.butter(2, (shape.band_hz[0], high), btype="band", fs=rate_hz, output="sos")
     pad = min(values.shape[1] - 1, int(2 * rate_hz / shape.band_hz[0]))
     filtered = _equal(dsp.sosfiltfilt(sos, leads, axis=1, padlen=pad))
-    slope = _equal(np.gradient(filtered, axis=1))
-    if modality == "ppg":
-        up = np.sign((slope**3).mean(axis=1, keepdims=True))
-        slope, filtered = np.maximum(up * slope, 0), up * filtered
-        height = filtered.sum(axis=0)
-    else:
-        height = np.square(filtered).sum(axis=0)
-    energy = ndimage.gaussian_filter1d(np.square(slope).sum(axis=0), shape.smooth_s * rate_hz, mode="nearest")
-    steep = dsp.find_peaks(energy, distance=max(1, round(SHORTEST_S * rate_hz)))[0]
+    slope = np.gradient(filtered, axis=1)
+    steep, energy, up = steepest(slope, rate_hz, smooth_s=shape.smooth_s, rising=shape.rising)
     steep = steep[energy[steep] >= LEAST * _usual(energy, rate_hz)[steep]]
-    steep = steep[energy[steep] > 0]
+    height = (up * filtered).sum(axis=0) if shape.rising else np.square(filtered).sum(axis=0)
     first, last = (round(s * rate_hz) for s in shape.search_s)
     place = steep[:, None] + np.arange(first, last + 1)
     # A search that leaves the recording stays at its edge, and the beat's window will not be whole.
@@ -94,7 +92,7 @@ def find(values: np.ndarray, rate_hz: float, *, modality: str = "ecg") -> np.nda
 def whole(values: np.ndarray, rate_hz: float, length: int, *, modality: str = "ecg") -> tuple[np.ndarray, np.ndarray]:
     """Return the first steps of the windows of ``length`` centred on beats, and the beats whose window is not whole.
 
-    Neither is filled up: a beat at a border of the recording is left out. Windows overlap where beats are closer.
+    No window is padded: a beat too near a border of the recording is left out. Windows of close beats overlap.
 
     Returns:
         Starts int (N,) and steps of the beats left out int (M,), both ascending.
@@ -110,14 +108,37 @@ def whole(values: np.ndarray, rate_hz: float, length: int, *, modality: str = "e
     return starts[inside], peaks[~inside]
 
 
-def _alive(values: np.ndarray) -> np.ndarray:
-    """Return the leads less their mean, and 0 for those that are flat but for rounding."""
-    flat = np.ptp(values, axis=1, keepdims=True) <= 1e-6 * np.abs(values).max(axis=1, keepdims=True)
-    return np.where(flat, 0.0, values - values.mean(axis=1, keepdims=True))
+def steepest(
+    slope: np.ndarray, rate_hz: float, *, smooth_s: float, rising: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return where the leads are steep together; the beats are those of these places that have enough energy.
+
+    Args:
+        slope: (C, T), any unit.
+        rate_hz: sampling rate.
+        smooth_s, rising: see `Shape`.
+
+    Returns:
+        Steps int (B,), ascending, at least `SHORTEST_S` apart; the energy (T,), whose peaks they are, the sum of the
+        leads' squared slopes, each lead in units of its standard deviation; and the direction (C, 1) in which each lead
+        is steepest, 1 or -1 (0 for a dead one).
+    """
+    slope = _equal(slope)
+    up = np.sign((slope**3).mean(axis=1, keepdims=True))
+    if rising:
+        slope = np.maximum(up * slope, 0)
+    energy = ndimage.gaussian_filter1d(np.square(slope).sum(axis=0), smooth_s * rate_hz, mode="nearest")
+    return dsp.find_peaks(energy, distance=max(1, round(SHORTEST_S * rate_hz)))[0], energy, up
+
+
+def centred(leads: np.ndarray) -> np.ndarray:
+    """Return leads (C, T) less their mean, and 0 for those that are flat but for rounding."""
+    flat = np.ptp(leads, axis=1, keepdims=True) <= 1e-6 * np.abs(leads).max(axis=1, keepdims=True)
+    return np.where(flat, 0.0, leads - leads.mean(axis=1, keepdims=True))
 
 
 def _equal(leads: np.ndarray) -> np.ndarray:
-    """Return leads that have the same say: a noisy one raises all times alike, a dead one is 0."""
+    """Return leads (C, T) in units of their standard deviation, so that none outweighs another; a dead one is 0."""
     spread = leads.std(axis=1, keepdims=True)
     return leads / np.where(spread > 0, spread, 1)
 

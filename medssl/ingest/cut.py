@@ -10,6 +10,7 @@ import numpy as np
 from medssl import sources
 from medssl.config import SignalIngest, VolumeIngest
 from medssl.ingest import quality, signals, volumes
+from medssl.ingest.channels import pick_channels
 from medssl.sources import events
 from medssl.sources.record import BadRecord, Record, Signal, Volume
 
@@ -139,7 +140,7 @@ def _windows(raw: Signal, params: SignalIngest, modality: str) -> Pieces:
         cut=params.cut,
         modality=modality,
     )
-    picked = Signal(signals.pick_channels(raw, params.channels, params.absent), raw.rate_hz, params.channels, raw.unit)
+    picked = Signal(pick_channels(raw, params.channels, params.absent), raw.rate_hz, params.channels, raw.unit)
     measures = quality.of_signal(
         picked, windows, starts, rate_hz=params.rate_hz, window_s=params.window_s, modality=modality
     )

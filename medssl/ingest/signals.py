@@ -1,4 +1,4 @@
-"""Recordings in time to samples: channels, unit, notch, resampling, filter, windows, scale.
+"""Recordings in time to samples: unit, notch, resampling, filter, windows, scale.
 
 Letters: C channels, T time steps of the recording, W time steps of a window, N windows. Nothing here refuses a window:
 `medssl.ingest.cut` does, for ingest and for encoders alike.
@@ -8,101 +8,22 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from functools import lru_cache
 
 import numpy as np
 from scipy import signal as dsp
 
 from medssl.ingest import beats
+from medssl.ingest.channels import pick_channels
 from medssl.sources.claims import VOLTS
-from medssl.sources.electrodes import clean_name
 from medssl.sources.record import BadRecord, Signal
 from medssl.sources.resampling import polyphase
 
 # Each unit in terms of the first of its family.
 UNITS = {**{name: ("V", factor) for name, factor in VOLTS.items()}, "1": ("1", 1.0)}
-# Sites of the 10-20 system that the 10-10 system renamed (Nuwer et al. 1998, IFCN standards for digital EEG). Names of
-# ECG leads differ in case alone; MLII is a lead of another place, not II.
-RENAMED = {"t3": "t7", "t4": "t8", "t5": "p7", "t6": "p8"}
-# Leads that two limb leads determine, as factors of I and II. Einthoven: III = II - I. Goldberger: each augmented lead
-# is one electrode against the mean of the two others: aVR = -(I + II)/2, aVL = (I - III)/2, aVF = (II + III)/2.
-DERIVED = {"iii": (-1.0, 1.0), "avr": (-0.5, -0.5), "avl": (1.0, -0.5), "avf": (-0.5, 1.0)}
 
 MAX_VALUE = 1e12  # in the unit of the samples. Counts of 32 bits are smaller, and its spectrum still fits float32
-SHORT = 0.005  # of a window may lack at its end: clocks of devices and rounded rates cost some samples
+SHORT = 0.005  # share of a window that may be absent at its end: clocks of devices and rounded rates cost some samples
 NOTCH_WIDTH_HZ = 2.0  # between the -3 dB points of one pass
-
-
-def pick_channels(signal: Signal, channels: tuple[str, ...], absent: str = "refuse") -> np.ndarray:
-    """Return the rows of ``signal`` in the order of ``channels``, float32 (C, T); its own array if that is their order.
-
-    Names are compared without case and as `clean_name` reads them, EEG sites by their old or new name too (T3 = T7,
-    T4 = T8, T5 = P7, T6 = P8); the name as it is wins. ``absent="derive"`` computes III, aVR, aVL and aVF where they
-    lack, exactly, from I and II.
-
-    Raises:
-        BadRecord: ``missing_channel``. A missing channel is never filled with zeros, nor is one of two chosen that may
-            both be meant.
-    """
-    have, several = _places(signal.channels)
-    names = [c if c in have else c.lower() if c.lower() in have else clean_name(c).lower() for c in channels]
-    # Rows that are equal are one channel, written twice.
-    unsure = {
-        name
-        for name in several.keys() & {*names, "i", "ii"}
-        for row in several[name][1:]
-        if not np.array_equal(signal.values[several[name][0]], signal.values[row], equal_nan=True)
-    }
-    limbs = absent == "derive" and {"i", "ii"} <= have.keys()
-    missing = [c for c, name in zip(channels, names, strict=True) if name not in have]
-    if limbs:
-        missing = [c for c, name in zip(channels, names, strict=True) if name not in have and name not in DERIVED]
-    derived = any(name not in have for name in names)
-    if either := [
-        c for c, name in zip((*channels, "I", "II"), (*names, *("i", "ii") * derived), strict=False) if name in unsure
-    ]:
-        raise BadRecord("missing_channel", f"channels {either}: two of the recording may be meant; rename one of them")
-    if missing:
-        raise BadRecord(
-            "missing_channel",
-            f"channels {missing} are absent; needed: {list(channels)} (the manifest's columns names those of the file)",
-        )
-    if all(name in have for name in names):
-        rows = [have[name] for name in names]
-        return signal.values if rows == list(range(len(signal.values))) else signal.values[rows]
-    one, two = signal.values[have["i"]], signal.values[have["ii"]]
-    return np.stack(
-        [
-            signal.values[have[n]] if n in have else np.float32(DERIVED[n][0]) * one + np.float32(DERIVED[n][1]) * two
-            for n in names
-        ]
-    )
-
-
-@lru_cache(maxsize=256)
-def _places(channels: tuple[str, ...]) -> tuple[dict[str, int], dict[str, list[int]]]:
-    """Return the row of each name: as it is, in lower case, as `clean_name` reads it, by the other name of its site.
-
-    The closest kind of name wins. Names that several rows have at that closeness are in the second result.
-    """
-    have: dict[str, int] = {}
-    several: dict[str, list[int]] = {}
-    for spell in (str, str.lower, lambda name: clean_name(name).lower()):
-        found: dict[str, list[int]] = {}
-        for i, name in enumerate(channels):
-            found.setdefault(spell(name), []).append(i)
-        for name, rows in found.items():
-            if name not in have:
-                have[name] = rows[0]
-                if len(rows) > 1:
-                    several[name] = rows
-    for old, new in RENAMED.items():
-        for name, other in ((old, new), (new, old)):
-            if other in have and name not in have:
-                have[name] = have[other]
-                if other in several:
-                    several[name] = several[other]
-    return have, several
 
 
 def convert(values: np.ndarray, unit: str, target: str) -> np.ndarray:
@@ -214,24 +135,42 @@ def scale(windows: np.ndarray, normalise: str) -> np.ndarray:
     return (centred / np.maximum(spread, 1e-6)).astype(np.float32)
 
 
-def continuous(
+def prepare(
     signal: Signal,
     *,
     rate_hz: float,
     channels: tuple[str, ...],
     unit: str,
     window_s: float,
+    overlap: float = 0.0,
     band_hz: tuple[float, float] | None = None,
     notch_hz: float | None = None,
     absent: str = "refuse",
-) -> np.ndarray:
-    """Return a recording ready to be cut, float32 (C, T) in ``unit`` at ``rate_hz``, T at least one window.
+    cut: str = "windows",
+    modality: str = "ecg",
+) -> tuple[np.ndarray, np.ndarray, list[float]]:
+    """Cut a recording into windows.
 
-    Missing values are bridged by straight lines, however long. A recording that lacks at most 0.5 % of one window is
-    taken for one: its last value is repeated.
+    Missing values are bridged by straight lines, however long. A recording at most 0.5 % shorter than one window is
+    brought to its length by repeating the last value.
+
+    Args:
+        signal: the recording.
+        rate_hz, channels, unit: of the windows.
+        window_s: length of a window.
+        overlap: share of a window that the next one repeats.
+        band_hz, notch_hz: filters, see `band_pass` and `notch`.
+        absent: see `medssl.ingest.channels.pick_channels`.
+        cut: ``windows`` one after another, or ``beats``, a window around each beat (`medssl.ingest.beats`).
+        modality: ``ecg`` or ``ppg``, what a beat is; for beats alone.
+
+    Returns:
+        Windows float32 (N, C, W) in ``unit`` before scaling, their start times in seconds (N,), ascending, and the
+        times of beats whose window leaves the recording.
 
     Raises:
-        BadRecord: ``missing_channel``, ``bad_unit``, ``missing_values``, ``no_rate``, ``too_short`` or ``unreadable``.
+        BadRecord: ``missing_channel``, ``bad_unit``, ``missing_values``, ``no_rate``, ``too_short``, ``unreadable``, or
+            as `medssl.ingest.beats.whole`.
     """
     length = round(window_s * rate_hz)
     check_rate(signal.rate_hz)
@@ -252,71 +191,14 @@ def continuous(
         values = band_pass(values, rate_hz, band_hz)
     if values.shape[1] < length:
         values = np.pad(values, ((0, 0), (0, length - values.shape[1])), mode="edge")
-    return values
 
-
-def even_starts(steps: int, length: int, overlap: float) -> np.ndarray:
-    """Return the first step of each window of ``length`` that lies in ``steps``, int (N,)."""
-    return np.arange(0, steps - length + 1, max(1, round(length * (1 - overlap))))
-
-
-def windows_at(values: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
-    """Return the windows float32 (N, C, W) of ``values`` (C, T) that begin at the steps ``starts``."""
-    windows = np.lib.stride_tricks.sliding_window_view(values, length, axis=1)[:, starts]
-    return np.ascontiguousarray(windows.transpose(1, 0, 2), dtype=np.float32)
-
-
-def prepare(
-    signal: Signal,
-    *,
-    rate_hz: float,
-    channels: tuple[str, ...],
-    unit: str,
-    window_s: float,
-    overlap: float = 0.0,
-    band_hz: tuple[float, float] | None = None,
-    notch_hz: float | None = None,
-    absent: str = "refuse",
-    cut: str = "windows",
-    modality: str = "ecg",
-) -> tuple[np.ndarray, np.ndarray, list[float]]:
-    """Cut a recording into windows.
-
-    Args:
-        signal: the recording.
-        rate_hz, channels, unit: of the windows.
-        window_s: length of a window.
-        overlap: share of a window that the next one repeats.
-        band_hz, notch_hz: filters, see `band_pass` and `notch`.
-        absent: see `pick_channels`.
-        cut: ``windows`` one after another, or ``beats``, a window around each beat (`medssl.ingest.beats`).
-        modality: ``ecg`` or ``ppg``, what a beat is; for beats alone.
-
-    Returns:
-        Windows float32 (N, C, W) in ``unit`` before scaling, their start times in seconds (N,), ascending, and the
-        times of beats whose window leaves the recording.
-
-    Raises:
-        BadRecord: see `continuous` and `medssl.ingest.beats.whole`.
-    """
-    values = continuous(
-        signal,
-        rate_hz=rate_hz,
-        channels=channels,
-        unit=unit,
-        window_s=window_s,
-        band_hz=band_hz,
-        notch_hz=notch_hz,
-        absent=absent,
-    )
-    length = round(window_s * rate_hz)
-    outside_s: list[float] = []
     if cut == "beats":
         starts, outside = beats.whole(values, rate_hz, length, modality=modality)
-        outside_s = [peak / rate_hz for peak in outside]
     else:
-        starts = even_starts(values.shape[1], length, overlap)
-    return windows_at(values, starts, length), starts / rate_hz, outside_s
+        starts = np.arange(0, values.shape[1] - length + 1, max(1, round(length * (1 - overlap))))
+        outside = starts[:0]
+    windows = np.lib.stride_tricks.sliding_window_view(values, length, axis=1)[:, starts].transpose(1, 0, 2)
+    return np.ascontiguousarray(windows, dtype=np.float32), starts / rate_hz, [step / rate_hz for step in outside]
 
 
 def worst_share(marked: np.ndarray, first: np.ndarray, length: int) -> np.ndarray:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import io
-import itertools
 from typing import Any
 
 import jinja2
@@ -16,108 +15,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from medssl import table as tables
 from medssl.curate import aligned
+from medssl.report.strata import strata
 from medssl.store import Store
 
 KEPT, REMOVED, MARK = "#0b6e99", "#d1495b", "#1d2733"
-UNKNOWN, NONE = "unknown", "none"
-THIRDS = ("first third", "middle third", "last third")
 PAIRS = 30  # shown at most
 VALUES = 40  # of one stratum, shown at most
 LEADS = 3  # of a signal, drawn at most
 SIDE = 256  # pixels of a drawn plane, at most
 FEW = 3  # kept samples: patients with fewer are counted
 DIFFERENCE = 0.25  # share of the grey range at which a difference is drawn white
-
-
-def strata(table: pd.DataFrame, kept: np.ndarray | pd.Series) -> pd.DataFrame:
-    """Return how much of each stratum is kept: ``stratum, value, samples, kept, keep_ratio``.
-
-    Strata are ``label_*``, ``source``, ``anat_*`` and, where a trial has more than three samples,
-    ``index_in_trial`` (thirds of each trial). Numbers with more than three values are cut at their terciles. A sample
-    with several labels counts under each, one with an empty list under ``none``, a missing value under ``unknown``.
-
-    Args:
-        table: sample table.
-        kept: bool (N,), in the table's order.
-    """
-    mask = np.asarray(kept, dtype=bool)
-    if mask.shape != (len(table),):
-        raise ValueError(f"kept has shape {mask.shape}; expected one value for each of the {len(table)} samples")
-    columns = [f"label_{task}" for task in tables.tasks(table)]
-    columns += ["source"] + [f"anat_{measure}" for measure in tables.measures(table)]
-    parts = [_count(column, *_values(table[column].reset_index(drop=True)), mask) for column in columns]
-    size = table.groupby("trial")["index_in_trial"].transform("size").to_numpy()
-    if (size > 3).any():
-        rank = table.groupby("trial")["index_in_trial"].rank(method="first").to_numpy()
-        third = (3 * (rank - 0.5) / size).astype(int)  # where the middle of a sample's share of the trial lies
-        parts.append(_count("index_in_trial", np.arange(len(table)), third, list(THIRDS), mask))
-    return pd.concat(parts, ignore_index=True)
-
-
-def _count(stratum: str, rows: np.ndarray, codes: np.ndarray, names: list[str], kept: np.ndarray) -> pd.DataFrame:
-    """Count samples and kept ones by code; values without samples are left out."""
-    samples = np.bincount(codes, minlength=len(names))
-    left = np.bincount(codes[kept[rows]], minlength=len(names))
-    have = samples > 0
-    return pd.DataFrame(
-        {
-            "stratum": stratum,
-            "value": np.array(names, dtype=object)[have],
-            "samples": samples[have],
-            "kept": left[have],
-            "keep_ratio": left[have] / samples[have],
-        }
-    )
-
-
-def _values(column: pd.Series) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return rows, the code of a value in each, and the names of codes in the order to show; unknown is the last."""
-    if pd.api.types.infer_dtype(column, skipna=True) in ("floating", "integer", "mixed-integer-float"):
-        codes, names = _terciles(column.to_numpy(dtype=float, na_value=np.nan))
-        return np.arange(len(column)), codes, names
-    known = column[column.notna().to_numpy()].explode()
-    text = known.astype(object).where(known.notna(), NONE).astype(str)
-    pairs = pd.DataFrame({"row": text.index, "value": text.to_numpy()}).drop_duplicates()
-    names = sorted(pairs["value"].unique())
-    counts = pairs["value"].value_counts()
-    names = sorted(names, key=lambda value: -int(counts[value]))
-    missing = np.flatnonzero(column.isna())
-    rows = np.concatenate([pairs["row"].to_numpy(dtype=np.int64), missing])
-    codes = np.concatenate([pd.Index(names).get_indexer(pd.Index(pairs["value"])), np.full(len(missing), len(names))])
-    return rows, codes.astype(np.int64), [*names, UNKNOWN]
-
-
-def _terciles(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Cut numbers at their terciles, or not at all where there are no more than three; the last code is unknown."""
-    finite = np.isfinite(values)
-    known = values[finite]
-    distinct = np.unique(known)
-    codes = np.empty(len(values), np.int64)
-    if len(distinct) <= 3:
-        names = _texts(distinct)
-        codes[finite] = np.searchsorted(distinct, known)
-    else:
-        # Edges are values of the cohort, and the outer strata are open: its extremes can tell who is in it.
-        edges = np.unique(np.quantile(known, [1 / 3, 2 / 3], method="inverted_cdf"))
-        edges = edges[edges < distinct[-1]]
-        if not len(edges):  # more than two thirds share the largest value
-            edges = distinct[-2:-1]
-        text = _texts(edges)
-        names = [f"≤ {text[0]}", *(f"> {a}, ≤ {b}" for a, b in itertools.pairwise(text)), f"> {text[-1]}"]
-        codes[finite] = np.searchsorted(edges, known)
-    codes[~finite] = len(names)
-    return codes, [*names, UNKNOWN]
-
-
-def _texts(numbers: np.ndarray) -> list[str]:
-    """Write numbers with as few digits as tell them apart, at least four."""
-    for digits in range(4, 17):
-        text = [f"{v:.{digits}g}" for v in numbers]
-        if len(set(text)) == len(text):
-            return text
-    return [repr(float(v)) for v in numbers]
 
 
 def render(
@@ -152,6 +60,7 @@ def render(
     per_patient = pd.Series(kept).groupby(table["patient"].to_numpy()).sum().to_numpy()
     near = removed.loc[removed["duplicate_of"].notna() & (removed["method"] != "exact"), "distance"].to_numpy(float)
     ratio = kept.mean() if len(kept) else float("nan")
+    apart = f"distance to the kept sample ({unit})"
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("medssl.report"), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -169,10 +78,12 @@ def render(
         most=VALUES,
         patients=_patients(per_patient),
         few=FEW,
-        patient_picture=_png(_patient_histogram(per_patient)),
+        patient_picture=_png(_histogram(per_patient, KEPT, xlabel="samples kept of a patient", ylabel="patients")),
         n_near=len(near),
         n_exact=int((removed["method"] == "exact").sum()),
-        distance_picture=_png(_distances(near, threshold, unit)) if len(near) else None,
+        distance_picture=_png(_histogram(near, REMOVED, threshold, xlabel=apart, ylabel="removed samples"))
+        if len(near)
+        else None,
         sweep_picture=_png(_sweep(sweep, threshold, float(ratio), unit)) if len(sweep) else None,
         kind={2: "signal", 3: "image"}.get(len(store.facts["shape"]), "volume"),
         leads=LEADS,
@@ -218,22 +129,14 @@ def _bins(values: np.ndarray, most: int = 40) -> list[float]:
     return list(np.linspace(low, high, most + 1))
 
 
-def _patient_histogram(kept: np.ndarray) -> Figure:
+def _histogram(values: np.ndarray, colour: str, threshold: float | None = None, **labels: str) -> Figure:
     figure = Figure(figsize=(6, 2.8), layout="constrained")
     axis = figure.subplots()
-    axis.hist(kept, bins=_bins(kept), color=KEPT, edgecolor="white", lw=0.4)
-    axis.set(xlabel="samples kept of a patient", ylabel="patients")
-    return figure
-
-
-def _distances(near: np.ndarray, threshold: float | None, unit: str) -> Figure:
-    figure = Figure(figsize=(6, 2.8), layout="constrained")
-    axis = figure.subplots()
-    axis.hist(near, bins=_bins(near), color=REMOVED, edgecolor="white", lw=0.4)
+    axis.hist(values, bins=_bins(values), color=colour, edgecolor="white", lw=0.4)
     if threshold is not None:
         axis.axvline(threshold, color=MARK, ls="--", label=f"threshold {threshold:g}")
         axis.legend(fontsize=8)
-    axis.set(xlabel=f"distance to the kept sample ({unit})", ylabel="removed samples")
+    axis.set(**labels)
     return figure
 
 

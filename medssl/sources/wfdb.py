@@ -1,77 +1,31 @@
 """Read WFDB records: a text header (``.hea``) beside signal files (``.dat``, ``.flac``, or ``.mat`` of MATLAB v4).
 
-The ``wfdb`` package reads the samples. The header is parsed here first, as wfdb follows any file name, takes uV for V
-where the µ is not ASCII, assumes 250 Hz where the rate is absent and 200 units per mV where the gain is, all unnoticed.
+The ``wfdb`` package reads the samples; `medssl.sources.wfdb_header` reads the header first.
 
 A record may be a row of *segments*, each a record of its own with fewer channels, and of gaps named ``~``. Numbers of
 *frames* count at the record's rate; a channel has one or more samples per frame, one after the other in its file.
 
-Source: header(5) and signal(5) of the WFDB Applications Guide, https://physionet.org/physiotools/wag/header-5.htm
+Source: signal(5) of the WFDB Applications Guide, https://physionet.org/physiotools/wag/signal-5.htm
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from medssl.sources.claims import VOLTS, guarded, positive, require_bytes, require_file, require_plain_name, span
-from medssl.sources.record import BadRecord, Record, Signal, inside, unit_name
+from medssl.sources.claims import VOLTS, guarded, positive, require_bytes, require_file, span
+from medssl.sources.record import BadRecord, Record, Signal, inside
 from medssl.sources.resampling import polyphase
+from medssl.sources.wfdb_header import FLAC, FORMAT_BYTES, GAP, Channel, Header, Key, parse
 
-MAX_HEADER_BYTES = 1_000_000
 # A list of segments may claim gaps of any length. Beyond this many frames per recorded one it is a mistake.
 MAX_GAP_RATIO = 100
 # Filters for larger ratios of two channels' rates take more memory than the channels.
 MAX_RATE_RATIO = 10_000
-# Bytes per sample of each signal format. FLAC (the last three) shrinks constant blocks a thousand times; nobody records
-# more than that of nothing.
-FORMAT_BYTES = {
-    "8": 1, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2, "212": 1.5, "310": 4 / 3, "311": 4 / 3,
-    "508": 1 / 2000, "516": 1 / 2000, "524": 1 / 2000,
-}  # fmt: skip
-FLAC = ("508", "516", "524")
-GAP = "~"
-LAYOUT = re.compile(r"(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?")
-GAIN = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?:\(([-+]?\d+)\))?(?:/(\S+))?")
-
-Key = tuple[str, int]  # a channel's name, and which one of that name it is
-
-
-@dataclass(frozen=True)
-class _Channel:
-    """One signal line: value = (stored - ``baseline``) / ``gain`` in ``unit``, ``skew`` frames late in the file."""
-
-    key: Key
-    unit: str
-    file: str
-    format: str
-    per_frame: int
-    skew: int
-    offset: int
-    gain: float
-    baseline: int
-    initial: int
-
-
-@dataclass(frozen=True)
-class _Header:
-    """The header of the record ``base`` (path without suffix).
-
-    ``frames`` is None where it states no length; ``segments`` are names and lengths in frames.
-    """
-
-    base: Path
-    rate_hz: float | None
-    count: int
-    frames: int | None
-    channels: tuple[_Channel, ...] = ()
-    segments: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +34,7 @@ class _Part:
 
     start: int
     frames: int
-    header: _Header
+    header: Header
 
 
 def read(record: Record) -> Signal:
@@ -100,10 +54,10 @@ def read(record: Record) -> Signal:
     base = path.with_suffix("") if path.suffix.lower() in (".hea", ".dat", ".mat", ".flac") else path
     folder = path.parent
     with guarded("the WFDB header"):
-        header = _parse(base)
+        header = parse(base)
         if header.rate_hz is None:
             raise BadRecord("no_rate", "the header states no sampling rate; add it to the record line")
-        frames, parts = _segments(header, folder) if header.segments else _alone(header, folder)
+        frames, parts = _parts(header, folder)
         start, stop = span(record, header.rate_hz, frames)
         scales, per_frame, target = _choose(parts, record.hints.get("unit"))
         fastest = max(per_frame.values())
@@ -118,85 +72,7 @@ def read(record: Record) -> Signal:
     return Signal(values=values, rate_hz=rate_hz, channels=tuple(name for name, _ in rows), unit=target)
 
 
-def _parse(base: Path) -> _Header:
-    """Return what the header of the record ``base`` says, without any look at other files."""
-    path = base.with_name(_spelt(base.parent, base.name + ".hea"))
-    if require_file(path) > MAX_HEADER_BYTES:
-        raise BadRecord("unreadable", "the header is longer than 1 MB")
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    rows = [line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    if not rows or len(rows[0]) < 2:
-        raise BadRecord("unreadable", "the header has no record line")
-    first, lines = rows[0], rows[1:]
-    for line in lines:  # before anything else: whatever is wrong, such a record must not be followed
-        require_plain_name(line[0])
-    rate_hz = positive(re.split(r"[/(]", first[2])[0]) if len(first) > 2 else None
-    if len(first) > 2 and rate_hz is None:
-        raise BadRecord("no_rate", "the header states no sampling rate; add it to the record line")
-    if not first[1].isdigit():
-        raise BadRecord("unreadable", "the header's number of channels is not a number")
-    if len(first) > 3 and not first[3].isdigit():
-        raise BadRecord("unreadable", "the header's number of samples is not a number")
-    count, frames = int(first[1]), int(first[3]) if len(first) > 3 else None
-    header = _Header(base, rate_hz, count, frames)
-    if "/" in first[0]:
-        if int(first[0].split("/")[1]) != len(lines):
-            raise BadRecord("unreadable", "the header's number of segments differs from its segment lines")
-        return replace(header, segments=tuple((name, int(length)) for name, length in lines))
-    if count != len(lines):
-        raise BadRecord("unreadable", "the header's number of channels differs from its channel lines")
-    if not lines:
-        raise BadRecord("no_samples", "the header describes no channel")
-    seen: Counter[str] = Counter()
-    spelt = {name: name if name == GAP else _spelt(base.parent, name) for name in {line[0] for line in lines}}
-    lines = [[spelt[line[0]], *line[1:]] for line in lines]
-    return replace(header, channels=tuple(_channel(line, i, seen) for i, line in enumerate(lines, start=1)))
-
-
-def _spelt(folder: Path, name: str) -> str:
-    """Return the name as the folder spells it: other systems do not tell ``R1.HEA`` from ``r1.hea``."""
-    if (folder / name).exists() or not folder.is_dir():
-        return name
-    alike = [path.name for path in folder.iterdir() if path.name.casefold() == name.casefold()]
-    return alike[0] if len(alike) == 1 else name
-
-
-def _channel(line: list[str], number: int, seen: Counter[str]) -> _Channel:
-    """Return one signal line: file, format, gain, ADC bits, ADC zero, first value, checksum, block size, name."""
-    layout = LAYOUT.fullmatch(line[1]) if len(line) > 1 else None
-    if layout is None or (layout[1] not in FORMAT_BYTES and line[0] != GAP):
-        raise BadRecord("unsupported", "a channel line names an unknown signal format")
-    gain = GAIN.fullmatch(line[2]) if len(line) > 2 else None
-    if gain is None or not positive(abs(float(gain[1]))):
-        raise BadRecord("bad_unit", "the header states no gain for a channel, so its unit is unknown")
-    name = " ".join(line[8:]) or f"channel {number}"
-    seen[name] += 1
-    zero = int(line[4]) if len(line) > 4 else 0
-    return _Channel(
-        key=(name, seen[name]),
-        unit=unit_name(gain[3] or "mV"),
-        file=line[0],
-        format=layout[1],
-        per_frame=int(layout[2] or 1) or 1,
-        skew=int(layout[3] or 0),
-        offset=int(layout[4] or 0),
-        gain=float(gain[1]),
-        baseline=zero if gain[2] is None else int(gain[2]),
-        initial=int(line[5]) if len(line) > 5 else zero,
-    )
-
-
-def _alone(header: _Header, folder: Path) -> tuple[int, list[_Part]]:
-    """Return the length in frames of a record without segments, and the record as its only part."""
-    frames = _check_files(header, folder)
-    return frames, [_Part(0, frames, header)]
-
-
-def _check_files(header: _Header, folder: Path) -> int:
+def _check_files(header: Header, folder: Path) -> int:
     """Return the length of a record in frames, compared with the sizes of its signal files."""
     frames = header.frames
     for name, group in _by_file(header.channels).items():
@@ -225,25 +101,28 @@ def _check_files(header: _Header, folder: Path) -> int:
     return length
 
 
-def _by_file(channels: Iterable[_Channel]) -> dict[str, list[_Channel]]:
+def _by_file(channels: Iterable[Channel]) -> dict[str, list[Channel]]:
     """Return the channels of each signal file, in file order."""
-    groups: dict[str, list[_Channel]] = {}
+    groups: dict[str, list[Channel]] = {}
     for channel in channels:
         groups.setdefault(channel.file, []).append(channel)
     return groups
 
 
-def _segments(master: _Header, folder: Path) -> tuple[int, list[_Part]]:
-    """Return the length in frames of a record of segments, and its parts in order, gaps left out.
+def _parts(master: Header, folder: Path) -> tuple[int, list[_Part]]:
+    """Return the length of a record in frames, and its segments in order, gaps left out; or itself as its only part.
 
     In the *fixed* layout all segments have the same channels. In the *variable* layout a first segment of length 0
     lists all channels (in files named ``~``), and each of the others has some of them.
     """
+    if not master.segments:
+        frames = _check_files(master, folder)
+        return frames, [_Part(0, frames, master)]
     names = [name for name, _ in master.segments if name != GAP]
     if len(set(names)) != len(names):
         raise BadRecord("unsupported", "the record names one segment twice")
     segments = list(master.segments)
-    variable = bool(segments) and segments[0][0] != GAP and segments[0][1] == 0
+    variable = segments[0][0] != GAP and segments[0][1] == 0
     wanted = None
     if variable:
         layout = _segment(segments.pop(0)[0], folder, master.rate_hz)
@@ -273,10 +152,10 @@ def _segments(master: _Header, folder: Path) -> tuple[int, list[_Part]]:
     return at, parts
 
 
-def _segment(name: str, folder: Path, rate_hz: float | None) -> _Header:
+def _segment(name: str, folder: Path, rate_hz: float | None) -> Header:
     """Return the header of one segment."""
     inside(folder / f"{name}.hea", folder)
-    header = _parse(folder / name)
+    header = parse(folder / name)
     if header.segments:  # the standard has none either; a list that names itself would never end
         raise BadRecord("unsupported", "a segment has segments of its own")
     if header.rate_hz not in (None, rate_hz):
@@ -288,7 +167,8 @@ def _choose(parts: list[_Part], wanted: str | None) -> tuple[dict[str, float], d
     """Return the scale of each unit, the samples per frame of each channel to keep, and the unit of the result."""
     units = {c.unit for part in parts for c in part.header.channels}
     target = str(wanted or ("mV" if VOLTS.keys() & units else "1"))
-    scales = {unit: scale for unit in units if (scale := _scale(unit, target)) is not None}
+    alike = {target} | (VOLTS.keys() if target in VOLTS else set())
+    scales = {unit: VOLTS.get(unit, 1.0) / VOLTS.get(target, 1.0) for unit in units & alike}
     per_frame: dict[Key, int] = {}
     left_out: set[Key] = set()
     for channel in (c for part in parts for c in part.header.channels):
@@ -303,15 +183,6 @@ def _choose(parts: list[_Part], wanted: str | None) -> tuple[dict[str, float], d
     if max(per_frame.values()) > MAX_RATE_RATIO * min(per_frame.values()):
         raise BadRecord("unsupported", f"the channels' sampling rates differ more than {MAX_RATE_RATIO} times")
     return scales, per_frame, target
-
-
-def _scale(unit: str, target: str) -> float | None:
-    """Return the factor from ``unit`` to ``target``, or None if there is none."""
-    if unit in VOLTS and target in VOLTS:
-        return VOLTS[unit] / VOLTS[target]
-    if unit == target:
-        return 1.0
-    return None
 
 
 def _fill(rows: dict[Key, np.ndarray], part: _Part, scales: dict[str, float], *, start: int, stop: int) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import signal as dsp
 
-from medssl.curate import bands, beats
+from medssl.curate import bands, signal_hash
 
 
 def eeg(seconds: float, seed: int = 0, rate_hz: float = 125) -> np.ndarray:
@@ -19,14 +19,14 @@ def eeg(seconds: float, seed: int = 0, rate_hz: float = 125) -> np.ndarray:
 
 
 def hashed(x: np.ndarray, rate_hz: float = 125) -> np.ndarray:
-    return beats.signal_hash(x, rate_hz=rate_hz, modality="eeg")
+    return signal_hash.signal_hash(x, rate_hz=rate_hz, modality="eeg")
 
 
 @pytest.mark.parametrize("seconds", [2, 10, 60])
 def test_bits(seconds: float) -> None:
     x, rng = eeg(seconds), np.random.default_rng(1)
     first, spread = hashed(x), x.std(axis=1, keepdims=True)
-    radius = beats.radius(len(first), "eeg")
+    radius = signal_hash.radius(len(first), "eeg")
     assert len(first) == 4 * 20 + 2 and not first[-2:].any()
     assert np.array_equal(first, hashed(1e6 * x + 30))
     many = [
@@ -35,9 +35,9 @@ def test_bits(seconds: float) -> None:
         eeg(seconds, seed=1),
         eeg(seconds, seed=2),
     ]
-    apart = beats.distance(first, np.stack([hashed(y) for y in many]))
+    apart = signal_hash.distance(first, np.stack([hashed(y) for y in many]))
     assert apart[:2].max() <= radius < apart[2:].min()
-    assert beats.distance(first, hashed(eeg(seconds, rate_hz=250), 250)[None])[0] <= radius // 4
+    assert signal_hash.distance(first, hashed(eeg(seconds, rate_hz=250), 250)[None])[0] <= radius // 4
 
 
 def test_a_burst_raises_its_band() -> None:
@@ -65,13 +65,13 @@ def test_a_band_without_power() -> None:
     """What a low-pass leaves of it is rounding; its bits alone make no other window."""
     x = dsp.sosfiltfilt(dsp.butter(8, 20, fs=125, output="sos"), eeg(10), axis=1)
     coarse = np.round(x / np.abs(x).max() * 127)
-    assert beats.distance(hashed(x), hashed(coarse)[None])[0] <= beats.radius(82, "eeg")
+    assert signal_hash.distance(hashed(x), hashed(coarse)[None])[0] <= signal_hash.radius(82, "eeg")
 
 
 def test_drift() -> None:
     x = eeg(10)
     drift = 3 * x.std() * np.sin(2 * np.pi * 0.05 * np.arange(1250) / 125)
-    assert beats.distance(hashed(x), hashed(x + drift)[None])[0] <= 20
+    assert signal_hash.distance(hashed(x), hashed(x + drift)[None])[0] <= 20
 
 
 def test_bands_beyond_the_rate() -> None:

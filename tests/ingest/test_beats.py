@@ -191,3 +191,23 @@ def test_a_recording_without_one_whole_window_gives_none() -> None:
     )
     assert len(windows) == 0
     np.testing.assert_allclose(outside_s, [0.5, 1.3], atol=0.02)
+
+
+def test_steep_places_against_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    slope = np.stack([3 * rng.gamma(1, size=400) - 3, 9 - 9 * rng.gamma(1, size=400), np.zeros(400)])
+    for rising in (False, True):
+        steep, energy, up = beats.steepest(slope, 100, smooth_s=0.01, rising=rising)
+        assert up.ravel().tolist() == [1, -1, 0]
+        square = np.zeros(400)
+        for lead, sign in zip(slope[:2], (1, -1), strict=True):
+            one = sign * lead / lead.std()
+            square += (np.where(one > 0, one, 0) if rising else one) ** 2
+        kernel = np.exp(-(np.arange(-4, 5.0) ** 2) / 2)
+        expected = np.convolve(np.pad(square, 4, mode="edge"), kernel / kernel.sum(), mode="valid")
+        np.testing.assert_allclose(energy, expected)
+        tops = [i for i in range(1, 399) if expected[i - 1] < expected[i] > expected[i + 1]]
+        left: list[int] = []
+        for i in sorted(tops, key=lambda i: -expected[i]):  # the highest first, none within 0.3 s of it
+            left += [i] * all(abs(i - j) >= 30 for j in left)
+        assert steep.tolist() == sorted(left)

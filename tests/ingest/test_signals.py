@@ -1,4 +1,4 @@
-"""From recordings to windows: rates, units, channels, gaps and cuts with known answers."""
+"""From recordings to windows: rates, units, gaps and cuts with known answers."""
 
 from __future__ import annotations
 
@@ -114,62 +114,6 @@ def test_units(unit: str, target: str, factor: float) -> None:
 def test_units_of_other_things_are_refused(unit: str, target: str) -> None:
     with pytest.raises(BadRecord, match="bad_unit"):
         signals.convert(np.zeros((1, 3)), unit, target)
-
-
-def test_channels_are_picked_by_name() -> None:
-    x = np.arange(3, dtype=np.float32)[:, None] * np.ones((3, 200), np.float32)
-    windows, _ = prepare(recording(x, channels=("I", "avr", "V1")), channels=("V1", "AVR"))
-    assert windows[0, :, 0].tolist() == [2, 1]
-
-
-def test_a_missing_channel_is_refused_and_never_zero() -> None:
-    with pytest.raises(BadRecord, match="missing_channel") as caught:
-        prepare(recording(sine(3, 100, 2)), channels=("A", "B"))
-    assert "['B'] are absent" in caught.value.detail
-
-
-def test_old_and_new_names_of_eeg_sites() -> None:
-    x = np.arange(4, dtype=np.float32)[:, None] * np.ones((4, 200), np.float32)
-    old = recording(x, channels=("T3", "T4", "T5", "T6"))
-    assert signals.pick_channels(old, ("P8", "t7", "T4", "P7"))[:, 0].tolist() == [3, 0, 1, 2]
-    new = recording(x, channels=("T7", "T8", "P7", "P8"))
-    assert signals.pick_channels(new, ("T6", "T3", "T8"))[:, 0].tolist() == [3, 0, 1]
-    both = recording(x, channels=("T7", "T3", "P7", "C3"))
-    assert signals.pick_channels(both, ("T3", "T7"))[:, 0].tolist() == [1, 0]  # its own name first
-
-
-def test_limb_leads_follow_from_two() -> None:
-    # Potentials of the right arm, left arm and left foot; every lead by its definition.
-    right, left, foot = np.random.default_rng(0).standard_normal((3, 300)).astype(np.float32)
-    leads = {
-        "I": left - right,
-        "II": foot - right,
-        "III": foot - left,
-        "aVR": right - (left + foot) / 2,
-        "aVL": left - (right + foot) / 2,
-        "aVF": foot - (right + left) / 2,
-    }
-    two = recording(np.stack([leads["II"], leads["I"]]), channels=("II", "I"))
-    asked = tuple(leads)
-    assert np.allclose(signals.pick_channels(two, asked, "derive"), np.stack(list(leads.values())), atol=1e-5)
-    with pytest.raises(BadRecord, match=r"missing_channel: channels \['III', 'aVR', 'aVL', 'aVF'\] are absent"):
-        signals.pick_channels(two, asked)
-    with pytest.raises(BadRecord, match=r"missing_channel: channels \['V1'\] are absent"):
-        signals.pick_channels(two, ("III", "V1"), "derive")
-    # What is recorded is never replaced, and MLII is no II.
-    own = recording(np.ones((3, 300), np.float32), channels=("I", "II", "AVR"))
-    assert (signals.pick_channels(own, ("aVR", "III"), "derive") == [[1], [0]]).all()
-    with pytest.raises(BadRecord, match="missing_channel"):
-        signals.pick_channels(recording(np.ones((2, 9), np.float32), channels=("I", "MLII")), ("III",), "derive")
-    with pytest.raises(BadRecord, match="missing_channel"):
-        signals.pick_channels(recording(np.ones((1, 9), np.float32), channels=("II",)), ("I",), "derive")
-
-
-def test_a_gap_stays_a_gap_in_what_is_derived() -> None:
-    x = np.ones((2, 200), np.float32)
-    x[0, 50:100] = np.nan
-    derived = signals.pick_channels(recording(x, channels=("I", "II")), ("aVF",), "derive")
-    assert np.isnan(derived[0]).nonzero()[0].tolist() == list(range(50, 100))
 
 
 def test_gaps_are_bridged_by_lines_and_a_channel_without_a_value_is_refused() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medssl.ingest.signals import pick_channels
+from medssl.ingest.channels import pick_channels
 from medssl.sources.electrodes import channel_names, clean_name
 from medssl.sources.record import BadRecord, Signal
 

@@ -11,7 +11,7 @@ import wfdb
 
 from medssl import sources
 from medssl.sources.record import BadRecord, Record, Signal
-from medssl.sources.wfdb import FORMAT_BYTES
+from medssl.sources.wfdb_header import FORMAT_BYTES
 
 NAME = "Doe^Jane"
 RATE_HZ = 100

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import signal as dsp
 
-from medssl.curate import beats, dedup
+from medssl.curate import dedup, fingerprint, signal_hash
 from medssl.sources.record import BadRecord
 
 WAVES = [(0.15, -0.2, 0.025), (-0.1, -0.03, 0.01), (1, 0, 0.012), (-0.2, 0.03, 0.012), (0.3, 0.25, 0.05)]
@@ -40,8 +40,8 @@ def lagged(a: np.ndarray, b: np.ndarray, lag: int) -> float:
 
 
 def copies(a: np.ndarray, b: np.ndarray, **kw: float) -> bool:
-    one, other = (beats.signal_hash(x, rate_hz=100, **kw) for x in (a, b))
-    return bool(beats.distance(one, other[None])[0] <= beats.radius(len(one)))
+    one, other = (signal_hash.signal_hash(x, rate_hz=100, **kw) for x in (a, b))
+    return bool(signal_hash.distance(one, other[None])[0] <= signal_hash.radius(len(one)))
 
 
 def test_l9_correlations() -> None:
@@ -53,7 +53,7 @@ def test_l9_correlations() -> None:
     assert np.argmax([lagged(A, B, lag) for lag in range(81)]) == 37
 
 
-@pytest.mark.parametrize("dead_zone", [0, beats.DEAD_ZONE])
+@pytest.mark.parametrize("dead_zone", [0, signal_hash.DEAD_ZONE])
 def test_l9_verdicts(dead_zone: float) -> None:
     assert copies(A, B, dead_zone=dead_zone)
     assert not copies(A, C, dead_zone=dead_zone)
@@ -62,32 +62,36 @@ def test_l9_verdicts(dead_zone: float) -> None:
 
 
 def test_l9_which_part_differs() -> None:
-    a, c, d = (beats.signal_hash(x, rate_hz=100) for x in (A, C, D))
+    a, c, d = (signal_hash.signal_hash(x, rate_hz=100) for x in (A, C, D))
     assert a.shape == (4,) and a.dtype == np.uint8
     assert np.array_equal(a[-2:], c[-2:]) and not np.array_equal(a[:-2], c[:-2])
     assert not np.array_equal(a[-2:], d[-2:])
     assert np.unpackbits(a)[16:].tolist() == [1, 1, 1, 1, 0, 0, 0, 0] + [0] * 8
 
 
+def test_it_is_among_the_fingerprints() -> None:
+    assert np.array_equal(fingerprint.signal_hash(A, rate_hz=100), signal_hash.signal_hash(A, rate_hz=100))
+
+
 def test_median_beat() -> None:
-    shape, rr_s = beats.median_beat(np.stack([A, 2 * A, np.ones(300)]), 100)
+    shape, rr_s = signal_hash.median_beat(np.stack([A, 2 * A, np.ones(300)]), 100)
     assert shape.shape == (3, 17)
     assert rr_s == pytest.approx([0.8] * 3, abs=1e-3)
     assert shape[1] == pytest.approx(2 * shape[0])
     assert not shape[2].any()
     assert shape[0].mean() == pytest.approx(0)
     assert shape[0, 5:7].max() > shape[0, [3, 4, 7, 8]].max()  # R lies between -31 and +13 ms
-    assert beats.median_beat(D, 100).rr_s == pytest.approx([0.6, 1.0, 0.6], abs=1e-3)
+    assert signal_hash.median_beat(D, 100).rr_s == pytest.approx([0.6, 1.0, 0.6], abs=1e-3)
 
 
 def test_rhythm_steps() -> None:
     """Each value that is reached sets a bit, so that the bits apart are the steps apart."""
-    ones = [int(beats.rhythm(np.full(5, rr)).sum()) for rr in (0.3, 0.41, 0.5, 0.8, 1.7)]
+    ones = [int(signal_hash.rhythm(np.full(5, rr)).sum()) for rr in (0.3, 0.41, 0.5, 0.8, 1.7)]
     assert ones == [0, 1, 2, 4, 8]
-    assert int(beats.rhythm(np.array([0.8, 0.81, 0.8]))[8:].sum()) == 0
-    assert int(beats.rhythm(np.array([0.8, 0.85, 0.8]))[8:].sum()) == 3  # 20, 30 and 45 ms are reached
-    assert not beats.rhythm(np.empty(0)).any()
-    assert beats.rhythm(np.array([0.8])).tolist() == [True] * 4 + [False] * 12
+    assert int(signal_hash.rhythm(np.array([0.8, 0.81, 0.8]))[8:].sum()) == 0
+    assert int(signal_hash.rhythm(np.array([0.8, 0.85, 0.8]))[8:].sum()) == 3  # 20, 30 and 45 ms are reached
+    assert not signal_hash.rhythm(np.empty(0)).any()
+    assert signal_hash.rhythm(np.array([0.8])).tolist() == [True] * 4 + [False] * 12
 
 
 @pytest.mark.parametrize("seconds", [2, 3, 10, 60])
@@ -95,12 +99,12 @@ def test_what_does_not_change_a_hash(seconds: float) -> None:
     rng = np.random.default_rng(0)
     at = np.cumsum(0.8 + 0.03 * rng.standard_normal(90)) - 1
     x = leads(at, seconds=seconds)
-    first = beats.signal_hash(x, rate_hz=100)
+    first = signal_hash.signal_hash(x, rate_hz=100)
     assert len(first) == 6 * 2 + 2
-    assert np.array_equal(first, beats.signal_hash(-0.0 + 1e-3 * x + 1, rate_hz=100))
+    assert np.array_equal(first, signal_hash.signal_hash(-0.0 + 1e-3 * x + 1, rate_hz=100))
 
     def bits(y: np.ndarray, rate_hz: float = 100) -> int:
-        return int(np.bitwise_count(first ^ beats.signal_hash(y, rate_hz=rate_hz)).sum())
+        return int(np.bitwise_count(first ^ signal_hash.signal_hash(y, rate_hz=rate_hz)).sum())
 
     spread = x.std(axis=1, keepdims=True)
     assert bits(x + 0.1 * spread * rng.standard_normal(x.shape)) <= 6  # 20 dB
@@ -115,7 +119,7 @@ def test_what_does_not_change_a_hash(seconds: float) -> None:
 
 def test_direction_of_a_lead() -> None:
     """A swapped electrode is no copy, but the beats are found in the same places."""
-    upright, inverted = (beats.median_beat(s * A, 100) for s in (1, -1))
+    upright, inverted = (signal_hash.median_beat(s * A, 100) for s in (1, -1))
     assert upright.rr_s == pytest.approx(inverted.rr_s)
     assert upright.leads == pytest.approx(-inverted.leads)
     assert not copies(A, -A)
@@ -123,9 +127,9 @@ def test_direction_of_a_lead() -> None:
 
 def test_a_lone_artefact_hides_no_beats() -> None:
     x = ecg(0.1 + 0.8 * np.arange(13), seconds=10)
-    clean = beats.median_beat(x, 100)
+    clean = signal_hash.median_beat(x, 100)
     x[480:484] += 30
-    found = beats.median_beat(x, 100)
+    found = signal_hash.median_beat(x, 100)
     assert len(found.rr_s) in (11, 12) and np.median(found.rr_s) == pytest.approx(0.8, abs=0.01)
     assert np.corrcoef(found.leads[0], clean.leads[0])[0, 1] > 0.99
 
@@ -134,51 +138,51 @@ def test_one_odd_beat_does_not_count() -> None:
     x = ecg(0.1 + 0.8 * np.arange(13), seconds=10)
     odd = x.copy()
     odd[110:125] *= -1  # the T wave of the first whole beat
-    assert np.array_equal(beats.signal_hash(x, rate_hz=100), beats.signal_hash(odd, rate_hz=100))
+    assert np.array_equal(signal_hash.signal_hash(x, rate_hz=100), signal_hash.signal_hash(odd, rate_hz=100))
 
 
 def test_a_loud_noisy_lead_hides_no_beats() -> None:
     x = leads(0.1 + 0.8 * np.arange(13), seconds=10)
     x[3] = 50 * np.random.default_rng(0).standard_normal(1000)
-    assert beats.median_beat(x, 100).rr_s == pytest.approx([0.8] * 12, abs=0.02)
+    assert signal_hash.median_beat(x, 100).rr_s == pytest.approx([0.8] * 12, abs=0.02)
 
 
 def test_times_between_steps() -> None:
     """At 100 Hz, rounding to steps would make 0.805 s alternate between 0.80 and 0.81."""
-    found = beats.median_beat(ecg(0.2 + 0.805 * np.arange(12), seconds=10), 100).rr_s
+    found = signal_hash.median_beat(ecg(0.2 + 0.805 * np.arange(12), seconds=10), 100).rr_s
     assert found == pytest.approx([0.805] * 11, abs=1e-3)
 
 
 def test_beats_cut_by_the_window() -> None:
     """They count for the rhythm but not for the shape; unless even the rhythm cannot place them."""
-    shape, rr_s = beats.median_beat(ecg(np.array([0.12, 0.92]), seconds=2), 100)
+    shape, rr_s = signal_hash.median_beat(ecg(np.array([0.12, 0.92]), seconds=2), 100)
     assert rr_s == pytest.approx([0.8], abs=2e-3)
-    middle = beats.median_beat(ecg(np.array([0.92]), seconds=2), 100)
+    middle = signal_hash.median_beat(ecg(np.array([0.92]), seconds=2), 100)
     assert shape == pytest.approx(middle.leads, abs=0.02)
-    assert len(beats.median_beat(ecg(np.array([0.02, 0.82, 1.62]), seconds=2), 100).rr_s) == 1
+    assert len(signal_hash.median_beat(ecg(np.array([0.02, 0.82, 1.62]), seconds=2), 100).rr_s) == 1
 
 
 def test_dead_zone() -> None:
     """Plain signs of the flat stretches are those of the noise."""
     rng, apart = np.random.default_rng(0), []
     x = np.array([[1], [-0.6], [0.3]]) * ecg(0.1 + 0.8 * np.arange(13), last=0, seconds=10)
-    for dead_zone in (0, beats.DEAD_ZONE):
+    for dead_zone in (0, signal_hash.DEAD_ZONE):
         noisy = [
-            beats.signal_hash(x + 0.2 * x.std(1, keepdims=True) * e, rate_hz=100, dead_zone=dead_zone)
+            signal_hash.signal_hash(x + 0.2 * x.std(1, keepdims=True) * e, rate_hz=100, dead_zone=dead_zone)
             for e in rng.standard_normal((9, *x.shape))
         ]
-        apart.append(beats.distance(noisy[0], np.stack(noisy[1:])).mean())
+        apart.append(signal_hash.distance(noisy[0], np.stack(noisy[1:])).mean())
     assert 2 * apart[1] < apart[0]
 
 
 def test_few_or_no_beats() -> None:
-    assert beats.signal_hash(np.full((12, 1000), 3.3), rate_hz=100).tolist() == [0] * 26
-    assert beats.signal_hash(np.full(50, 3.3), rate_hz=100, modality="ppg").tolist() == [0] * 4
-    assert beats.signal_hash(np.full((2, 500), 3.3), rate_hz=100, modality="eeg").tolist() == [0] * 42
-    assert beats.signal_hash(np.array([1.0, 2.0]), rate_hz=100).tolist() == [0] * 4
+    assert signal_hash.signal_hash(np.full((12, 1000), 3.3), rate_hz=100).tolist() == [0] * 26
+    assert signal_hash.signal_hash(np.full(50, 3.3), rate_hz=100, modality="ppg").tolist() == [0] * 4
+    assert signal_hash.signal_hash(np.full((2, 500), 3.3), rate_hz=100, modality="eeg").tolist() == [0] * 42
+    assert signal_hash.signal_hash(np.array([1.0, 2.0]), rate_hz=100).tolist() == [0] * 4
     rounding = 5 + 1e-9 * np.random.default_rng(0).standard_normal((1, 500))
-    assert not beats.signal_hash(rounding, rate_hz=100).any()
-    one, two = (beats.signal_hash(ecg(np.array(at), seconds=2), rate_hz=100) for at in ([0.6], [0.4, 1.4]))
+    assert not signal_hash.signal_hash(rounding, rate_hz=100).any()
+    one, two = (signal_hash.signal_hash(ecg(np.array(at), seconds=2), rate_hz=100) for at in ([0.6], [0.4, 1.4]))
     assert one[:2].any() and not one[2:].any()
     assert two[2] and not two[3]
 
@@ -187,7 +191,7 @@ def test_a_flat_lead_among_others() -> None:
     x = leads(0.1 + EVERY)
     dead = x.copy()
     dead[4] = 7
-    full, part = beats.signal_hash(x, rate_hz=100), beats.signal_hash(dead, rate_hz=100)
+    full, part = signal_hash.signal_hash(x, rate_hz=100), signal_hash.signal_hash(dead, rate_hz=100)
     assert not part[8:10].any()
     assert np.array_equal(np.delete(full, [8, 9]), np.delete(part, [8, 9]))
 
@@ -203,7 +207,7 @@ def test_ppg() -> None:
     x = pulse(at)
     hashes = np.stack(
         [
-            beats.signal_hash(y, rate_hz=rate_hz, modality="ppg")
+            signal_hash.signal_hash(y, rate_hz=rate_hz, modality="ppg")
             for y, rate_hz in [
                 (x, 125),
                 (40 * x - 7, 125),
@@ -216,15 +220,15 @@ def test_ppg() -> None:
             ]
         ]
     )
-    apart = beats.distance(hashes[0], hashes)
-    assert apart[:6].max() <= beats.radius(4, "ppg")
-    assert apart[6:].min() > beats.radius(4, "ppg")
+    apart = signal_hash.distance(hashes[0], hashes)
+    assert apart[:6].max() <= signal_hash.radius(4, "ppg")
+    assert apart[6:].min() > signal_hash.radius(4, "ppg")
 
 
 def test_ppg_upside_down() -> None:
     """Reflected light falls where the pulse rises: the same beats, and the shape turned over."""
     at = 0.9 * np.arange(12) - 1
-    upright, inverted = (beats.median_beat(s * pulse(at, notch=0.6), 125, "ppg") for s in (1, -1))
+    upright, inverted = (signal_hash.median_beat(s * pulse(at, notch=0.6), 125, "ppg") for s in (1, -1))
     assert upright.rr_s == pytest.approx(inverted.rr_s)
     assert upright.leads == pytest.approx(-inverted.leads)
 
@@ -234,30 +238,32 @@ def test_distance_has_two_parts_and_one_threshold() -> None:
     zero = np.zeros(26, np.uint8)
     many = np.zeros((5, 26), np.uint8)
     many[1, 0], many[2, 0], many[3, 24], many[4, 24:] = 0b111111, 0b1111111, 1, 1
-    assert beats.radius(26) == 6
-    assert beats.distance(zero, many).tolist() == [0, 6, 7, 6, 12]
-    assert beats.distance(zero, many).dtype == np.int64
-    assert [beats.radius(2 + 2 * n) for n in (1, 2, 6, 12)] == [1, 1, 3, 6]
-    assert beats.radius(19 * 20 + 2, "eeg") == 507
+    assert signal_hash.radius(26) == 6
+    assert signal_hash.distance(zero, many).tolist() == [0, 6, 7, 6, 12]
+    assert signal_hash.distance(zero, many).dtype == np.int64
+    assert [signal_hash.radius(2 + 2 * n) for n in (1, 2, 6, 12)] == [1, 1, 3, 6]
+    assert signal_hash.radius(19 * 20 + 2, "eeg") == 507
 
 
 def test_greedy_with_two_parts() -> None:
-    hashes = np.stack([beats.signal_hash(x, rate_hz=100) for x in (A, B, C, 3 * A + 2, D)])
+    hashes = np.stack([signal_hash.signal_hash(x, rate_hz=100) for x in (A, B, C, 3 * A + 2, D)])
     picked = dedup.select(
-        5, lambda row, rows: beats.distance(hashes[row], hashes[rows]), threshold=beats.radius(hashes.shape[1])
+        5,
+        lambda row, rows: signal_hash.distance(hashes[row], hashes[rows]),
+        threshold=signal_hash.radius(hashes.shape[1]),
     )
     assert picked.representative.tolist() == [0, 0, 2, 0, 4]
 
 
 def test_same_morphology() -> None:
-    a, b, c, d = (beats.median_beat(x, 100) for x in (A, B, C, D))
-    slower = beats.median_beat(ecg(0.1 + 0.9 * np.arange(5), seconds=4), 100)
-    assert beats.same_morphology(a, b) and beats.same_morphology(a, a)
-    assert not beats.same_morphology(a, c)
-    assert not beats.same_morphology(a, d)
-    assert not beats.same_morphology(a, slower) and beats.same_morphology(a, slower, rr=0.2)
-    flat = beats.median_beat(np.zeros(300), 100)
-    assert not beats.same_morphology(a, flat) and not beats.same_morphology(flat, flat)
+    a, b, c, d = (signal_hash.median_beat(x, 100) for x in (A, B, C, D))
+    slower = signal_hash.median_beat(ecg(0.1 + 0.9 * np.arange(5), seconds=4), 100)
+    assert signal_hash.same_morphology(a, b) and signal_hash.same_morphology(a, a)
+    assert not signal_hash.same_morphology(a, c)
+    assert not signal_hash.same_morphology(a, d)
+    assert not signal_hash.same_morphology(a, slower) and signal_hash.same_morphology(a, slower, rr=0.2)
+    flat = signal_hash.median_beat(np.zeros(300), 100)
+    assert not signal_hash.same_morphology(a, flat) and not signal_hash.same_morphology(flat, flat)
 
 
 @pytest.mark.parametrize(
@@ -272,13 +278,13 @@ def test_same_morphology() -> None:
 )
 def test_refused(x: np.ndarray, modality: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        beats.signal_hash(x, rate_hz=100, modality=modality)
+        signal_hash.signal_hash(x, rate_hz=100, modality=modality)
 
 
 @pytest.mark.parametrize("modality", ["ecg", "ppg", "eeg"])
 def test_no_rate(modality: str) -> None:
     with pytest.raises(BadRecord, match="positive"):
-        beats.signal_hash(A, rate_hz=0, modality=modality)
+        signal_hash.signal_hash(A, rate_hz=0, modality=modality)
 
 
 def test_real_ecg() -> None:
@@ -289,9 +295,9 @@ def test_real_ecg() -> None:
 
     records = sorted((Path(folder) / "ecg/ptbxl_500/records100").rglob("*.hea"))[:40]
     x = [wfdb.rdrecord(str(r.with_suffix(""))).p_signal.T for r in records]
-    early = np.stack([beats.signal_hash(y[:, :-37], rate_hz=100) for y in x])
-    late = np.stack([beats.signal_hash(y[:, 37:], rate_hz=100) for y in x])
-    apart = np.stack([beats.distance(one, late) for one in early])
-    copy = apart <= beats.radius(26)
+    early = np.stack([signal_hash.signal_hash(y[:, :-37], rate_hz=100) for y in x])
+    late = np.stack([signal_hash.signal_hash(y[:, 37:], rate_hz=100) for y in x])
+    apart = np.stack([signal_hash.distance(one, late) for one in early])
+    copy = apart <= signal_hash.radius(26)
     assert np.diag(copy).mean() >= 0.9
     assert (copy & ~np.eye(len(x), dtype=bool)).sum() <= 2
