@@ -1,4 +1,4 @@
-"""What a folder of recordings holds, counted before anything is ingested: formats, channels, labels, refusals.
+"""What a raw folder holds, counted before anything is ingested: formats, channels, labels, refusals.
 
 Entries stand for names, which may identify people; what headers tell of a person is counted by kind.
 """
@@ -71,7 +71,7 @@ class Balance:
 
 
 @dataclass
-class Examination:
+class Findings:
     """Counts over the records of a source.
 
     Attributes:
@@ -135,7 +135,7 @@ class Examination:
         return [name for name, n in self.channels.items() if n == self.signals]
 
 
-def examine(
+def check(
     records: Sequence[Record],
     source: str,
     *,
@@ -144,7 +144,7 @@ def examine(
     known: bool = True,
     listing: manifest.Listing | None = None,
     progress: bool = True,
-) -> Examination:
+) -> Findings:
     """Read every record as ingest would and count what is there.
 
     Args:
@@ -155,7 +155,7 @@ def examine(
         listing: the user's table of the records.
         progress: draw a bar.
     """
-    found = Examination(source, records=len(records), patients=len({r.patient for r in records}) if known else None)
+    found = Findings(source, records=len(records), patients=len({r.patient for r in records}) if known else None)
     usable: list[Record] = []
     seen: set[tuple[str, str, str, str]] = set()
     spelling: dict[str, str] = {}
@@ -191,7 +191,7 @@ def examine(
             _count(found, raw, spelling)
         refused = found.rejects[-1].reason if found.rejects and found.rejects[-1].entry == entry else ""
         if refused not in ("missing_file", "outside_folder"):
-            _look(found, record)
+            _scan(found, record)
     why = {}
     if listing is None:
         found.remarks = manifest.remarks(records) if known else []
@@ -206,7 +206,7 @@ def examine(
     return found
 
 
-def survey(root: Path) -> tuple[list[Record], Counter[str]]:
+def list_below(root: Path) -> tuple[list[Record], Counter[str]]:
     """Return what lies below a folder without a table, by suffix, and the number of files by suffix without a reader.
 
     Files that belong to a header (``.dat``, ``.vmrk``) are no records, and the DICOM files of a folder are one.
@@ -254,14 +254,14 @@ def unlisted(root: Path, records: Sequence[Record]) -> int:
     folders = {p.parent for p in named}
     tables = {"manifest.csv", "manifest.parquet", "mask_labels.csv", "event_labels.csv", "label_kinds.csv"}
     left = 0
-    for record in survey(root)[0]:
+    for record in list_below(root)[0]:
         path = record.path.resolve()
         known = {path, path.with_suffix(""), *path.parents} & named or (path.is_dir() and path in folders)
         left += not known and path.name not in tables
     return left
 
 
-def _count(found: Examination, raw: Signal | Volume, spelling: dict[str, str]) -> None:
+def _count(found: Findings, raw: Signal | Volume, spelling: dict[str, str]) -> None:
     found.units[raw.unit if raw.unit in UNITS else "another"] += 1
     if isinstance(raw, Signal):
         found.signals += 1
@@ -287,7 +287,7 @@ def _cut(raw: Signal | Volume, record: Record, params: SignalIngest | VolumeInge
     return cut.of(raw, record, params.model_copy(update=dict.fromkeys(limits)), modality)
 
 
-def _measure(found: Examination, made: Cut, record: Record, params: SignalIngest | VolumeIngest) -> None:
+def _measure(found: Findings, made: Cut, record: Record, params: SignalIngest | VolumeIngest) -> None:
     """Count the samples of a record, and what the limits on quality refuse of them."""
     from medssl.ingest import cut
 
@@ -310,7 +310,7 @@ def _measure(found: Examination, made: Cut, record: Record, params: SignalIngest
     found.refused.update(reason for reason, _ in made.refused)
 
 
-def _look(found: Examination, record: Record) -> None:
+def _scan(found: Findings, record: Record) -> None:
     """Count the identifying fields that the headers of a record, its mask and its events carry."""
     beside = [(path, manifest.format_of(path)) for path in (record.mask, record.events) if path is not None]
     for path, form in [(record.path, record.format), *(pair for pair in beside if pair[0] != record.path)]:
