@@ -192,12 +192,11 @@ def check(
         refused = found.rejects[-1].reason if found.rejects and found.rejects[-1].entry == entry else ""
         if refused not in ("missing_file", "outside_folder"):
             _scan(found, record)
-    why = {}
-    if listing is None:
-        found.remarks = manifest.remarks(records) if known else []
-    else:
+    if listing is not None:
         found.remarks, found.slips = listing.notes, listing.slips
-        why = {column.task: column.why for column in listing.labels}
+    elif known:
+        found.remarks = manifest.remarks(records)
+    why = {column.task: column.why for column in (() if listing is None else listing.labels)}
     for task in sorted({task for record in records for task in record.labels}):
         balance = _balance(task, [r.labels[task] for r in usable if task in r.labels])
         found.labels.append(replace(balance, why=why.get(task, "")))
@@ -240,11 +239,10 @@ def list_below(root: Path) -> tuple[list[Record], Counter[str]]:
         located, hints = locate(root, relative)
         records.append(Record(located, kind, patient="", trial=str(relative), hints=hints))
     # What follows the last dot may be part of a name: only what several files share and looks like a suffix is told.
-    told = {s: s if n >= SHARED and re.fullmatch(r"\.[a-z0-9]{1,5}", s) else "other" for s, n in other.items()}
-    pooled: Counter[str] = Counter()
+    told: Counter[str] = Counter()
     for suffix, n in other.items():
-        pooled[told[suffix]] += n
-    return sorted(records, key=manifest.order), pooled
+        told[suffix if n >= SHARED and re.fullmatch(r"\.[a-z0-9]{1,5}", suffix) else "other"] += n
+    return sorted(records, key=manifest.order), told
 
 
 def unlisted(root: Path, records: Sequence[Record]) -> int:

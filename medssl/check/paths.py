@@ -97,8 +97,8 @@ def _store(path: Path) -> tuple[list[str], list[str]]:
     lines = [f"store {path}"]
     try:
         opened = store.open_store(path)
-        for shard in opened.table["shard"].unique():
-            opened.shard(int(shard))
+        sizes = {int(s): int(n) for s, n in zip(*np.unique(opened.table["shard"], return_counts=True), strict=True)}
+        shards = {s: opened.shard(s) for s in sizes}
     except (store.StoreError, ValueError) as error:
         return lines, [str(error)]
     table = opened.table
@@ -107,13 +107,8 @@ def _store(path: Path) -> tuple[list[str], list[str]]:
         f"{len(table)} samples, {table['trial'].nunique()} trials, {table['patient'].nunique()} patients",
         f"rejects: {opened.rejects['reason'].value_counts().to_dict() or 'none'}",
     ]
-    sizes = {int(s): int(n) for s, n in zip(*np.unique(table["shard"], return_counts=True), strict=True)}
-    problems = [
-        f"shard {s}: {len(opened.shard(s))} rows, {n} in the table"
-        for s, n in sizes.items()
-        if len(opened.shard(s)) != n
-    ]
-    finite = all(np.isfinite(opened.shard(s)).all() for s in sizes)
+    problems = [f"shard {s}: {len(shards[s])} rows, {n} in the table" for s, n in sizes.items() if len(shards[s]) != n]
+    finite = all(np.isfinite(shard).all() for shard in shards.values())
     return lines, problems + ([] if finite else ["samples hold values that are not finite"])
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -173,12 +171,11 @@ def lines(found: Findings) -> list[str]:
 
 def page(found: Findings) -> str:
     """Return the page; it names no file, patient or folder."""
-    import jinja2
+    from medssl.report.page import drawn, fill
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("medssl.check"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("page.html.j2").render(
+    return fill(
+        "medssl.check",
+        "page.html.j2",
         source=found.source,
         known=found.patients is not None,
         cut=found.samples > 0,
@@ -187,7 +184,7 @@ def page(found: Findings) -> str:
         sections=sections(found),
         remarks=[*found.slips, *found.remarks],
         notes=notes(found),
-        durations=_png(_histogram(found.durations_s)) if found.durations_s else None,
+        durations=drawn(_histogram(found.durations_s)) if found.durations_s else None,
     )
 
 
@@ -287,9 +284,3 @@ def _histogram(durations_s: Sequence[float]) -> Figure:
     axis.hist(values, bins=edges.tolist() if high > low else 10, color=COLOUR, edgecolor="white", lw=0.4)
     axis.set(xlabel="duration (s)", ylabel="recordings", xscale="log" if wide else "linear")
     return figure
-
-
-def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

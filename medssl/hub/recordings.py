@@ -55,11 +55,8 @@ def embed(encoder: Encoder, path: Path) -> pd.DataFrame:
         else:
             kept = made.kept
             embedded = dict(zip(kept, encoder.encode(made.samples[kept]) if kept else (), strict=True))
-            reasons = [": ".join(made.refused.get(i, ())) for i in range(len(made.samples))]
-            first = made.outside[0] if made.outside else ("no_samples", "the recording holds no window")
-            reasons = reasons or [": ".join(first)]
-        rows += [
-            {"row": record.row, "sample": i, "reason": reason, "embedding": embedded.get(i)}
-            for i, reason in enumerate(reasons)
-        ]
+            none = made.outside or [("no_samples", "the recording holds no window")]
+            reasons = [": ".join(made.refused.get(i, ())) for i in range(len(made.samples))] or [": ".join(none[0])]
+        for i, reason in enumerate(reasons):
+            rows.append({"row": record.row, "sample": i, "reason": reason, "embedding": embedded.get(i)})
     return pd.DataFrame(rows).sort_values(["row", "sample"], ignore_index=True)

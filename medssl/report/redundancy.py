@@ -5,12 +5,10 @@ Codes of patients and trials never reach the page; a shown pair is named by its 
 
 from __future__ import annotations
 
-import base64
 import io
 import itertools
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -18,6 +16,7 @@ from PIL import Image
 
 from medssl import table as tables
 from medssl.curate import aligned
+from medssl.report.page import drawn, fill, inline
 from medssl.store import Store
 
 KEPT, REMOVED, MARK = "#0b6e99", "#d1495b", "#1d2733"
@@ -152,10 +151,9 @@ def render(
     per_patient = pd.Series(kept).groupby(table["patient"].to_numpy()).sum().to_numpy()
     near = removed.loc[removed["duplicate_of"].notna() & (removed["method"] != "exact"), "distance"].to_numpy(float)
     ratio = kept.mean() if len(kept) else float("nan")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("medssl.report"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("dedup.html.j2").render(
+    return fill(
+        "medssl.report",
+        "dedup.html.j2",
         name=name,
         modality=store.facts.get("modality", ""),
         method=method,
@@ -169,11 +167,11 @@ def render(
         most=VALUES,
         patients=_patients(per_patient),
         few=FEW,
-        patient_picture=_png(_patient_histogram(per_patient)),
+        patient_picture=drawn(_patient_histogram(per_patient)),
         n_near=len(near),
         n_exact=int((removed["method"] == "exact").sum()),
-        distance_picture=_png(_distances(near, threshold, unit)) if len(near) else None,
-        sweep_picture=_png(_sweep(sweep, threshold, float(ratio), unit)) if len(sweep) else None,
+        distance_picture=drawn(_distances(near, threshold, unit)) if len(near) else None,
+        sweep_picture=drawn(_sweep(sweep, threshold, float(ratio), unit)) if len(sweep) else None,
         kind={2: "signal", 3: "image"}.get(len(store.facts["shape"]), "volume"),
         leads=LEADS,
         white=DIFFERENCE,
@@ -283,7 +281,7 @@ def _gallery(store: Store, receipts: pd.DataFrame) -> list[dict[str, Any]]:
             steps = lag(keeper, copy)
             shift = f"{steps / rate_hz:+.3g} s" if rate_hz else f"{steps:+d} steps"
             labels = [str(n) for n in names] if isinstance(names, list | np.ndarray) else []
-            picture = _png(_traces(keeper, copy, steps, rate_hz, labels))
+            picture = drawn(_traces(keeper, copy, steps, rate_hz, labels))
         else:
             picture = _planes(keeper, copy)
         out.append(
@@ -343,7 +341,7 @@ def _planes(kept: np.ndarray, removed: np.ndarray) -> str:
     strips = [np.hstack([np.pad(p, ((1, 1), (1, 1 + width - p.shape[1]))) for p in line]) for line in lines]
     buffer = io.BytesIO()
     Image.fromarray(np.rint(255 * np.vstack(strips)).astype(np.uint8)).save(buffer, format="png")
-    return _uri(buffer)
+    return inline(buffer.getvalue())
 
 
 def _shrink(image: np.ndarray) -> np.ndarray:
@@ -356,13 +354,3 @@ def _shrink(image: np.ndarray) -> np.ndarray:
         image, [(0, max(0, step * n - m)) for n, m in zip((height, width), image.shape, strict=True)], "edge"
     )
     return padded[: height * step, : width * step].reshape(height, step, width, step).mean(axis=(1, 3))
-
-
-def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
-    return _uri(buffer)
-
-
-def _uri(buffer: io.BytesIO) -> str:
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

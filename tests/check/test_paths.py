@@ -438,3 +438,23 @@ def test_a_page_is_for_raw_folders(tmp_path: Path, pretraining: Store, capsys: p
     with pytest.raises(SystemExit):
         cli.main(["check", "--leakage", str(pretraining.folder), "--html", "x"])
     assert not (tmp_path / "page.html").exists()
+
+
+# --- stores ---------------------------------------------------------------------------------------------------------
+def test_a_store_is_told_and_its_damage(pretraining: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = check(capsys, pretraining.folder)
+    assert (code, lines[-1]) == (0, "ok")
+    assert "4 samples, 4 trials, 4 patients" in lines
+    shard = pretraining.folder / "shard-00000.npy"
+    values = np.load(shard)[:3]
+    values[1, 0, 5] = np.nan
+    np.save(shard, values)
+    code, lines = check(capsys, pretraining.folder)
+    assert code == 1
+    assert lines[-3:] == [
+        "problem: shard 0: 3 rows, 4 in the table",
+        "problem: samples hold values that are not finite",
+        "2 problem(s)",
+    ]
+    shard.write_bytes(b"")
+    assert "shard-00000.npy: cannot be mapped" in check(capsys, pretraining.folder)[1][-2]
