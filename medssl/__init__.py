@@ -9,15 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medssl.evaluate.transformer import Embedder
     from medssl.hub import load_encoder
+    from medssl.hub.embedder import Embedder
     from medssl.store import open_store
 
 __version__ = "0.1.0"
 __all__ = ["Embedder", "__version__", "load_encoder", "open_store"]
 
 _HOMES = {
-    "Embedder": "medssl.evaluate.transformer",
+    "Embedder": "medssl.hub.embedder",
     "load_encoder": "medssl.hub",
     "open_store": "medssl.store",
 }

@@ -57,13 +57,13 @@ def check(args: argparse.Namespace) -> int:
         args.refuse("--html is for a raw folder, without --leakage")
     if len(args.paths) > 1 + args.leakage:
         args.refuse(f"{len(args.paths)} paths; expected one, or with --leakage one or two stores")
-    from medssl import inspection
+    from medssl.check import paths
 
     path, *other = map(Path, args.paths)
     if args.leakage:
-        lines, problems = inspection.leaks(path, *other)
+        lines, problems = paths.leaks(path, *other)
     else:
-        lines, problems = inspection.check(
+        lines, problems = paths.check(
             path,
             args.source,
             page=Path(args.html) if args.html else None,
@@ -113,12 +113,11 @@ def ingest(args: argparse.Namespace) -> int:
 
 def embed(args: argparse.Namespace) -> int:
     """Write embeddings of a store, a table of files or one file, one row a sample."""
-    from medssl import inspection
-    from medssl.hub import load_encoder
+    from medssl.hub import load_encoder, recordings
     from medssl.store import write_parquet
 
     encoder = load_encoder(args.encoder)
-    table: pd.DataFrame = inspection.embed(encoder, Path(args.input))
+    table: pd.DataFrame = recordings.embed(encoder, Path(args.input))
     write_parquet(table, Path(args.out))
     refused = int(table["reason"].ne("").sum())
     reasons = table.loc[table["reason"].ne(""), "reason"]

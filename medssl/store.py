@@ -99,7 +99,7 @@ class Store:
             path = self.folder / f"shard-{index:05d}.npy"
             try:
                 array = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
+            except (EOFError, OSError, ValueError) as error:  # EOFError: an empty file
                 raise StoreError(f"{path}: cannot be mapped ({type(error).__name__}); ingest again") from None
             if list(array.shape[1:]) != self.facts["shape"] or array.dtype != np.float32:
                 raise StoreError(f"{path}: {array.dtype} {array.shape[1:]}; expected float32 {self.facts['shape']}")

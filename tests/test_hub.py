@@ -215,7 +215,7 @@ def test_another_process_gives_the_same_numbers(folder: Path, tmp_path: Path) ->
         "np.save(sys.argv[3], z)\n"
     )
     arguments = [str(folder), str(tmp_path / "x.npy"), str(tmp_path / "z.npy")]
-    subprocess.run([sys.executable, "-c", code, *arguments], check=True, cwd=Path(hub.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, cwd=Path(hub.__file__).parents[2])
     here = medssl.load_encoder(folder).embed(x, rate_hz=100, channels=["A", "B"])
     assert np.abs(np.load(tmp_path / "z.npy") - here).max() < 1e-5
 

@@ -18,7 +18,8 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from pydantic import BaseModel
 
-from medssl import config, inspection, workspace
+from medssl import config, workspace
+from medssl.check import paths
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc.*", "ignore::ResourceWarning")
@@ -102,7 +103,7 @@ def ok(project: Path, content: dict[str, Any] | str) -> tuple[bool, bool, str]:
     """Return whether check calls a params file ok, whether DVC takes it, and what check says."""
     text = content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     (project / "params.yaml").write_text(text)
-    _, problems = inspection.check(project / "params.yaml")
+    _, problems = paths.check(project / "params.yaml")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         try:

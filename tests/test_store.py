@@ -138,9 +138,10 @@ def test_damaged_shards(tmp_path: Path) -> None:
     write(tmp_path / "s")
     shard = tmp_path / "s" / "shard-00000.npy"
     whole = shard.read_bytes()
-    shard.write_bytes(whole[:-64])
-    with pytest.raises(StoreError, match="cannot be mapped"):
-        open_store(tmp_path / "s")[0]
+    for part in (whole[:-64], b""):
+        shard.write_bytes(part)
+        with pytest.raises(StoreError, match="cannot be mapped"):
+            open_store(tmp_path / "s")[0]
     np.save(shard, np.zeros((7, 2, 9), np.float32))
     with pytest.raises(StoreError, match=r"expected float32 \[2, 8\]"):
         open_store(tmp_path / "s")[0]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from medssl.evaluate.metrics import fullest, headline, protocols, shown
 from medssl.report.card import crossing
+from medssl.report.page import fill, inline
 from medssl.report.plots import COLOURS
 
 
@@ -64,10 +63,6 @@ def _wide(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     return ["run", "recipe", "label (metric)", "test patients", *columns], rows
 
 
-def _picture(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
 def render(
     flows: Sequence[Mapping[str, Any]],
     galleries: Mapping[str, Path],
@@ -87,19 +82,18 @@ def render(
     metrics = {name: json.loads((folder / "metrics.json").read_text()) for name, folder in runs.items()}
     table = comparison(metrics, recipes)
     header, rows = _wide(table)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("medssl.report"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    page = environment.get_template("report.html.j2").render(
+    page = fill(
+        "medssl.report",
+        "report.html.j2",
         flows=flows,
-        galleries=[(name, _picture(path)) for name, path in galleries.items()],
+        galleries=[(name, inline(path.read_bytes())) for name, path in galleries.items()],
         runs=[
             (
                 name,
                 recipes[name],
                 ", ".join(measures[name]),
-                _picture(folder / "curves.png"),
-                _picture(folder / "label_efficiency.png"),
+                inline((folder / "curves.png").read_bytes()),
+                inline((folder / "label_efficiency.png").read_bytes()),
             )
             for name, folder in runs.items()
         ],

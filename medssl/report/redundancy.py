@@ -5,17 +5,16 @@ Codes of patients and trials never reach the page; a shown pair is named by its 
 
 from __future__ import annotations
 
-import base64
 import io
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
 from medssl.curate import aligned
+from medssl.report.page import drawn, fill, inline
 from medssl.report.strata import strata
 from medssl.store import Store
 
@@ -61,10 +60,9 @@ def render(
     near = removed.loc[removed["duplicate_of"].notna() & (removed["method"] != "exact"), "distance"].to_numpy(float)
     ratio = kept.mean() if len(kept) else float("nan")
     apart = f"distance to the kept sample ({unit})"
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("medssl.report"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("dedup.html.j2").render(
+    return fill(
+        "medssl.report",
+        "dedup.html.j2",
         name=name,
         modality=store.facts.get("modality", ""),
         method=method,
@@ -78,13 +76,13 @@ def render(
         most=VALUES,
         patients=_patients(per_patient),
         few=FEW,
-        patient_picture=_png(_histogram(per_patient, KEPT, xlabel="samples kept of a patient", ylabel="patients")),
+        patient_picture=drawn(_histogram(per_patient, KEPT, xlabel="samples kept of a patient", ylabel="patients")),
         n_near=len(near),
         n_exact=int((removed["method"] == "exact").sum()),
-        distance_picture=_png(_histogram(near, REMOVED, threshold, xlabel=apart, ylabel="removed samples"))
+        distance_picture=drawn(_histogram(near, REMOVED, threshold, xlabel=apart, ylabel="removed samples"))
         if len(near)
         else None,
-        sweep_picture=_png(_sweep(sweep, threshold, float(ratio), unit)) if len(sweep) else None,
+        sweep_picture=drawn(_sweep(sweep, threshold, float(ratio), unit)) if len(sweep) else None,
         kind={2: "signal", 3: "image"}.get(len(store.facts["shape"]), "volume"),
         leads=LEADS,
         white=DIFFERENCE,
@@ -186,7 +184,7 @@ def _gallery(store: Store, receipts: pd.DataFrame) -> list[dict[str, Any]]:
             steps = lag(keeper, copy)
             shift = f"{steps / rate_hz:+.3g} s" if rate_hz else f"{steps:+d} steps"
             labels = [str(n) for n in names] if isinstance(names, list | np.ndarray) else []
-            picture = _png(_traces(keeper, copy, steps, rate_hz, labels))
+            picture = drawn(_traces(keeper, copy, steps, rate_hz, labels))
         else:
             picture = _planes(keeper, copy)
         out.append(
@@ -246,7 +244,7 @@ def _planes(kept: np.ndarray, removed: np.ndarray) -> str:
     strips = [np.hstack([np.pad(p, ((1, 1), (1, 1 + width - p.shape[1]))) for p in line]) for line in lines]
     buffer = io.BytesIO()
     Image.fromarray(np.rint(255 * np.vstack(strips)).astype(np.uint8)).save(buffer, format="png")
-    return _uri(buffer)
+    return inline(buffer.getvalue())
 
 
 def _shrink(image: np.ndarray) -> np.ndarray:
@@ -259,13 +257,3 @@ def _shrink(image: np.ndarray) -> np.ndarray:
         image, [(0, max(0, step * n - m)) for n, m in zip((height, width), image.shape, strict=True)], "edge"
     )
     return padded[: height * step, : width * step].reshape(height, step, width, step).mean(axis=(1, 3))
-
-
-def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
-    return _uri(buffer)
-
-
-def _uri(buffer: io.BytesIO) -> str:
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

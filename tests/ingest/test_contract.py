@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from medssl import hub, inspection, models, sources
+from medssl import hub, models, sources
 from medssl.config import SignalIngest, VolumeIngest
+from medssl.hub import recordings
 from medssl.ingest import contract
 from medssl.ingest.build import build
 from medssl.sources.record import BadRecord
@@ -75,10 +76,10 @@ def test_embed_keeps_and_refuses_what_ingest_does(tmp_path: Path) -> None:
         secret=b"k" * 16,
         progress=False,
     )
-    found = inspection.embed(encoder, tmp_path / "manifest.csv")
+    found = recordings.embed(encoder, tmp_path / "manifest.csv")
     good = found[found["reason"] == ""]
     z = np.stack(list(good["embedding"]))
-    of_store = np.stack(list(inspection.embed(encoder, tmp_path / "s")["embedding"]))
+    of_store = np.stack(list(recordings.embed(encoder, tmp_path / "s")["embedding"]))
     assert len(z) == len(made) > 30
     # One row a sample in both; the store is in the order of patients.
     order = good.assign(patient=[rows[r - 1][1] for r in good["row"]]).reset_index().sort_values(["patient", "sample"])

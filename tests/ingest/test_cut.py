@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from medssl import hub, inspection, models, sources
+from medssl import hub, models, sources
 from medssl.config import SignalIngest, VolumeIngest
+from medssl.hub import recordings
 from medssl.ingest import contract as contracts
 from medssl.ingest.build import build
 from medssl.ingest.cut import Cut, cut
@@ -211,10 +212,10 @@ def test_an_encoder_of_an_earlier_version_embeds_a_store(monkeypatch: pytest.Mon
     records = [Record(Path("x"), "nifti", "p", "t")]
     build(records, tmp_path / "store", key="ct", params=params, secret=b"0" * 32, progress=False)
     encoder = as_of_earlier(encoder_of(tmp_path / "encoder", "ct", params, "resnet3d", 1), contracts.IMAGE_OPTIONS)
-    assert len(inspection.embed(encoder, tmp_path / "store")) == 1
+    assert len(recordings.embed(encoder, tmp_path / "store")) == 1
     encoder.contract["crop"] = "foreground"
     with pytest.raises(ValueError, match="in crop"):
-        inspection.embed(encoder, tmp_path / "store")
+        recordings.embed(encoder, tmp_path / "store")
 
 
 def encoder_of(

@@ -1,4 +1,4 @@
-"""What a folder of recordings holds, counted before anything is ingested: formats, channels, labels, refusals.
+"""What a raw folder holds, counted before anything is ingested: formats, channels, labels, refusals.
 
 Entries stand for names, which may identify people; what headers tell of a person is counted by kind.
 """
@@ -71,7 +71,7 @@ class Balance:
 
 
 @dataclass
-class Examination:
+class Findings:
     """Counts over the records of a source.
 
     Attributes:
@@ -135,7 +135,7 @@ class Examination:
         return [name for name, n in self.channels.items() if n == self.signals]
 
 
-def examine(
+def check(
     records: Sequence[Record],
     source: str,
     *,
@@ -144,7 +144,7 @@ def examine(
     known: bool = True,
     listing: manifest.Listing | None = None,
     progress: bool = True,
-) -> Examination:
+) -> Findings:
     """Read every record as ingest would and count what is there.
 
     Args:
@@ -155,7 +155,7 @@ def examine(
         listing: the user's table of the records.
         progress: draw a bar.
     """
-    found = Examination(source, records=len(records), patients=len({r.patient for r in records}) if known else None)
+    found = Findings(source, records=len(records), patients=len({r.patient for r in records}) if known else None)
     usable: list[Record] = []
     seen: set[tuple[str, str, str, str]] = set()
     spelling: dict[str, str] = {}
@@ -191,13 +191,12 @@ def examine(
             _count(found, raw, spelling)
         refused = found.rejects[-1].reason if found.rejects and found.rejects[-1].entry == entry else ""
         if refused not in ("missing_file", "outside_folder"):
-            _look(found, record)
-    why = {}
-    if listing is None:
-        found.remarks = manifest.remarks(records) if known else []
-    else:
+            _scan(found, record)
+    if listing is not None:
         found.remarks, found.slips = listing.notes, listing.slips
-        why = {column.task: column.why for column in listing.labels}
+    elif known:
+        found.remarks = manifest.remarks(records)
+    why = {column.task: column.why for column in (() if listing is None else listing.labels)}
     for task in sorted({task for record in records for task in record.labels}):
         balance = _balance(task, [r.labels[task] for r in usable if task in r.labels])
         found.labels.append(replace(balance, why=why.get(task, "")))
@@ -206,7 +205,7 @@ def examine(
     return found
 
 
-def survey(root: Path) -> tuple[list[Record], Counter[str]]:
+def list_below(root: Path) -> tuple[list[Record], Counter[str]]:
     """Return what lies below a folder without a table, by suffix, and the number of files by suffix without a reader.
 
     Files that belong to a header (``.dat``, ``.vmrk``) are no records, and the DICOM files of a folder are one.
@@ -240,11 +239,10 @@ def survey(root: Path) -> tuple[list[Record], Counter[str]]:
         located, hints = locate(root, relative)
         records.append(Record(located, kind, patient="", trial=str(relative), hints=hints))
     # What follows the last dot may be part of a name: only what several files share and looks like a suffix is told.
-    told = {s: s if n >= SHARED and re.fullmatch(r"\.[a-z0-9]{1,5}", s) else "other" for s, n in other.items()}
-    pooled: Counter[str] = Counter()
+    told: Counter[str] = Counter()
     for suffix, n in other.items():
-        pooled[told[suffix]] += n
-    return sorted(records, key=manifest.order), pooled
+        told[suffix if n >= SHARED and re.fullmatch(r"\.[a-z0-9]{1,5}", suffix) else "other"] += n
+    return sorted(records, key=manifest.order), told
 
 
 def unlisted(root: Path, records: Sequence[Record]) -> int:
@@ -254,14 +252,14 @@ def unlisted(root: Path, records: Sequence[Record]) -> int:
     folders = {p.parent for p in named}
     tables = {"manifest.csv", "manifest.parquet", "mask_labels.csv", "event_labels.csv", "label_kinds.csv"}
     left = 0
-    for record in survey(root)[0]:
+    for record in list_below(root)[0]:
         path = record.path.resolve()
         known = {path, path.with_suffix(""), *path.parents} & named or (path.is_dir() and path in folders)
         left += not known and path.name not in tables
     return left
 
 
-def _count(found: Examination, raw: Signal | Volume, spelling: dict[str, str]) -> None:
+def _count(found: Findings, raw: Signal | Volume, spelling: dict[str, str]) -> None:
     found.units[raw.unit if raw.unit in UNITS else "another"] += 1
     if isinstance(raw, Signal):
         found.signals += 1
@@ -287,7 +285,7 @@ def _cut(raw: Signal | Volume, record: Record, params: SignalIngest | VolumeInge
     return cut.of(raw, record, params.model_copy(update=dict.fromkeys(limits)), modality)
 
 
-def _measure(found: Examination, made: Cut, record: Record, params: SignalIngest | VolumeIngest) -> None:
+def _measure(found: Findings, made: Cut, record: Record, params: SignalIngest | VolumeIngest) -> None:
     """Count the samples of a record, and what the limits on quality refuse of them."""
     from medssl.ingest import cut
 
@@ -310,7 +308,7 @@ def _measure(found: Examination, made: Cut, record: Record, params: SignalIngest
     found.refused.update(reason for reason, _ in made.refused)
 
 
-def _look(found: Examination, record: Record) -> None:
+def _scan(found: Findings, record: Record) -> None:
     """Count the identifying fields that the headers of a record, its mask and its events carry."""
     beside = [(path, manifest.format_of(path)) for path in (record.mask, record.events) if path is not None]
     for path, form in [(record.path, record.format), *(pair for pair in beside if pair[0] != record.path)]:

@@ -1,9 +1,7 @@
-"""The examination of a raw folder, as lines for a terminal and as one self-contained page."""
+"""What a raw folder holds, as lines for a terminal and as one self-contained page."""
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medssl.examine import UNITS, Balance, Examination, Reject
+from medssl.check.folder import UNITS, Balance, Findings, Reject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +49,7 @@ class Section:
     note: str = ""
 
 
-def sections(found: Examination, medium: str = "page") -> list[Section]:
+def sections(found: Findings, medium: str = "page") -> list[Section]:
     """Return the tables that have rows, for the ``page`` or for ``lines`` of a terminal."""
     everything = [
         Section(
@@ -84,7 +82,7 @@ def sections(found: Examination, medium: str = "page") -> list[Section]:
     return [section for section in everything if section.rows]
 
 
-def summary(found: Examination) -> list[tuple[str, str]]:
+def summary(found: Findings) -> list[tuple[str, str]]:
     """Return the headline numbers with what they count."""
     usable = sum(found.usable.values())
     repeated = sum(r.reason == "repeated_trial" for r in found.rejects)
@@ -95,7 +93,7 @@ def summary(found: Examination) -> list[tuple[str, str]]:
     return [*rows, (str(usable), "usable"), (str(len(found.rejects)), "rejected"), (str(repeated), "repeated trials")]
 
 
-def notes(found: Examination) -> list[str]:
+def notes(found: Findings) -> list[str]:
     """Return what to know about units and about identifiers in the raw files; the folder may be right all the same."""
     out = []
     if found.odd_units:
@@ -122,7 +120,7 @@ def notes(found: Examination) -> list[str]:
     return out
 
 
-def problems(found: Examination) -> list[str]:
+def problems(found: Findings) -> list[str]:
     """Return what is wrong, each kind a line: cells of the table, and records by reason with their entries and rows."""
     out = list(found.slips)
     if not found.records:
@@ -156,8 +154,8 @@ def _listed(one: str, several: str, numbers: Sequence[int]) -> str:
     return f"{one if len(numbers) == 1 else several} {shown}" + (f" and {more} more" if more > 0 else "")
 
 
-def lines(found: Examination) -> list[str]:
-    """Return the examination as text of aligned columns."""
+def lines(found: Findings) -> list[str]:
+    """Return the findings as text of aligned columns."""
     out = [", ".join(f"{n} {what}" for n, what in summary(found))]
     for section in sections(found, "lines"):
         table = [section.header, *section.rows]
@@ -171,14 +169,13 @@ def lines(found: Examination) -> list[str]:
     return [*out, "", *(f"note: {note}" for note in (*found.remarks, *notes(found)))]
 
 
-def page(found: Examination) -> str:
+def page(found: Findings) -> str:
     """Return the page; it names no file, patient or folder."""
-    import jinja2
+    from medssl.report.page import drawn, fill
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("medssl.report"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("check.html.j2").render(
+    return fill(
+        "medssl.check",
+        "page.html.j2",
         source=found.source,
         known=found.patients is not None,
         cut=found.samples > 0,
@@ -187,7 +184,7 @@ def page(found: Examination) -> str:
         sections=sections(found),
         remarks=[*found.slips, *found.remarks],
         notes=notes(found),
-        durations=_png(_histogram(found.durations_s)) if found.durations_s else None,
+        durations=drawn(_histogram(found.durations_s)) if found.durations_s else None,
     )
 
 
@@ -199,7 +196,7 @@ def _counted(title: str, what: str, counts: Any, unit: str = "records") -> Secti
     return Section(title, (what, unit), rows, note=f"{more} rarer values are left out" if more else "")
 
 
-def _spacings(found: Examination) -> dict[str, int]:
+def _spacings(found: Findings) -> dict[str, int]:
     return {" x ".join("?" if np.isnan(s) else f"{s:.3g}" for s in key): n for key, n in found.spacings.items()}
 
 
@@ -211,7 +208,7 @@ def _durations(durations_s: Sequence[float]) -> Section:
     return Section("Duration", header, [tuple(f"{v:.2f}" for v in values)])
 
 
-def _channels(found: Examination) -> Section:
+def _channels(found: Findings) -> Section:
     """Tabulate channels; those that all recordings have come first and are what ingest can ask for."""
     ranked = sorted(found.channels.items(), key=lambda item: -item[1])  # stable: otherwise as in the files
     rows = [(name, str(n)) for name, n in ranked[:ROWS]]
@@ -221,7 +218,7 @@ def _channels(found: Examination) -> Section:
     return Section("Channels", ("channel", "records"), rows, tuple(int(n) / found.signals for _, n in rows), note)
 
 
-def _label(balance: Balance, found: Examination) -> Section:
+def _label(balance: Balance, found: Findings) -> Section:
     title = f"Label {balance.task}"
     of = f"{found.samples} samples" if balance.unit == "samples" else f"{sum(found.usable.values())} usable records"
     note = f"{balance.labelled} of {of} have it"
@@ -236,7 +233,7 @@ def _label(balance: Balance, found: Examination) -> Section:
     return Section(title, ("class", balance.unit, "share"), rows, shares, note)
 
 
-def _rejects(found: Examination, most: int) -> Section:
+def _rejects(found: Findings, most: int) -> Section:
     rows = []
     for reason, n in Counter(r.reason for r in found.rejects).most_common():
         entries = [r.entry for r in found.rejects if r.reason == reason]
@@ -248,7 +245,7 @@ def _rejects(found: Examination, most: int) -> Section:
     return Section("Rejected", ("reason", "records", "why", "entries"), rows, note=note)
 
 
-def _refused(found: Examination) -> Section:
+def _refused(found: Findings) -> Section:
     rows = [(why, str(n), f"{n / found.samples:.2%}") for why, n in found.refused.most_common() if n]
     return Section(
         "Refused samples",
@@ -259,7 +256,7 @@ def _refused(found: Examination) -> Section:
     )
 
 
-def _costs(found: Examination) -> Section:
+def _costs(found: Findings) -> Section:
     """Say what each limit on quality would cost."""
     if not found.quality:
         return Section("What a limit costs", (), [])
@@ -287,9 +284,3 @@ def _histogram(durations_s: Sequence[float]) -> Figure:
     axis.hist(values, bins=edges.tolist() if high > low else 10, color=COLOUR, edgecolor="white", lw=0.4)
     axis.set(xlabel="duration (s)", ylabel="recordings", xscale="log" if wide else "linear")
     return figure
-
-
-def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""A scikit-learn transformer on an encoder folder."""
+"""The scikit-learn interface of an encoder folder."""
 
 from __future__ import annotations
 

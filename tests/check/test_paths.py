@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medssl import cli, examine
+from medssl import cli
 from medssl import table as tables
+from medssl.check import folder
 from medssl.config import SignalIngest
 from medssl.curate import dedup
 from medssl.ingest.build import build
@@ -262,7 +263,7 @@ def write_raw(root: Path) -> Path:
     return root
 
 
-def look(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, list[str]]:
+def check(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, list[str]]:
     code = cli.main(["check", *map(str, words)])
     return code, capsys.readouterr().out.splitlines()
 
@@ -274,7 +275,7 @@ def row(lines: list[str], first: str) -> list[str]:
 
 
 def test_a_raw_folder_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, lines = look(capsys, write_raw(tmp_path))
+    code, lines = check(capsys, write_raw(tmp_path))
     assert code == 1
     assert lines[1] == "9 records, 4 patients, 5 usable, 4 rejected, 1 repeated trials"
     tables = "\n".join(lines)
@@ -293,7 +294,7 @@ def test_a_raw_folder_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_refusals_are_told_by_entry_and_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = look(capsys, write_raw(tmp_path))[1]
+    lines = check(capsys, write_raw(tmp_path))[1]
     # Sorted by patient: Doe^Jane, P2, P3, P4; the rows are those of the table.
     assert [line for line in lines if line.startswith("problem: ")] == [
         "problem: repeated_trial: a record of the same patient and trial came before: 1 record, entry 4 (row 4 of the "
@@ -309,7 +310,7 @@ def test_refusals_are_told_by_entry_and_row(tmp_path: Path, capsys: pytest.Captu
 
 def test_it_counts_what_ingest_then_refuses(tmp_path: Path) -> None:
     records = manifest.list_records(write_raw(tmp_path))
-    found = examine.examine(records, "manifest", progress=False)
+    found = folder.check(records, "manifest", progress=False)
     params = SignalIngest(rate_hz=100, channels=LEADS, unit="mV", window_s=4, max_reject_share=1.0)
     made = build(records, tmp_path / "store", key="ecg", params=params, secret=b"k" * 32, progress=False)
     ours = sorted(r.reason for r in found.rejects)
@@ -321,7 +322,7 @@ def test_it_counts_what_ingest_then_refuses(tmp_path: Path) -> None:
 
 def test_identifying_fields_are_counted_and_never_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, page = write_raw(tmp_path / "raw"), tmp_path / "page.html"
-    code, lines = look(capsys, root, "--html", page)
+    code, lines = check(capsys, root, "--html", page)
     printed, shown = "\n".join(lines), re.sub('base64,[^"]+', "", page.read_text())
     assert "  dicom   patient name      7" in printed
     assert "  wfdb    birth date        5" in printed
@@ -338,7 +339,7 @@ def test_a_clean_folder_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str
     path = write_ecg(tmp_path / "a.hea")
     path.write_text(path.read_text().partition("#")[0])
     (tmp_path / "manifest.csv").write_text("path,patient,trial\na.hea,1,1\n")
-    code, lines = look(capsys, tmp_path)
+    code, lines = check(capsys, tmp_path)
     assert (code, lines[-1]) == (0, "ok")
     assert "note: none of 1 headers carries a known field that may identify a person" in lines
 
@@ -348,7 +349,7 @@ def test_cells_of_a_shifted_table_are_not_told(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "b.csv").write_text("1\n2\n3\n")
     rows = f"path,patient,trial,format,rate_hz,unit\na.csv,1,1,{NAME},10,\nb.csv,2,1,,10,{NAME}\n"
     (tmp_path / "manifest.csv").write_text(rows)
-    code, lines = look(capsys, tmp_path)
+    code, lines = check(capsys, tmp_path)
     assert code == 1
     assert NAME not in "\n".join(lines)
     assert row(lines, "another") == ["another", "1"]
@@ -356,7 +357,7 @@ def test_cells_of_a_shifted_table_are_not_told(tmp_path: Path, capsys: pytest.Ca
 
 
 # --- raw folders without a table ------------------------------------------------------------------------------------
-def test_a_folder_without_a_manifest_is_surveyed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_manifest_is_listed_by_suffix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, page = write_raw(tmp_path / "raw"), tmp_path / "page.html"
     (root / "manifest.csv").unlink()
     for i in range(3):
@@ -364,7 +365,7 @@ def test_a_folder_without_a_manifest_is_surveyed(tmp_path: Path, capsys: pytest.
     (root / "x.jane").write_text(NAME)
     (root / "slice").write_bytes((root / NAME / "ct" / f"{CODE}-0.dcm").read_bytes())  # DICOM without a suffix
     (root / "table.csv").write_text("1\n2\n3\n")
-    code, lines = look(capsys, root, "--html", page)
+    code, lines = check(capsys, root, "--html", page)
     assert code == 1
     (problem,) = [line for line in lines if line.startswith("problem: ")]
     assert problem.startswith("problem: no manifest.csv: whose the 9 recordings are is not known")
@@ -388,7 +389,7 @@ def test_files_that_belong_together_are_one_record(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    records, other = examine.survey(tmp_path)
+    records, other = folder.list_below(tmp_path)
     found = {str(r.path.relative_to(tmp_path)): r.format for r in records}
     assert found == {
         "a.hea": "wfdb", "b.vhdr": "brainvision", "c.set": "eeglab", "d.hea": "wfdb", "e.mat": "matlab",
@@ -401,14 +402,14 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     root = tmp_path / "raw"
     root.mkdir()
     (root / "a.hea").symlink_to(write_ecg(tmp_path / "a.hea"))
-    records, other = examine.survey(root)
-    found = examine.examine(records, "manifest", known=False, progress=False)
+    records, other = folder.list_below(root)
+    found = folder.check(records, "manifest", known=False, progress=False)
     assert [r.reason for r in found.rejects] == ["outside_folder"]
     assert found.looked == 0 and not other
 
 
 def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, lines = look(capsys, tmp_path, "--html", tmp_path / "page.html")
+    code, lines = check(capsys, tmp_path, "--html", tmp_path / "page.html")
     assert code == 1
     assert "problem: no manifest.csv, and no file of a known suffix" in lines
 
@@ -416,19 +417,19 @@ def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize("name", ["manifest.csv.gz", "manifest.xlsx", "Manifest.csv", "manifest.tsv", "manifest.TXT"])
 def test_a_table_by_another_name_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     (tmp_path / name).write_bytes(b"\x1f\x8b")
-    assert f"save {name} as CSV in UTF-8, not packed, and name it manifest.csv" in look(capsys, tmp_path)[1][1]
+    assert f"save {name} as CSV in UTF-8, not packed, and name it manifest.csv" in check(capsys, tmp_path)[1][1]
 
 
 def test_a_table_of_no_rows_is_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "manifest.csv").write_text("path,patient,trial\n,,\n")
-    code, lines = look(capsys, tmp_path)
+    code, lines = check(capsys, tmp_path)
     assert code == 1 and any(line.startswith("problem: no recording is listed") for line in lines)
 
 
 def test_a_table_or_source_that_cannot_be_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "manifest.csv").write_text("path,patient\n")
-    assert "column 'trial' is missing" in look(capsys, tmp_path)[1][1]
-    assert "is unknown; allowed: manifest, " in look(capsys, tmp_path, "--source", "x")[1][1]
+    assert "column 'trial' is missing" in check(capsys, tmp_path)[1][1]
+    assert "is unknown; allowed: manifest, " in check(capsys, tmp_path, "--source", "x")[1][1]
 
 
 def test_a_page_is_for_raw_folders(tmp_path: Path, pretraining: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -437,3 +438,23 @@ def test_a_page_is_for_raw_folders(tmp_path: Path, pretraining: Store, capsys: p
     with pytest.raises(SystemExit):
         cli.main(["check", "--leakage", str(pretraining.folder), "--html", "x"])
     assert not (tmp_path / "page.html").exists()
+
+
+# --- stores ---------------------------------------------------------------------------------------------------------
+def test_a_store_is_told_and_its_damage(pretraining: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = check(capsys, pretraining.folder)
+    assert (code, lines[-1]) == (0, "ok")
+    assert "4 samples, 4 trials, 4 patients" in lines
+    shard = pretraining.folder / "shard-00000.npy"
+    values = np.load(shard)[:3]
+    values[1, 0, 5] = np.nan
+    np.save(shard, values)
+    code, lines = check(capsys, pretraining.folder)
+    assert code == 1
+    assert lines[-3:] == [
+        "problem: shard 0: 3 rows, 4 in the table",
+        "problem: samples hold values that are not finite",
+        "2 problem(s)",
+    ]
+    shard.write_bytes(b"")
+    assert "shard-00000.npy: cannot be mapped" in check(capsys, pretraining.folder)[1][-2]

@@ -1,4 +1,4 @@
-"""Cutting in advance: what an examination says is refused is what ingest then refuses."""
+"""Cutting in advance: what a check says is refused is what ingest then refuses."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from medssl import cli, sources
+from medssl.check import show
+from medssl.check.folder import check, list_below
 from medssl.config import SignalIngest, VolumeIngest
-from medssl.examine import examine, survey
 from medssl.ingest.build import build
-from medssl.report import examination
 
 PARAMS = SignalIngest(rate_hz=50, channels=("A", "B"), unit="mV", window_s=1, max_flat=0.4, max_clipped=0.3)
 
@@ -45,7 +45,7 @@ def raw(tmp_path: Path) -> Path:
 def test_it_says_what_ingest_refuses(raw: Path, limits: dict[str, float | None]) -> None:
     params = PARAMS.model_copy(update=limits)
     records = sources.list_records("manifest", raw)
-    found = examine(records, "manifest", params=params, modality="ecg", progress=False)
+    found = check(records, "manifest", params=params, modality="ecg", progress=False)
     made = build(records, raw / "store", key="ecg", params=params, secret=b"0123456789abcdef", progress=False)
     told = Counter(reject.reason for reject in found.rejects) + found.refused
     assert told == Counter(made.rejects["reason"])
@@ -61,7 +61,7 @@ def test_a_refused_record_is_no_trial_that_another_repeats(raw: Path, units: tup
     ).to_csv(raw / "manifest.csv", index=False)  # fmt: skip
     records = sources.list_records("manifest", raw)
     params = PARAMS.model_copy(update={"max_reject_share": 1.0})
-    found = examine(records, "manifest", params=params if cut else None, modality="ecg", progress=False)
+    found = check(records, "manifest", params=params if cut else None, modality="ecg", progress=False)
     told = [(reject.row, reject.reason) for reject in found.rejects]
     odd = [(i, "bad_unit") for i, unit in enumerate(units, start=1) if unit == "kg"]
     if units == ("kg", "kg"):
@@ -80,17 +80,17 @@ def test_a_failure_of_a_library_ends_no_check(raw: Path, monkeypatch: pytest.Mon
         raise ZeroDivisionError("Doe Jane")
 
     monkeypatch.setattr("medssl.ingest.cut.of", fail)
-    found = examine(sources.list_records("manifest", raw), "manifest", params=PARAMS, modality="ecg", progress=False)
+    found = check(sources.list_records("manifest", raw), "manifest", params=PARAMS, modality="ecg", progress=False)
     assert {reject.detail for reject in found.rejects} >= {"preparing the recording raised ZeroDivisionError"}
 
 
 def test_costs_of_limits_are_counted(raw: Path) -> None:
-    found = examine(sources.list_records("manifest", raw), "manifest", params=PARAMS, modality="ecg", progress=False)
-    costs = next(s for s in examination.sections(found) if s.title == "What a limit costs")
+    found = check(sources.list_records("manifest", raw), "manifest", params=PARAMS, modality="ecg", progress=False)
+    costs = next(s for s in show.sections(found) if s.title == "What a limit costs")
     table = {row[0]: dict(zip(costs.header[1:], row[1:], strict=True)) for row in costs.rows}
     assert table["max_flat"]["0.5"] == "5.56%"  # one of 18 windows
     assert table["max_flat"]["0.9"] == "0.00%"
-    assert "Refused samples" in examination.page(found)
+    assert "Refused samples" in show.page(found)
 
 
 def test_the_command_cuts_as_a_cohort(
@@ -111,16 +111,16 @@ def test_costs_of_blank_patches_and_headers_beside(tmp_path: Path) -> None:
     for name in ("image", "mask"):
         (tmp_path / f"{name}.mhd").write_text(f"{header}ElementType = MET_FLOAT\nElementDataFile = {name}.raw\n")
         (tmp_path / f"{name}.raw").write_bytes(x.tobytes() if name == "image" else (x > 0).astype("<f4").tobytes())
-    surveyed, other = survey(tmp_path)
-    assert (len(surveyed), other) == (2, {})
+    listed, other = list_below(tmp_path)
+    assert (len(listed), other) == (2, {})
     (tmp_path / "manifest.csv").write_text("path,patient,trial,mask\nimage.mhd,p,t,mask.mhd\n")
     records = sources.list_records("manifest", tmp_path)
     params = VolumeIngest(samples="patches", size=(4, 4, 4), unit="1", max_blank=0.4)
-    found = examine(records, "manifest", params=params, modality="mri", progress=False)
+    found = check(records, "manifest", params=params, modality="mri", progress=False)
     assert found.refused == {"blank": 8, "mostly_blank": 4}
     assert found.quality["blank"] == [0.0] * 4 + [0.5] * 4
     assert (found.looked, found.carrying) == (2, 2)
-    costs = next(s for s in examination.sections(found) if s.title == "What a limit costs")
+    costs = next(s for s in show.sections(found) if s.title == "What a limit costs")
     assert costs.rows[0][:3] == ("max_blank", "50.00%", "50.00%")
 
 

@@ -1,6 +1,6 @@
-"""Look at paths: what they are, what they hold, what is wrong and what they share; and embed what is there.
+"""What is at a path and what is wrong with it, and what two stores share or what crosses the split of one.
 
-What takes seconds to import is imported where it is needed, so that a look at a folder is a matter of its files.
+What takes seconds to import is imported where it is needed, so that the check of a folder is a matter of its files.
 """
 
 from __future__ import annotations
@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from medssl import config, examine, sources
-from medssl.report import examination
+from medssl import config, sources
+from medssl.check import folder, show
 from medssl.sources import manifest
-from medssl.sources.record import BadRecord, Record, SourceError
+from medssl.sources.record import Record, SourceError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from medssl.hub import Encoder
     from medssl.store import Store
 
 
@@ -42,19 +39,21 @@ def check(
     Raises:
         ValueError: a page about something else than a raw folder.
     """
-    raw = path.is_dir() and not any((path / f).exists() for f in ("checksums.json", "model.safetensors", "store.json"))
+    encoder = (path / "checksums.json").exists() or (path / "model.safetensors").exists()
+    store = (path / "store.json").exists()
+    raw = path.is_dir() and not encoder and not store
     if page is not None and not raw:
         raise ValueError(f"{path}: --html is for a raw folder")
     if raw:
         return _raw(path, source, page, params, modality)
+    if encoder:
+        return _encoder(path)
+    if store:
+        return _store(path)
     if not path.exists():
         return [], [f"{path}: no such file or folder"]
     if path.is_file() and path.suffix in (".yaml", ".yml"):
         return _params(path)
-    if (path / "checksums.json").exists() or (path / "model.safetensors").exists():
-        return _encoder(path)
-    if (path / "store.json").exists():
-        return _store(path)
     return [], [f"{path}: expected a raw folder, a store, an encoder folder or a params file"]
 
 
@@ -98,8 +97,8 @@ def _store(path: Path) -> tuple[list[str], list[str]]:
     lines = [f"store {path}"]
     try:
         opened = store.open_store(path)
-        for shard in opened.table["shard"].unique():
-            opened.shard(int(shard))
+        sizes = {int(s): int(n) for s, n in zip(*np.unique(opened.table["shard"], return_counts=True), strict=True)}
+        shards = {s: opened.shard(s) for s in sizes}
     except (store.StoreError, ValueError) as error:
         return lines, [str(error)]
     table = opened.table
@@ -108,13 +107,8 @@ def _store(path: Path) -> tuple[list[str], list[str]]:
         f"{len(table)} samples, {table['trial'].nunique()} trials, {table['patient'].nunique()} patients",
         f"rejects: {opened.rejects['reason'].value_counts().to_dict() or 'none'}",
     ]
-    sizes = {int(s): int(n) for s, n in zip(*np.unique(table["shard"], return_counts=True), strict=True)}
-    problems = [
-        f"shard {s}: {len(opened.shard(s))} rows, {n} in the table"
-        for s, n in sizes.items()
-        if len(opened.shard(s)) != n
-    ]
-    finite = all(np.isfinite(opened.shard(s)).all() for s in sizes)
+    problems = [f"shard {s}: {len(shards[s])} rows, {n} in the table" for s, n in sizes.items() if len(shards[s]) != n]
+    finite = all(np.isfinite(shard).all() for shard in shards.values())
     return lines, problems + ([] if finite else ["samples hold values that are not finite"])
 
 
@@ -131,25 +125,25 @@ def _raw(
     other: Counter[str] = Counter()
     try:
         if absent:
-            records, other = examine.survey(path)
+            records, other = folder.list_below(path)
         elif source == "manifest":
             listing = manifest.listing(manifest.table_in(path), path)
             records = listing.records
-            left = examine.unlisted(path, records)
+            left = folder.unlisted(path, records)
             if left:
                 listing.notes.append(f"{left} recordings that can be read lie in the folder and are not in the table")
         else:
             records = sources.list_records(source, path)
     except SourceError as error:
         return [f"raw folder {path}"], [str(error)]
-    found = examine.examine(records, source, params=params, modality=modality, known=not absent, listing=listing)
+    found = folder.check(records, source, params=params, modality=modality, known=not absent, listing=listing)
     found.other.update(other)
-    lines = [f"raw folder {path}", *examination.lines(found)]
+    lines = [f"raw folder {path}", *show.lines(found)]
     if page is not None:
-        page.write_text(examination.page(found), encoding="utf-8")
+        page.write_text(show.page(found), encoding="utf-8")
         lines.append(f"page: {page}")
     if not absent:
-        return lines, examination.problems(found)
+        return lines, show.problems(found)
     # What cannot be read is in the table above; it is no problem before someone asks for it.
     return [*lines, "", *_first_lines(records)], [
         f"no manifest.csv: whose the {len(records)} recordings are is not known; write one, a line for each recording"
@@ -226,56 +220,3 @@ def leaks(path: Path, other: Path | None = None) -> tuple[list[str], list[str]]:
     number = Counter(leak.reason for leak in found)
     lines += [f"{reason}: {number[reason] or 'none'}" for reason in reasons]
     return lines, [*map(leakage.describe, leakage.firsts(found)), *problems]
-
-
-def embed(encoder: Encoder, path: Path) -> pd.DataFrame:
-    """Return one row per sample with its ``embedding``; ``reason`` says why there is none.
-
-    A store gives ``sample_id``. A table of files gives ``row``, the 1-based row of the table, and ``sample``, which
-    counts the windows or slices of that file; one file gives row 1. Windows that ingest would refuse have a reason and
-    no embedding. Names stay out.
-
-    Raises:
-        ValueError: a store whose samples do not fit the contract; a path that is none of these.
-    """
-    import pandas as pd
-
-    from medssl import store
-    from medssl.ingest import contract
-    from medssl.models.embed import embed_samples
-
-    if (path / "store.json").exists():
-        opened = store.open_store(path)
-        differing = contract.differences(encoder.contract, opened.facts)
-        if differing:
-            raise ValueError(f"{path}: differs from the encoder's contract in {', '.join(differing)}; ingest it anew")
-        z = embed_samples(encoder.module, opened, progress=True)
-        return pd.DataFrame({"sample_id": opened.table["sample_id"], "reason": "", "embedding": list(z)})
-    if path.is_file() and path.suffix in (".csv", ".parquet"):
-        try:
-            records = manifest.list_table(path)
-        except SourceError as error:
-            raise ValueError(
-                f"{error}. A recording that is itself a table is embedded by a table of files: path, patient, trial, "
-                "rate_hz, unit"
-            ) from None
-    elif path.exists():
-        records = [Record(path=path.resolve(), format=manifest.format_of(path), patient="", trial="", row=1)]
-    else:
-        raise ValueError(f"{path}: no such file or folder; expected a store, a table of files or one recording")
-    rows = []
-    for record in tqdm(records, desc="embed", disable=None, leave=False):
-        try:
-            made = encoder.pieces(sources.read(record))
-        except (BadRecord, SourceError) as error:
-            rows.append({"row": record.row, "sample": 0, "reason": str(error), "embedding": None})
-            continue
-        kept = made.kept
-        embedded = dict(zip(kept, encoder.encode(made.samples[kept]) if kept else (), strict=True))
-        for i in range(len(made.samples)):
-            reason = ": ".join(made.refused.get(i, ()))
-            rows.append({"row": record.row, "sample": i, "reason": reason, "embedding": embedded.get(i)})
-        if not len(made.samples):
-            reason = ": ".join(made.outside[0] if made.outside else ("no_samples", "the recording holds no window"))
-            rows.append({"row": record.row, "sample": 0, "reason": reason, "embedding": None})
-    return pd.DataFrame(rows).sort_values(["row", "sample"], ignore_index=True)

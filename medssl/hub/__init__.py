@@ -1,9 +1,8 @@
 """The Encoder folder: save, verify, load, embed.
 
-It holds ``config.json``, ``model.safetensors``, ``card.md`` and ``checksums.json``.
-
-The folder is the whole truth: architecture, weights and the input contract. Nothing in it is pickled, and every file
-is checked against its SHA-256 before it is used.
+It holds ``config.json``, ``model.safetensors``, ``card.md`` and ``checksums.json``, and is the whole truth:
+architecture, weights and the input contract. Nothing in it is pickled, and every file is checked against its SHA-256
+before it is used.
 """
 
 from __future__ import annotations

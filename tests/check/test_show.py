@@ -1,4 +1,4 @@
-"""The examination as text and as a page: numbers counted by hand, one file, nothing unescaped."""
+"""What a check finds as text and as a page: numbers counted by hand, one file, nothing unescaped."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from medssl import examine
-from medssl.examine import Balance, Examination, Reject
-from medssl.report import examination
+from medssl.check import folder, show
+from medssl.check.folder import Balance, Findings, Reject
 
 
-def found(**more: object) -> Examination:
-    return Examination(
+def found(**more: object) -> Findings:
+    return Findings(
         "manifest",
         records=20, patients=4,
         formats=Counter({"edf": 12, "nifti": 8}), usable=Counter({"edf": 9, "nifti": 8}),
@@ -30,7 +29,7 @@ def found(**more: object) -> Examination:
 
 
 def test_lines_are_aligned_columns() -> None:
-    lines = examination.lines(found())
+    lines = show.lines(found())
     assert lines[0] == "20 records, 4 patients, 17 usable, 3 rejected, 0 repeated trials"
     at = lines.index("Channels: common to all 9: <Cz>")
     assert lines[at + 1 : at + 4] == ["  channel  records", "  <Cz>           9", "  Pz             4"]
@@ -47,26 +46,26 @@ def test_lines_are_aligned_columns() -> None:
 def test_many_entries_are_cut_in_the_terminal_and_listed_on_the_page() -> None:
     many = found()
     many.rejects[:] = [Reject(i, None, "unreadable", f"way {'abc'[i % 3]}") for i in range(1, 31)]
-    assert examination.problems(many)[1:] == [
+    assert show.problems(many)[1:] == [
         "unreadable: way c: 10 records, entries 2, 5, 8, 11, 14, 17, 20, 23, 26, 29",
         "unreadable: way a: 10 records, entries 3, 6, 9, 12, 15, 18, 21, 24, 27, 30",
     ]
     many.patients = None  # without a table they are no problems, and a table of the terminal tells them
-    (line,) = [line for line in examination.lines(many) if line.startswith("  unreadable")]
+    (line,) = [line for line in show.lines(many) if line.startswith("  unreadable")]
     assert line.endswith("way b (10 of 30)  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, and 18 more")
-    assert "28, 29, 30</td>" in examination.page(many)
+    assert "28, 29, 30</td>" in show.page(many)
 
 
 def test_problems_are_one_line_a_kind_with_rows_of_the_table() -> None:
     some = found()
     some.slips = ["label bmi: row 4"]
-    assert examination.problems(some) == [
+    assert show.problems(some) == [
         "label bmi: row 4",
         "no_rate: no rate: 3 records, entries 3, 4, 19 (rows 4, 5, 20 of the table)",
     ]
     some.rejects[:] = [Reject(i, i, "x", "y") for i in range(1, 21)]
     listed = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 8 more"
-    assert examination.problems(some)[1].endswith(f": 20 records, entries {listed} (rows {listed} of the table)")
+    assert show.problems(some)[1].endswith(f": 20 records, entries {listed} (rows {listed} of the table)")
 
 
 def test_details_that_differ_in_numbers_are_one_kind() -> None:
@@ -74,56 +73,56 @@ def test_details_that_differ_in_numbers_are_one_kind() -> None:
     some.rejects[:] = [Reject(i, i + 1, "too_short", f"{i * 10} samples are {i / 10:.1f} s") for i in range(1, 26)]
     some.rejects.append(Reject(26, 27, "too_short", "the part lies outside"))
     listed = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 13 more"
-    assert examination.problems(some) == [
+    assert show.problems(some) == [
         f"too_short: 10 samples are 0.1 s, others with other numbers: 25 records, entries {listed} (rows "
         "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13 and 13 more of the table)",
         "too_short: the part lies outside: 1 record, entry 26 (row 27 of the table)",
     ]
-    assert "10 samples are 0.1 s (25 of 26)" in examination.page(some)
+    assert "10 samples are 0.1 s (25 of 26)" in show.page(some)
 
 
 def test_nothing_listed_and_units_that_nothing_converts_are_told() -> None:
-    (problem,) = examination.problems(Examination("bids"))
+    (problem,) = show.problems(Findings("bids"))
     assert problem.startswith("no recording is listed; write one line for each")
     odd = found()
     odd.odd_units = [(3, 7), (4, 9)]
-    assert examination.notes(odd)[0] == (
+    assert show.notes(odd)[0] == (
         "records in a unit that is none of nV, uV, mV, V, 1, HU, which ingest refuses unless the cohort has the same; "
         "else correct the column unit: entries 3, 4 (rows 7, 9 of the table)"
     )
 
 
 def test_the_page_is_one_file() -> None:
-    page = examination.page(found())
+    page = show.page(found())
     assert not re.search(r"(?:src|href)=\"(?!data:)|https?://|<script|@import", page)
     assert "<b>" not in page and "&lt;b&gt;yes&lt;/b&gt;" in page and "&lt;Cz&gt;" in page
     assert page.count("data:image/png;base64,") == 1
     assert "What to look at" not in page
     odd = found()
     odd.slips, odd.remarks = ["<bmi>: row 4"], ["2 patients may be written in several forms"]
-    page = examination.page(odd)
+    page = show.page(odd)
     assert (
         page.index("What to look at in the table") < page.index("&lt;bmi&gt;: row 4.") < page.index("Recordings</h2>")
     )
-    assert "several forms" in page and "note: 2 patients may be" in "\n".join(examination.lines(odd))
+    assert "several forms" in page and "note: 2 patients may be" in "\n".join(show.lines(odd))
     assert [float(w) for w in re.findall(r"width: ([\d.]+)%\"></div>", page)] == [100.0, 44.4, 75.0, 25.0]
     assert "<td>51.25</td>" in page
     assert "10 of 19 files carry" in page
 
 
-def test_an_examination_of_nothing() -> None:
-    nothing = Examination("manifest")
-    assert examination.lines(nothing)[0] == "0 records, 0 usable, 0 rejected, 0 repeated trials"
-    page = examination.page(nothing)
+def test_findings_of_nothing() -> None:
+    nothing = Findings("manifest")
+    assert show.lines(nothing)[0] == "0 records, 0 usable, 0 rejected, 0 repeated trials"
+    page = show.page(nothing)
     assert "data:image" not in page and "No header was looked at" in page and "depend on the parameters" in page
 
 
 @pytest.mark.parametrize("durations_s", [[5.0], [5.0, 5.0], [0.01, 3600.0], [1.0, 2.0]])
 def test_any_durations_can_be_drawn(durations_s: list[float]) -> None:
-    assert "data:image/png" in examination.page(found_with(durations_s))
+    assert "data:image/png" in show.page(found_with(durations_s))
 
 
-def found_with(durations_s: list[float]) -> Examination:
+def found_with(durations_s: list[float]) -> Findings:
     made = found()
     made.durations_s = durations_s
     return made
@@ -131,7 +130,7 @@ def found_with(durations_s: list[float]) -> Examination:
 
 def test_balance_of_classes_numbers_and_remarks() -> None:
     def of(*values: object) -> Balance:
-        return examine._balance("task", list(values))
+        return folder._balance("task", list(values))
 
     assert of("a", "b", "b").counts == (("b", 2), ("a", 1))
     assert of(1.0, 0.0, 1.0).counts == (("1", 2), ("0", 1))
@@ -147,15 +146,15 @@ def test_balance_of_classes_numbers_and_remarks() -> None:
 
 def test_a_label_that_no_usable_record_has() -> None:
     made = found()
-    made.labels[:] = [examine._balance("rare", [])]
-    assert "Label rare: 0 of 17 usable records have it" in examination.lines(made)
-    assert "rare" in examination.page(made)
+    made.labels[:] = [folder._balance("rare", [])]
+    assert "Label rare: 0 of 17 usable records have it" in show.lines(made)
+    assert "rare" in show.page(made)
 
 
 def test_long_tables_say_what_they_leave_out() -> None:
     made = found()
     made.channels = Counter({f"c{i}": 1 for i in range(60)})
-    lines = examination.lines(made)
+    lines = show.lines(made)
     assert "Channels: common to all 9: none; 20 rarer channels are left out below" in lines
     made.rates_hz = Counter({float(i): 1 for i in range(1, 100)})
-    assert "Sampling rate: 59 rarer values are left out" in examination.lines(made)
+    assert "Sampling rate: 59 rarer values are left out" in show.lines(made)
