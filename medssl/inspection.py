@@ -242,14 +242,15 @@ def embed(encoder: Encoder, path: Path) -> pd.DataFrame:
 
     from medssl import store
     from medssl.ingest import contract
-    from medssl.models.embed import embed_samples
+    from medssl.models.embed import device_of, embed_samples
 
+    encoder.module.to(device := device_of("auto"))
     if (path / "store.json").exists():
         opened = store.open_store(path)
         differing = contract.differences(encoder.contract, opened.facts)
         if differing:
             raise ValueError(f"{path}: differs from the encoder's contract in {', '.join(differing)}; ingest it anew")
-        z = embed_samples(encoder.module, opened, progress=True)
+        z = embed_samples(encoder.module, opened, device=device, progress=True)
         return pd.DataFrame({"sample_id": opened.table["sample_id"], "reason": "", "embedding": list(z)})
     if path.is_file() and path.suffix in (".csv", ".parquet"):
         try:
