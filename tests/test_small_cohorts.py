@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import re
@@ -21,6 +22,7 @@ from medssl import config
 from medssl import store as stores
 from medssl.evaluate.compare import compare_runs
 from medssl.evaluate.tasks import Task, pooled
+from medssl.models.embed import embed_samples
 from pipeline import dedup, finetune, ingest, pretrain, probe, report, split, stage
 
 pytestmark = pytest.mark.slow
@@ -157,17 +159,21 @@ def test_every_part_of_five_patients_has_one(project: Project) -> None:
 
 
 def test_blocks_change_no_result(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks that end within patients and trials, against the whole cohort as one."""
+    """Blocks that end within patients and trials, against the whole cohort as one; batches are the same."""
     params = config.load(project.folder / "params.yaml")
     folder = project.folder / "data/runs/twelve/probe"
-    names = ("metrics.json", "predictions.parquet")
-    before = [(folder / name).read_bytes() for name in names]
-    embedded = pd.read_parquet(folder / "embeddings.parquet")
-    monkeypatch.setattr(stores, "TABLE_ROWS", 70)
-    assert len(stage.open_cohort("ecg-twelve").blocks()) == 3
-    project.run(probe, params, "twelve")
-    assert [(folder / name).read_bytes() for name in names] == before
-    pd.testing.assert_frame_equal(pd.read_parquet(folder / "embeddings.parquet"), embedded, check_exact=True)
+    monkeypatch.setattr(probe, "embed_samples", functools.partial(embed_samples, batch_size=20))
+    found = []
+    for rows, blocks in ((1024, 1), (60, 4)):
+        monkeypatch.setattr(stores, "TABLE_ROWS", rows)
+        assert len(stage.open_cohort("ecg-twelve").blocks()) == blocks
+        project.run(probe, params, "twelve")
+        tables = [pd.read_parquet(folder / f"{name}.parquet") for name in ("predictions", "embeddings")]
+        found.append(((folder / "metrics.json").read_bytes(), tables))
+    (metrics, tables), (metrics_of_blocks, tables_of_blocks) = found
+    assert metrics == metrics_of_blocks
+    for one, other in zip(tables, tables_of_blocks, strict=True):
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
 def test_every_label_has_a_result_or_a_reason(project: Project) -> None:
