@@ -27,7 +27,7 @@ from tqdm import tqdm
 from medssl import config, sources
 from medssl.curate import dedup, methods, split
 from medssl.evaluate import probe
-from medssl.evaluate.tasks import Task
+from medssl.evaluate.tasks import Task, pooled
 from medssl.ingest.build import build as ingest
 from medssl.models import build
 from medssl.models.embed import embed_samples
@@ -111,7 +111,8 @@ def main() -> None:
         truth = task.truth[test].astype(float)
 
         def probed(module: Any) -> np.ndarray:
-            return np.asarray(probe.linear(task, task.pool(embed_samples(module, plain)[task.rows]), train))[:, 0]
+            (z,) = pooled([task], plain.blocks(), lambda rows: embed_samples(module, plain, rows))
+            return np.asarray(probe.linear(task, z, train))[:, 0]
 
         jobs = [(seed, arm) for seed in range(args.seeds) for arm in ARMS]
         for seed, (arm, length) in tqdm(jobs, desc="runs"):

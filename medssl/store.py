@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +27,7 @@ from medssl import table as tables
 FORMAT = 1
 SHARD_BYTES = 256 * 2**20
 TABLE_ROWS = 1024  # of a table that are written at once, which bounds the memory it takes
+BLOCK_BYTES = 64 * 2**20  # of samples that are held at once
 
 
 class StoreError(ValueError):
@@ -46,11 +48,34 @@ def _tight() -> Iterator[None]:
         pa.set_memory_pool(before)
 
 
-def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write a table without pandas' own metadata, which would carry library versions into the bytes."""
+@contextmanager
+def parquet_parts(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Give a function that writes a table part by part, without pandas' own metadata; an error leaves no file."""
+    # Those metadata would carry library versions into the bytes.
+    writer: pq.ParquetWriter | None = None
+
+    def write(part: pd.DataFrame) -> None:
+        nonlocal writer
+        arrow = pa.Table.from_pandas(part, preserve_index=False, nthreads=1).replace_schema_metadata(None)
+        writer = writer or pq.ParquetWriter(path, arrow.schema, compression="zstd", version="2.6")
+        writer.write_table(arrow, row_group_size=TABLE_ROWS)
+
     with _tight():
-        arrow = pa.Table.from_pandas(table, preserve_index=False, nthreads=1).replace_schema_metadata(None)
-        pq.write_table(arrow, path, compression="zstd", version="2.6", row_group_size=TABLE_ROWS)
+        try:
+            yield write
+        except BaseException:
+            if writer is not None:
+                path.unlink(missing_ok=True)
+            raise
+        finally:
+            if writer is not None:
+                writer.close()
+
+
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """Write a whole table, as `parquet_parts` does."""
+    with parquet_parts(path) as write:
+        write(table)
 
 
 def read_parquet(path: str | Path) -> pd.DataFrame:
@@ -118,6 +143,13 @@ class Store:
             here = np.flatnonzero(self._shard[rows] == shard)
             out[here] = self.shard(int(shard))[self._row[rows[here]]]
         return out
+
+    def blocks(self) -> list[np.ndarray]:
+        """Return all rows in order, in runs of ``TABLE_ROWS``, halved until the samples of one fit ``BLOCK_BYTES``."""
+        n = TABLE_ROWS
+        while n > 1 and n * 4 * math.prod(self.facts["shape"]) > BLOCK_BYTES:
+            n //= 2
+        return np.split(np.arange(len(self)), range(n, len(self), n))
 
     @property
     def rejects(self) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from medssl import config, hub, tracking
 from medssl.curate import copies, dedup, methods
-from medssl.models.embed import embed_samples
+from medssl.models.embed import device_of, embed_samples
 from medssl.report import plots, redundancy
 from medssl.store import Store, open_store, write_parquet
 from pipeline import stage
@@ -31,7 +31,8 @@ def chooser(
         found = found.assign(row_a=place[found["row_a"]].to_numpy(), row_b=place[found["row_b"]].to_numpy())
         return lambda rows, groups, order: dedup.of_pairs(len(rows), found, groups=groups, order=order), None, nothing
     if wanted.encoder is not None:
-        values = embed_samples(hub.load_encoder(wanted.encoder).module, store, progress=compute.progress)
+        module, device = hub.load_encoder(wanted.encoder).module, device_of(compute.accelerator)
+        values = embed_samples(module, store, device=device, progress=compute.progress)
     else:
         values = methods.signatures(wanted.method, store, published=wanted.published, progress=compute.progress)
     choose = functools.partial(

@@ -10,6 +10,7 @@ from medssl.evaluate import labels
 from medssl.evaluate.finetune import finetune
 from medssl.evaluate.tasks import Results, Task
 from medssl.models import build
+from medssl.models.embed import device_of
 from medssl.report import card, plots
 from medssl.store import write_parquet
 from pipeline import stage
@@ -22,7 +23,7 @@ def work(params: config.Params, key: str) -> None:
     store = stage.open_cohort(wanted.modality)
     folder = stage.run_folder(key)
     names = evaluate.finetune_labels or evaluate.labels[:1]
-    device = "cuda" if params.compute.accelerator in ("auto", "gpu", "cuda") and _has_gpu() else "cpu"
+    device = device_of(params.compute.accelerator)
     with tracking.stage_run(
         params.tracking, f"finetune@{key}", run=key, modality=wanted.modality, data_hash=store.content_hash
     ) as run:
@@ -73,12 +74,6 @@ def work(params: config.Params, key: str) -> None:
         print(plots.summary(f"{key} {name}", results.metrics[name]))
     if crossing := labels.crossing_patients(store.table):
         print(f"{key}: {card.crossing(crossing)}")
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import re
@@ -18,8 +19,10 @@ import yaml
 from PIL import Image
 
 from medssl import config
+from medssl import store as stores
 from medssl.evaluate.compare import compare_runs
-from medssl.evaluate.tasks import Task
+from medssl.evaluate.tasks import Task, pooled
+from medssl.models.embed import embed_samples
 from pipeline import dedup, finetune, ingest, pretrain, probe, report, split, stage
 
 pytestmark = pytest.mark.slow
@@ -155,6 +158,24 @@ def test_every_part_of_five_patients_has_one(project: Project) -> None:
     assert project.said["split@ecg-five"].startswith("ecg-five: train 2, val 1, test 2 patients; no leak")
 
 
+def test_blocks_change_no_result(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that end within patients and trials, against the whole cohort as one; batches are the same."""
+    params = config.load(project.folder / "params.yaml")
+    folder = project.folder / "data/runs/twelve/probe"
+    monkeypatch.setattr(probe, "embed_samples", functools.partial(embed_samples, batch_size=20))
+    found = []
+    for rows, blocks in ((1024, 1), (60, 4)):
+        monkeypatch.setattr(stores, "TABLE_ROWS", rows)
+        assert len(stage.open_cohort("ecg-twelve").blocks()) == blocks
+        project.run(probe, params, "twelve")
+        tables = [pd.read_parquet(folder / f"{name}.parquet") for name in ("predictions", "embeddings")]
+        found.append(((folder / "metrics.json").read_bytes(), tables))
+    (metrics, tables), (metrics_of_blocks, tables_of_blocks) = found
+    assert metrics == metrics_of_blocks
+    for one, other in zip(tables, tables_of_blocks, strict=True):
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
 def test_every_label_has_a_result_or_a_reason(project: Project) -> None:
     for run, labels in LABELS.items():
         found = project.metrics(run)
@@ -220,8 +241,8 @@ def test_pictures_of_a_patient_on_both_sides_are_not_averaged(project: Project) 
     assert store.table.groupby("split").size().to_dict() == {"test": 34, "train": 26, "val": 12}
     task = Task.of(store.table, "covid")
     assert (task.unit, len(task.patient)) == ("trial", 72)
-    values = np.arange(len(store), dtype=float)
-    assert sorted(task.pool(values[task.rows])) == values.tolist()
+    (means,) = pooled([task], store.blocks(), lambda rows: rows[:, None])
+    assert sorted(means[:, 0]) == list(range(72))
     value = project.metrics("covid")["covid"]["probe"]["1"]["auroc"]
     assert value["n_patients"] == 14  # 10 groups of test alone and 4 that cross: the bootstrap draws groups
     assert value["lo"] <= value["mean"] <= value["hi"]

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medssl.store import Store, StoreError, Writer, open_store
+from medssl import store as stores
+from medssl.store import Store, StoreError, Writer, open_store, parquet_parts, read_parquet, write_parquet
 
 FACTS: dict[str, Any] = {"modality": "ecg", "shape": [2, 8], "unit": "mV", "params": {}}
 
@@ -56,6 +57,40 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     ]
     assert store.facts["n_samples"] == 7
     assert store.content_hash
+
+
+def test_blocks_hold_every_row_once_and_few_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = write(tmp_path / "s")
+    assert [rows.tolist() for rows in store.blocks()] == [[*range(7)]]
+    monkeypatch.setattr(stores, "TABLE_ROWS", 4)
+    assert [rows.tolist() for rows in store.blocks()] == [[0, 1, 2, 3], [4, 5, 6]]
+    monkeypatch.setattr(stores, "BLOCK_BYTES", 3 * 64)
+    assert [rows.tolist() for rows in store.blocks()] == [[0, 1], [2, 3], [4, 5], [6]]
+    monkeypatch.setattr(stores, "BLOCK_BYTES", 1)
+    assert [rows.tolist() for rows in store.blocks()] == [[i] for i in range(7)]
+
+
+def test_a_table_in_parts_has_the_bytes_of_the_whole_one(tmp_path: Path) -> None:
+    n = 2 * stores.TABLE_ROWS + 5
+    values = np.random.default_rng(0).standard_normal((n, 3)).astype(np.float32)
+    table = pd.DataFrame({"sample_id": [f"{i:016x}" for i in range(n)], "embedding": list(values)})
+    write_parquet(table, tmp_path / "whole.parquet")
+    with parquet_parts(tmp_path / "parts.parquet") as write_part:
+        for start in range(0, n, stores.TABLE_ROWS):
+            write_part(table.iloc[start : start + stores.TABLE_ROWS])
+    assert (tmp_path / "parts.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert (np.stack(list(read_parquet(tmp_path / "parts.parquet")["embedding"])) == values).all()
+
+
+def test_a_table_whose_parts_failed_is_not_there(tmp_path: Path) -> None:
+    def parts(path: Path) -> None:
+        with parquet_parts(path) as write_part:
+            write_part(pd.DataFrame({"a": [1, 2]}))
+            raise RuntimeError("half")
+
+    with pytest.raises(RuntimeError, match="half"):
+        parts(tmp_path / "t.parquet")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_sample_is_a_copy_and_the_shard_is_read_only(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ class Task:
         patient: (n,) patient of each unit.
         split: (n,) part of each unit.
         member: (rows,) unit of each row of ``rows``.
-        rows: positions in the sample table that have the label.
+        rows: positions in the sample table that have the label, ascending.
     """
 
     name: str
@@ -77,12 +77,6 @@ class Task:
             raise ValueError(f"evaluate.labels '{name}': {reason}")
         patient = known["patient"].iloc[first].to_numpy()
         return cls(name, kind, unit, classes, truth, patient, split, member, rows)
-
-    def pool(self, values: np.ndarray) -> np.ndarray:
-        """Return the mean over each unit's rows of ``values`` (one per entry of ``rows``): (n, ...)."""
-        out = np.zeros((len(self.patient), *values.shape[1:]), dtype=np.float64)
-        np.add.at(out, self.member, values)
-        return out / np.bincount(self.member).reshape(-1, *[1] * (values.ndim - 1))
 
     def part(self, name: str) -> np.ndarray:
         """Return the units of a split."""
@@ -134,6 +128,26 @@ class Task:
         if self.kind == "multilabel":
             return metrics.multilabel_metrics(predicted, self.truth[units], weights)
         return metrics.number_metrics(predicted[:, 0], self.truth[units], weights)
+
+
+def pooled(
+    tasks: Sequence[Task], blocks: Iterable[np.ndarray], features: Callable[[np.ndarray], np.ndarray]
+) -> list[np.ndarray]:
+    """Return, for each task, the mean features (n, d) over the rows of each unit, holding those of one block.
+
+    Args:
+        tasks: of one sample table.
+        blocks: runs of consecutive positions in it, as of `medssl.store.Store.blocks`.
+        features: returns the features (rows, d) of a block.
+    """
+    sums: list[np.ndarray] = []
+    for block in blocks:
+        values = features(block)
+        sums = sums or [np.zeros((len(task.patient), values.shape[1])) for task in tasks]
+        for task, total in zip(tasks, sums, strict=True):
+            here = slice(*np.searchsorted(task.rows, (block[0], block[-1] + 1)))
+            np.add.at(total, task.member[here], values[task.rows[here] - block[0]])
+    return [total / np.bincount(task.member)[:, None] for task, total in zip(tasks, sums, strict=True)]
 
 
 def joined(names: Iterable[str]) -> str:

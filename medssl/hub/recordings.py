@@ -10,7 +10,7 @@ from tqdm import tqdm
 from medssl import sources
 from medssl.hub import Encoder
 from medssl.ingest import contract
-from medssl.models.embed import embed_samples
+from medssl.models.embed import device_of, embed_samples
 from medssl.sources import manifest
 from medssl.sources.record import BadRecord, Record, SourceError
 from medssl.store import open_store
@@ -26,12 +26,13 @@ def embed(encoder: Encoder, path: Path) -> pd.DataFrame:
     Raises:
         ValueError: a store whose samples do not fit the contract; a path that is none of these.
     """
+    encoder.module.to(device := device_of("auto"))
     if (path / "store.json").exists():
         store = open_store(path)
         differing = contract.differences(encoder.contract, store.facts)
         if differing:
             raise ValueError(f"{path}: differs from the encoder's contract in {', '.join(differing)}; ingest it anew")
-        z = embed_samples(encoder.module, store, progress=True)
+        z = embed_samples(encoder.module, store, device=device, progress=True)
         return pd.DataFrame({"sample_id": store.table["sample_id"], "reason": "", "embedding": list(z)})
     if path.is_file() and path.suffix in (".csv", ".parquet"):
         try:

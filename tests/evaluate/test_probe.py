@@ -11,7 +11,7 @@ from sklearn.model_selection import GroupKFold
 from medssl import models
 from medssl.evaluate import handcrafted, probe
 from medssl.evaluate.finetune import finetune
-from medssl.evaluate.tasks import Task
+from medssl.evaluate.tasks import Task, pooled
 from medssl.store import Store
 
 
@@ -114,8 +114,18 @@ def test_handcrafted_features_tell_the_toy_classes(signal_store: Store, image_st
         task = Task.of(store.table, "disease")
         features = handcrafted.features(store.read(np.arange(len(store))))
         assert np.isfinite(features).all()
-        pooled = task.pool(features[task.rows])
-        assert score(task, probe.linear(task, pooled, task.part("train")))["auroc"] >= least
+        (means,) = pooled([task], store.blocks(), features.__getitem__)
+        assert score(task, probe.linear(task, means, task.part("train")))["auroc"] >= least
+
+
+def test_handcrafted_features_of_a_sample_do_not_depend_on_the_others() -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((2, 250), (1, 24, 20), (1, 6, 7, 8)):
+        samples = rng.random((37, *shape), dtype=np.float32)
+        whole = handcrafted.features(samples)
+        for size in (1, 5, 36):
+            parts = [handcrafted.features(samples[i : i + size]) for i in range(0, 37, size)]
+            assert (np.concatenate(parts) == whole).all()
 
 
 def test_handcrafted_shapes() -> None:

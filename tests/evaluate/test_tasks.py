@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medssl.evaluate.tasks import Results, Task
+from medssl.evaluate.tasks import Results, Task, pooled
 from medssl.store import Store
 
 
@@ -71,11 +71,37 @@ def test_w9_participant_means_come_first() -> None:
     )  # fmt: skip
     task = Task.of(table, "age")
     predicted = np.array([48.0, 52, 53, 66, 58, 70])
-    pooled = task.pool(predicted)
-    assert pooled.tolist() == [51, 62, 70]
-    assert task.score(pooled[:, None], task.part("test"), np.ones((1, 3)))["mae"][0] == pytest.approx(1.0)
+    both = np.stack([predicted, -predicted], 1)
+    (means,) = pooled([task], [np.arange(6)], lambda rows: both[rows])
+    assert means.tolist() == [[51, -51], [62, -62], [70, -70]]
+    assert task.score(means[:, :1], task.part("test"), np.ones((1, 3)))["mae"][0] == pytest.approx(1.0)
     assert np.abs(predicted - table["label_age"]).mean() == pytest.approx(2.5)
-    assert task.pool(np.stack([predicted, -predicted], 1)).tolist() == [[51, -51], [62, -62], [70, -70]]
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [3, 4, 90], range(7, 160, 7)])
+def test_pooling_by_blocks_is_the_mean_of_each_unit(cuts: list[int]) -> None:
+    """To the last bit: blocks end within units, within rows without the label, and before the first row with it."""
+    table = cohort()
+    table["label_state"] = np.tile(["rest", "rest", "work", "work"], 40)
+    table["label_beat"] = np.tile(["n", "v", "n", "n"], 40)
+    table.loc[[*range(9), 80, 81], "label_disease"] = None
+    table.loc[20, "method"] = "exact"
+    tasks = [Task.of(table, name) for name in ("disease", "state", "beat")]
+    values = np.random.default_rng(0).standard_normal((160, 3)).astype(np.float32)
+    given = []
+
+    def features(rows: np.ndarray) -> np.ndarray:
+        given.append(rows)
+        return values[rows]
+
+    means = pooled(tasks, np.split(np.arange(160), cuts), features)
+    assert np.concatenate(given).tolist() == list(range(160))
+    for task, mean in zip(tasks, means, strict=True):
+        for unit in range(len(task.patient)):
+            total = np.zeros(3)
+            for row in task.rows[task.member == unit]:
+                total += values[row]
+            assert (mean[unit] == total / (task.member == unit).sum()).all()
 
 
 @pytest.mark.parametrize("seed", range(4))
