@@ -54,6 +54,27 @@ def test_imports_go_one_way(path: Path) -> None:
         assert LEVEL[other] < LEVEL[own], f"{path.name} imports {name}, which does not lie below it"
 
 
+# Likewise within pretrain, so that a recipe never needs what trains it.
+WITHIN = [
+    {"data", "gather", "memory", "likeness", "monitor", "sampler"},
+    {"net"},
+    {"recipes"},
+    {"module"},
+    {"callbacks"},
+    {"fit"},
+]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "medssl/pretrain").rglob("*.py")), ids=lambda p: p.stem)
+def test_training_code_imports_one_way(path: Path) -> None:
+    level = {name: number for number, names in enumerate(WITHIN) for name in names}
+    own = path.relative_to(ROOT / "medssl/pretrain").parts[0].removesuffix(".py")
+    for name in imported(path):
+        other = name.removeprefix("medssl.pretrain.").split(".")[0]
+        if name.startswith("medssl.pretrain.") and own != "__init__" and other != own:
+            assert level[other] < level[own], f"{own} imports {name}, which does not lie below it"
+
+
 def test_every_module_has_a_layer() -> None:
     assert {layer(p) for p in MODULES} - {"__init__"} == set(LEVEL)
 

@@ -217,3 +217,37 @@ def test_gradcheck(weight: float | None) -> None:
     for loss in (O.nt_xent, O.dcl):
         check = torch.autograd.gradcheck
         assert check(lambda a, b, f=loss: f(a, b, temperature=0.5, group=PATIENT, duplicates=given), (z1, z2))
+
+
+def test_given_takes_soft_targets_across_two_sets() -> None:
+    weights = torch.tensor([[0.2, 0.8, 0.0], [1.0, 0.0, 0.0]], requires_grad=True)
+    cells = pairs.given(weights, torch.zeros(2, 3, dtype=torch.float64))(slice(1, 2))
+    assert cells.weight.tolist() == [[1, 0, 0]]
+    assert cells.weight.dtype == torch.float64
+    assert not cells.weight.requires_grad
+    assert cells.candidate.all()
+
+
+def test_appended_columns_are_negatives_or_ignored() -> None:
+    z = unit(6, 3, 0)
+    ignore = torch.zeros(6, 2, dtype=torch.bool)
+    ignore[4, 1] = True
+    plain = pairs.instance(z)(slice(3, 6))
+    cells = pairs.appended(pairs.instance(z), 2, ignore=ignore)(slice(3, 6))
+    assert torch.equal(cells.weight[:, :6], plain.weight)
+    assert torch.equal(cells.candidate[:, :6], plain.candidate)
+    assert not cells.weight[:, 6:].any()
+    assert cells.candidate[:, 6:].tolist() == [[True, True], [True, False], [True, True]]
+    assert pairs.appended(pairs.instance(z), 2)(slice(0, 6)).candidate[:, 6:].all()
+    assert cells.push is None
+    pushed = pairs.appended(lambda block: plain._replace(push=plain.weight + 2), 2)(slice(3, 6))
+    assert pushed.push is not None
+    assert pushed.push[:, 6:].tolist() == [[1, 1]] * 3
+
+
+def test_apart_pairs_nobody() -> None:
+    z, group = unit(5, 3, 0), torch.tensor([0, 1, 0, 2, 1])
+    cells = pairs.apart(z, group)(slice(1, 3))
+    assert not cells.weight.any()
+    assert cells.candidate.tolist() == [[True, False, True, True, False], [False, True, False, True, True]]
+    assert pairs.apart(z)(slice(0, 5)).candidate.sum() == 20

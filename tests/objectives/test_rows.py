@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from medssl import objectives as O
 from medssl.objectives import pairs, rows
 from medssl.objectives.pairs import Cells
+from tests.objectives.circle import at
 
 
 def unit(n: int, d: int, seed: int) -> Tensor:
@@ -214,3 +215,62 @@ def test_autocast_is_off_whatever_the_arguments_look_like() -> None:
     exact = O.nt_xent(z, z.flip(0), temperature=0.1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(O.nt_xent(z1=z, z2=z.flip(0), temperature=0.1), exact)
+
+
+def test_v24_focal_and_v21_against_negatives() -> None:
+    f, label = at(0, 20, 90, 140, 250), torch.tensor([0, 0, 1, 1, 2])
+    got = rows.contrast(f, None, pairs.group(label, f, own=False), rows.focal, temperature=0.5)
+    assert got.item() == pytest.approx(0.123924, abs=1e-6)
+    one = pairs.given(torch.tensor([[1.0, 0, 0]]), f)
+    ways = [(at(0), at(10, 90, 200)), (at(10), at(0, 90, 200))]
+    got = torch.stack([rows.contrast(a, b, one, rows.against_negatives, temperature=0.5) for a, b in ways])
+    assert got[0].item() == pytest.approx(0.149119, abs=1e-6)
+    assert got.mean().item() == pytest.approx(0.172714, abs=1e-6)
+    alone = rows.contrast(at(0), at(10), pairs.given(torch.ones(1, 1), f), rows.against_negatives)
+    assert alone.item() == 0
+
+
+def test_each_positive_competes_with_negatives_alone() -> None:
+    z, weight = unit(4, 3, 0), torch.tensor([[0.5, 1, 0, 0], [0, 0, 0, 2], [1, 1, 1, 1], [0, 0, 0, 0]])
+    got = rows.contrast(z, unit(4, 3, 1), pairs.given(weight, z), rows.against_negatives, temperature=0.3)
+    s, terms = z @ unit(4, 3, 1).T / 0.3, []
+    for i in (0, 1):  # the third has no negative, the last no positive
+        negatives = [float(s[i, j]) for j in range(4) if not weight[i, j]]
+        push = sum(map(math.exp, negatives))
+        terms.append(
+            sum(float(w) * (math.log(math.exp(v) + push) - float(v)) for w, v in zip(weight[i], s[i], strict=True) if w)
+            / float(weight[i].sum())
+        )
+    assert got.item() == pytest.approx(sum(terms) / 2, abs=1e-6)
+
+
+def test_a_weight_inside_the_denominator_counts_a_candidate_as_often() -> None:
+    z, columns = unit(3, 4, 0), unit(3, 4, 1)
+    twice = torch.cat([columns, columns[1:2]])
+    plain = rows.contrast(z, twice, pairs.given(torch.eye(3, 4), z), rows.softmax, temperature=0.2)
+
+    def pushed(block: slice) -> pairs.Cells:
+        cells = pairs.given(torch.eye(3), z)(block)
+        return cells._replace(push=torch.tensor([1.0, 2.0, 1.0]).expand_as(cells.weight))
+
+    assert rows.contrast(z, columns, pushed, rows.softmax, temperature=0.2).item() == pytest.approx(plain.item())
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_processes_divide_a_table_and_add_up(number: int) -> None:
+    """Each part is what one process computes; what it adds up is caught here and added by hand."""
+    z, columns = unit(7, 4, 0).requires_grad_(), unit(5, 4, 1).requires_grad_()
+    cells = pairs.given(torch.rand(7, 5, generator=torch.Generator().manual_seed(2)), z)
+    whole = rows.contrast(z, columns, cells, rows.softmax, temperature=0.2)
+    expected = torch.autograd.grad(whole, (z, columns))
+    caught: list[list[torch.Tensor]] = []
+    for rank in range(number):
+        caught.append([])
+        with rows.shared(rows.Share(rank, number, lambda t: caught[-1].append(t.clone()))):
+            assert rows.processes() == number
+            rows.contrast(z, columns, cells, rows.softmax, temperature=0.2)
+    assert rows.processes() == 1
+    top, bottom, *gradients = (torch.stack(parts).sum(0) for parts in zip(*caught, strict=True))
+    assert torch.allclose(top / bottom, whole)
+    for got, want in zip(gradients, expected, strict=True):
+        assert torch.allclose(got / bottom, want)

@@ -1,0 +1,34 @@
+"""The table of recipes: one file, one section of options, one line in the README each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medssl.config import OPTIONS
+from medssl.pretrain.recipes import RECIPES
+from medssl.pretrain.recipes.__main__ import table, written
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_recipe_has_options_and_every_options_a_recipe() -> None:
+    files = {path.stem for path in (ROOT / "medssl/pretrain/recipes").glob("*.py")}
+    assert files - {"__init__", "__main__", "recipe"} == set(RECIPES) == set(OPTIONS)
+
+
+def test_the_readme_has_the_table_of_now() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert table() in readme, "run: make recipes"
+    assert written(readme) == readme
+    assert written(readme.replace("| `simclr` |", "| `old` |")) == readme
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_tells_of_itself(name: str) -> None:
+    recipe = RECIPES[name]
+    for words in (recipe.positives, recipe.objective, recipe.source):
+        assert words
+        assert "|" not in words
+        assert "\n" not in words
