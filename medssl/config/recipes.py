@@ -6,7 +6,7 @@ as params.yaml is read, long before anything is trained.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -76,7 +76,12 @@ class Factor(Section):
 
 
 class Options(Section):
-    """What a recipe may be told; a recipe without options has this section itself."""
+    """What a recipe may be told; a recipe without options has this section itself.
+
+    ``examples`` are small and one for each way in which the method can work: the tests train them all.
+    """
+
+    examples: ClassVar[tuple[dict[str, Any], ...]] = ({},)
 
     def covariates(self) -> tuple[Factor, ...]:
         """Return what the recipe reads of each patient, in the order of the columns of ``Batch.anatomy``."""
@@ -86,12 +91,14 @@ class Options(Section):
 class Simclr(Options):
     """``decoupled`` leaves the positive out of the denominator (DCL)."""
 
+    examples = ({}, {"decoupled": True})
     decoupled: bool = False
 
 
 class Comet(Options):
     """Weights of the four levels, how the identity levels pool time, the mask, and how many passes are shared."""
 
+    examples = ({}, {"share_views": False, "pool": "mean", "mask": "channel_continuous"})
     levels: dict[Level, Annotated[float, Field(ge=0)]] = Field(
         default={"patient": 0.25, "trial": 0.25, "sample": 0.25, "observation": 0.25}
     )
@@ -110,6 +117,7 @@ class Comet(Options):
 class Wearable(Options):
     """Weight of KoLeo, momentum of the key branch (null: no such branch), share of pairs of two segments."""
 
+    examples = ({}, {"participant_pairs": 0.5}, {"momentum": None})
     koleo: Annotated[float, Field(ge=0)] = 0.1
     momentum: Momentum | None = 0.99
     participant_pairs: Share = 1.0
@@ -124,6 +132,10 @@ class Anatomy(Options, Factor):
     ``neighbours_within`` are positives of weight 1.
     """
 
+    examples = tuple(
+        {"measures": ["liver_ml"], "factors": [{"measures": ["age_years"], "sigma": 0.5}], **more}
+        for more in ({}, {"combine": "losses"}, {"combine": "product", "loss": "exp_weighted"}, {"loss": "threshold"})
+    )
     loss: Literal["y_aware", "threshold", "exp_weighted"] = "y_aware"
     factors: tuple[Factor, ...] = ()
     combine: Literal["sum", "product", "losses"] = "sum"
@@ -145,6 +157,10 @@ class Anatomy(Options, Factor):
 class Swav(Options):
     """Prototypes, small crops, and a queue of earlier embeddings for batches small against the prototypes (0: none)."""
 
+    examples = (
+        {"prototypes": 12, "crops": 2, "eps": 0.5},
+        {"prototypes": 12, "crops": 0, "queue": 24, "freeze_steps": 1},
+    )
     prototypes: Count = 500
     crops: Annotated[int, Field(ge=0)] = 6
     eps: Positive = 0.05
@@ -156,6 +172,7 @@ class Swav(Options):
 class Multiview(Options):
     """How many views a sample has, and whether denominators stay inside one view (``dhel``) or not (``info_nce``)."""
 
+    examples = ({}, {"views": 3, "loss": "info_nce"})
     views: Annotated[int, Field(ge=2, le=8)] = 4
     loss: Literal["dhel", "info_nce"] = "dhel"
 
@@ -163,6 +180,7 @@ class Multiview(Options):
 class Sogclr(Options):
     """Rate of the moving average; ``rho`` gives each sample a temperature of its own (iSogCLR), null none (SogCLR)."""
 
+    examples = ({}, {"rho": 0.3})
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.9
     rho: Positive | None = None
     temperatures: tuple[Positive, Positive] = (0.05, 1.0)
@@ -173,6 +191,7 @@ class Sogclr(Options):
 class Mochi(Options):
     """Keys in memory, how many hardest of them are mixed, and how many mixtures with each other and with the query."""
 
+    examples = ({"queue": 40, "hardest": 8, "momentum": 0.9},)
     momentum: Momentum = 0.999
     queue: Count = 4096
     hardest: Count = 32
@@ -189,6 +208,12 @@ class Byol(Options):
     false`` keeps it constant, as SimSiam does.
     """
 
+    examples = (
+        {"momentum": 0.9, "predictor_lr": 3.0},
+        {"momentum": None, "predictor_decay": False},
+        {"predictor": "direct"},
+        {"predictor": "copy"},
+    )
     momentum: Momentum | None = 0.996
     predictor: Literal["mlp", "direct", "copy"] = "mlp"
     predictor_hidden: Count | None = None
@@ -202,6 +227,7 @@ class Byol(Options):
 class Amcl(Options):
     """Number of heads, range of the temperatures, weight of their regulariser times the projection's dimension."""
 
+    examples = ({"temperatures": [0.05, 0.5]},)
     heads: Count = 3
     temperatures: tuple[Positive, Positive] = (0.05, 2.0)
     penalty: Annotated[float, Field(ge=0)] = 0.1

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from medssl.config import Compute, Run
+from medssl.config import OPTIONS, Compute, Run
 from medssl.pretrain.data import duplicate_classes
 from medssl.pretrain.fit import Fitted, arithmetic, fit, run_hash
 from medssl.pretrain.recipes import RECIPES
@@ -28,22 +28,14 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "comet_code": DILATED,
     "anatomy": {"name": "resnet2d", "widths": [4, 4, 8, 8], "depth": 1},
 }
-# What is not left to the defaults, so that state, memory, queue and predictor all have a part in a few steps.
-OPTIONS: dict[str, dict[str, Any]] = {
-    "anatomy": {"measures": ["liver_ml", "age_years"]},
-    "swav": {"prototypes": 12, "crops": 2, "eps": 0.5, "freeze_steps": 1, "queue": 24},
-    "sogclr": {"rho": 0.3},
-    "mochi": {"queue": 40, "hardest": 8, "momentum": 0.9},
-    "byol": {"momentum": 0.9, "predictor_lr": 3.0},
-    "amcl": {"temperatures": [0.05, 0.5]},  # all begin in the middle
-}
+EXAMPLES = [(recipe, number) for recipe in RECIPES for number in range(len(OPTIONS[recipe].examples))]
 
 
 class Killed(Exception):
     """What ends a run in the middle."""
 
 
-def run_of(recipe: str, *, options: dict[str, Any] | None = None, **pretrain: Any) -> Run:
+def run_of(recipe: str, example: int = 0, *, options: dict[str, Any] | None = None, **pretrain: Any) -> Run:
     given = {
         "epochs": 4,
         "batch": BATCH,
@@ -57,7 +49,7 @@ def run_of(recipe: str, *, options: dict[str, Any] | None = None, **pretrain: An
             "modality": "x",
             "recipe": recipe,
             "encoder": ENCODERS.get(recipe, RESNET),
-            "pretrain": {**given, **pretrain, "options": OPTIONS.get(recipe, {}) | (options or {})},
+            "pretrain": {**given, **pretrain, "options": OPTIONS[recipe].examples[example] | (options or {})},
             "evaluate": {"labels": ["disease"]},
         }
     )
@@ -117,11 +109,13 @@ def assert_resumes(store: Store, run: Run, tmp_path: Path, *, after: int, comput
     assert list((tmp_path / "b").iterdir()) == [resumed.checkpoints]  # it goes once the encoder is written
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_resumed_in_an_epoch_equals_never_stopped(recipe: str, stores: dict[str, Store], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("recipe", "example"), EXAMPLES)
+def test_resumed_in_an_epoch_equals_never_stopped(
+    recipe: str, example: int, stores: dict[str, Store], tmp_path: Path
+) -> None:
     # Three batches an epoch: after 4, one of the second epoch is done.
-    after = int(np.random.default_rng(sorted(RECIPES).index(recipe)).choice([1, 2, 4, 5, 7]))
-    assert_resumes(stores[recipe], run_of(recipe, steps_per_epoch=3, epochs=3), tmp_path, after=after)
+    after = int(np.random.default_rng([example, *recipe.encode()]).choice([1, 2, 4, 5, 7]))
+    assert_resumes(stores[recipe], run_of(recipe, example, steps_per_epoch=3, epochs=3), tmp_path, after=after)
 
 
 @pytest.mark.parametrize("recipe", ["comet", "wearable"])

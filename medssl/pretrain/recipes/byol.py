@@ -12,14 +12,50 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.functional import normalize
 
-from medssl import objectives as O
 from medssl.config import Pretrain
 from medssl.models.heads import Projection
+from medssl.objectives.rows import full_precision, without_autocast
 from medssl.pretrain.data import Batch
 from medssl.pretrain.net import Net
 from medssl.pretrain.recipes.recipe import Losses, Recipe, Sizes, groups, projection
+
+
+@without_autocast
+def cosine_distance(predicted: Tensor, target: Tensor) -> Tensor:
+    """Return the mean of ``2 - 2 cos`` of rows (n, d) of any length; the target carries no gradient.
+
+    Source: Grill et al. 2020 (BYOL), equation 2. SimSiam's ``-cos`` differs by a constant and a factor of 2.
+    """
+    p, z = full_precision(predicted, target.detach())
+    return 2 - 2 * (normalize(p, dim=1) * normalize(z, dim=1)).sum(1).mean()
+
+
+@torch.no_grad()
+def direct(correlation: Tensor, *, eps: float) -> Tensor:
+    """Return the predictor (d, d) that DirectPred sets: ``U (sqrt(s / max s) + eps) U'`` of the correlation's U s U'.
+
+    Args:
+        correlation: (d, d) moving average of ``f f'`` over inputs f of the predictor, uncentred.
+        eps: added to each eigenvalue.
+
+    Source: Tian et al. 2021 (DirectPred).
+    """
+    values, vectors = torch.linalg.eigh((correlation + correlation.T).double() / 2)
+    values = values.clamp_min(0)
+    scale = (values / values.max().clamp_min(torch.finfo(values.dtype).tiny)).sqrt() + eps
+    return ((vectors * scale) @ vectors.T).to(correlation.dtype)
+
+
+@torch.no_grad()
+def direct_copy(correlation: Tensor, *, eps: float) -> Tensor:
+    """Return the predictor ``F / |F|_2 + eps I`` of DirectCopy, which needs no eigenvectors.
+
+    Source: Wang et al. 2021 (DirectCopy).
+    """
+    norm = torch.linalg.matrix_norm(correlation, 2).clamp_min(torch.finfo(correlation.dtype).tiny)
+    return correlation / norm + eps * torch.eye(len(correlation), dtype=correlation.dtype, device=correlation.device)
 
 
 def heads(sizes: Sizes, params: Pretrain) -> dict[str, nn.Module]:
@@ -56,14 +92,14 @@ def step(net: Net, batch: Batch) -> Losses:
     else:
         targets = [net.teach(view, unit=False) for view in reversed(batch.views)]
     pairs = zip((first, second), targets, strict=True)
-    loss = torch.stack([O.predict.cosine_distance(predicted(net, z), target) for z, target in pairs]).mean()
+    loss = torch.stack([cosine_distance(predicted(net, z), target) for z, target in pairs]).mean()
     with torch.no_grad():
         whole = net.gather(torch.cat([first, second], 1)).float().unflatten(1, (2, -1)).flatten(0, 1)
         if net.options.predictor != "mlp":
             rho = net.options.rho
             now = whole.T @ whole / len(whole)
             net.state.put("correlation", rho * net.state["correlation"] + (1 - rho) * now)
-        spread = functional.normalize(whole, dim=1).std(0).mean() * math.sqrt(whole.shape[1])
+        spread = normalize(whole, dim=1).std(0).mean() * math.sqrt(whole.shape[1])
     return {"loss": loss, "std": spread}
 
 
@@ -78,7 +114,7 @@ def after(net: Net, step: int) -> None:
     """Set the predictor from the correlation."""
     options = net.options
     if options.predictor != "mlp":
-        set_to = O.predict.direct if options.predictor == "direct" else O.predict.direct_copy
+        set_to = direct if options.predictor == "direct" else direct_copy
         net.state.put("predictor", set_to(net.state["correlation"], eps=options.eps))
 
 

@@ -7,14 +7,107 @@ all processes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from medssl import objectives as O
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
 from medssl.config import Pretrain
+from medssl.objectives.rows import full_precision, without_autocast, zero
 from medssl.pretrain.data import Batch
 from medssl.pretrain.memory import Memory
 from medssl.pretrain.net import Net
 from medssl.pretrain.recipes.recipe import Losses, Recipe, Sizes
+
+LEAST_NORM = 1e-3
+
+
+def mixtures(a: Tensor, b: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Return unit vectors ``share a + (1 - share) b`` (..., d) and which of them (...) are not near zero before."""
+    mixed = share[..., None] * a + (1 - share)[..., None] * b
+    return normalize(mixed, dim=-1), mixed.norm(dim=-1) >= LEAST_NORM
+
+
+@torch.no_grad()
+def hard_negatives(
+    q: Tensor,
+    memory: Tensor,
+    *,
+    hardest: int,
+    mixed: int,
+    mixed_with_query: int,
+    uniform: Callable[[int], Tensor],
+    ignore: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return synthetic negatives (n, S, d) of each query and which of them (n, S) can be used.
+
+    Args:
+        q: (n, d) unit queries.
+        memory: (Q, d) unit keys.
+        hardest: keys nearest to a query, of which mixtures are made.
+        mixed: mixtures of two of them, with shares uniform in [0, 1).
+        mixed_with_query: mixtures of one of them with the query, whose share is uniform in [0, 0.5).
+        uniform: returns (n, number) in [0, 1); called 5 times.
+        ignore: (n, Q) bool, keys that are no negatives of a query, taken out *before* the hardest are chosen.
+
+    Source: Kalantidis et al. 2020 (MoCHi).
+    """
+    scores = q @ memory.T
+    if ignore is not None:
+        scores = scores.masked_fill(ignore, -torch.inf)
+    top = scores.topk(min(hardest, len(memory)), dim=1)
+    there = top.values.isfinite().sum(1, keepdim=True)
+
+    def key(number: int) -> Tensor:
+        place = (uniform(number).to(q.dtype) * there).long().clamp_max(top.indices.shape[1] - 1)
+        return memory[top.indices.gather(1, place)]
+
+    pairs, whole = mixtures(key(mixed), key(mixed), uniform(mixed).to(q.dtype))
+    own = q[:, None].expand(-1, mixed_with_query, -1)
+    with_query, whole_too = mixtures(own, key(mixed_with_query), uniform(mixed_with_query).to(q.dtype) / 2)
+    return torch.cat([pairs, with_query], 1), torch.cat([whole, whole_too], 1) & (there > 0)
+
+
+@without_autocast
+def memory_contrast(
+    q: Tensor,
+    k: Tensor,
+    memory: Tensor,
+    *,
+    temperature: float,
+    ignore: Tensor | None = None,
+    synthetic: Tensor | None = None,
+    usable: Tensor | None = None,
+) -> Tensor:
+    """Return InfoNCE of each query and its key against the memory, and against negatives of its own.
+
+    Args:
+        q: (n, d) unit queries.
+        k: (n, d) unit keys, without gradient.
+        memory: (Q, d) unit keys of other samples.
+        temperature: divides the dot products.
+        ignore: (n, Q) bool, keys left out.
+        synthetic: (n, S, d) further negatives of each query, of `hard_negatives`.
+        usable: (n, S) bool, which of them count; None: all.
+
+    Returns:
+        The mean over queries with at least one negative; without any a zero that carries a gradient.
+
+    Source: He et al. 2020 (MoCo), Kalantidis et al. 2020 (MoCHi).
+    """
+    q, k, memory = full_precision(q, k, memory)
+    negative = q @ memory.detach().T
+    negative = negative if ignore is None else negative.masked_fill(ignore, -torch.inf)
+    if synthetic is not None:
+        more = torch.einsum("nd,nsd->ns", q, synthetic.detach().to(q.dtype))
+        negative = torch.cat([negative, more if usable is None else more.masked_fill(~usable, -torch.inf)], 1)
+    some = negative.isfinite().any(1)
+    positive = (q * k.detach()).sum(1, keepdim=True)
+    logits = torch.cat([positive, negative], 1) / temperature
+    loss = logits.logsumexp(1) - logits[:, 0]
+    return torch.where(some, loss, 0).sum() / some.sum().clamp_min(1) + zero(q)
 
 
 def memory(sizes: Sizes, params: Pretrain) -> Memory:
@@ -31,7 +124,7 @@ def step(net: Net, batch: Batch) -> Losses:
     hard: dict[str, Any] = {}
     if net.step >= options.warmup_steps:
         draws = net.draws.fork(10)
-        made = O.mochi.hard_negatives(
+        made = hard_negatives(
             q.detach().float(),
             keys,
             hardest=options.hardest,
@@ -41,7 +134,7 @@ def step(net: Net, batch: Batch) -> Losses:
             ignore=ignore,
         )
         hard = dict(zip(("synthetic", "usable"), made, strict=True))
-    loss = O.mochi.memory_contrast(q, k, keys.clone(), temperature=net.params.temperature, ignore=ignore, **hard)
+    loss = memory_contrast(q, k, keys.clone(), temperature=net.params.temperature, ignore=ignore, **hard)
     net.memory.push(net.gather(k), net.gather(batch.row), net.gather(batch.patient))
     return {"loss": loss}
 

@@ -6,16 +6,89 @@ one. ``pretrain.temperature`` is where all begin. Windows of one patient are nev
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from medssl import objectives as O
 from medssl.config import Pretrain
+from medssl.objectives import pairs
+from medssl.objectives.pairs import Cells
+from medssl.objectives.rows import contrast, each_row, full_precision, without_autocast
 from medssl.pretrain.data import Batch
 from medssl.pretrain.net import Net
 from medssl.pretrain.recipes.recipe import Losses, Recipe, Sizes
 
 CLIP = 3.0
+
+
+class Global(NamedTuple):
+    """What a step gives.
+
+    Attributes:
+        loss: a surrogate; only its gradient means something.
+        average: (n,) new moving averages of the samples' denominators.
+        slope: (n,) gradient of each sample's objective to its temperature, less the ``rho`` of iSogCLR.
+    """
+
+    loss: Tensor
+    average: Tensor
+    slope: Tensor
+
+
+@without_autocast
+def global_contrast(
+    z1: Tensor,
+    z2: Tensor,
+    *,
+    average: Tensor,
+    seen: Tensor,
+    temperature: Tensor,
+    gamma: float,
+    group: Tensor | None = None,
+) -> Global:
+    """Return ``mean_i sum_v [mean_j (exp(s_ij / t_i) / u_i) s_ij - s_ip]`` over negatives j, with u_i the average.
+
+    Args:
+        z1, z2: (n, d) unit rows, the two views.
+        average: (n,) u of these samples so far.
+        seen: (n,) bool, which samples have one; the others take that of this batch.
+        temperature: (n,) t of each sample, 0.05 or more.
+        gamma: weight of this batch in the average.
+        group: (n,) ids; other samples of the same group are no negatives.
+
+    Source: Yuan et al. 2022 (SogCLR), Qiu et al. 2023 (iSogCLR); "first time" is decided for each sample.
+    """
+    z = torch.cat(full_precision(z1, z2))
+    t, old, known = (x.to(z.device).repeat(2) for x in (temperature.to(z.dtype), average.to(z.dtype), seen))
+    cells = pairs.instance(z, group=group, decouple=True, weight=t[: len(z1)])
+    scaled = z / t[:, None]
+
+    def means(scores: Tensor, found: Cells) -> tuple[Tensor, Tensor, Tensor]:
+        count = found.candidate.sum(1).clamp_min(1).to(scores.dtype)
+        e = torch.where(found.candidate, scores.exp(), 0)
+        return e.sum(1) / count, (e * scores).sum(1) / count, count
+
+    now, tilt, count = each_row(scaled.detach(), z.detach(), cells, means)
+    u = torch.where(known, (1 - gamma) * old + gamma * now, now)
+    tiny = torch.finfo(u.dtype).tiny
+
+    def pushed(block: slice) -> Cells:
+        found = cells(block)
+        return found._replace(push=(1 / (count * u.clamp_min(tiny)))[block, None].expand_as(found.weight))
+
+    loss = 2 * contrast(scaled, z, pushed, _surrogate)
+    slope = u.clamp_min(tiny).log() - tilt / u.clamp_min(tiny)
+    both = torch.stack([u, slope]).unflatten(1, (2, -1)).mean(1)
+    return Global(loss, *both)
+
+
+def _surrogate(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+    """Reduce to ``t (sum_j w_ij s_ij - s_ip)`` of scores s / t, with w without gradient; t is the positive's weight."""
+    assert cells.push is not None
+    t = cells.weight.sum(1)
+    w = torch.where(cells.candidate, cells.push * scores.detach().exp(), 0)
+    return t * (w * scores).sum(1) - (cells.weight * scores).sum(1), (t > 0).to(scores.dtype)
 
 
 def state(sizes: Sizes, params: Pretrain) -> dict[str, Tensor]:
@@ -35,7 +108,7 @@ def step(net: Net, batch: Batch) -> Losses:
     z1, z2 = (net.gather(z) for z in net.project_all(batch.views))
     row, group = net.gather(batch.row), net.gather(batch.patient)
     temperature = state["temperature"][row]
-    found = O.global_contrast(
+    found = global_contrast(
         z1,
         z2,
         average=state["average"][row],

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from medssl.objectives import mochi
+from medssl.pretrain.recipes import mochi
 from tests.objectives.circle import at
 
 Q, K, MEMORY = at(0), at(10), at(30, -50, 120, 200)

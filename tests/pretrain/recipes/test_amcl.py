@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from medssl import objectives as O
+from medssl.pretrain.recipes.amcl import adaptive
 from tests.objectives.circle import A, B
 
 
 @pytest.mark.parametrize(("penalty", "expected"), [(0, 0.512197), (0.1, 0.650427)])
 def test_v23(penalty: float, expected: float) -> None:
-    assert O.adaptive(A, B, A, B, temperatures=(0.05, 1), penalty=penalty).item() == pytest.approx(expected, abs=1e-6)
+    assert adaptive(A, B, A, B, temperatures=(0.05, 1), penalty=penalty).item() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("group", [[0, 1, 2, 3, 4], [0, 0, 1, 1, 2], [0, 0, 0, 0, 0]])
@@ -22,7 +22,7 @@ def test_equals_the_loop(group: list[int]) -> None:
     generator = torch.Generator().manual_seed(0)
     z = [normalize(torch.randn(5, 3, dtype=torch.float64, generator=generator), dim=1) for _ in range(2)]
     key = [torch.randn(5, 4, dtype=torch.float64, generator=generator) for _ in range(2)]
-    got = O.adaptive(*z, *key, temperatures=(0.1, 2), penalty=0.2, group=torch.tensor(group))
+    got = adaptive(*z, *key, temperatures=(0.1, 2), penalty=0.2, group=torch.tensor(group))
     terms, regular = [], []
     for i in range(5):
         counted = [j for j in range(5) if j == i or group[j] != group[i]]
@@ -38,4 +38,4 @@ def test_equals_the_loop(group: list[int]) -> None:
 
 def test_gradients() -> None:
     parts = [x.clone().requires_grad_() for x in (A, B, A / 2, B / 3)]
-    assert torch.autograd.gradcheck(lambda *x: O.adaptive(*x, temperatures=(0.05, 1), penalty=0.1), parts)
+    assert torch.autograd.gradcheck(lambda *x: adaptive(*x, temperatures=(0.05, 1), penalty=0.1), parts)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from medssl import objectives as O
+from medssl.pretrain.recipes.sogclr import global_contrast
 from tests.objectives.circle import X, Y, at
 
 IDS = torch.tensor([4, 1, 3])
@@ -24,7 +24,7 @@ def test_v4_and_v6() -> None:
         average, velocity = torch.zeros(2, 6, dtype=torch.float64)
         temperature, seen = torch.full((6,), 0.5, dtype=torch.float64), torch.zeros(6, dtype=torch.bool)
         for (z1, z2), expected in zip(STEPS, losses, strict=True):
-            found = O.global_contrast(
+            found = global_contrast(
                 z1, z2, average=average[IDS], seen=seen[IDS], temperature=temperature[IDS], gamma=gamma
             )
             assert found.loss.item() == pytest.approx(expected, abs=1e-6)
@@ -53,7 +53,7 @@ def objective(z1: Tensor, z2: Tensor, t: float) -> Tensor:
 def test_v4_gradient() -> None:
     leaves = [z.clone().requires_grad_() for z in (X, Y)]
     new = {"average": torch.zeros(3), "seen": torch.zeros(3, dtype=torch.bool), "temperature": torch.full((3,), 0.5)}
-    surrogate = O.global_contrast(*leaves, **new, gamma=0.9).loss
+    surrogate = global_contrast(*leaves, **new, gamma=0.9).loss
     expected = objective(*leaves, 0.5)
     assert expected.item() == pytest.approx(-2.406414, abs=1e-6)
     pairs = zip(torch.autograd.grad(surrogate, leaves), torch.autograd.grad(expected, leaves), strict=True)
@@ -65,7 +65,7 @@ def test_equals_the_loop_with_groups_and_temperatures() -> None:
     z1, z2 = normalize(torch.randn(2, 5, 3, dtype=torch.float64, generator=generator), dim=2)
     t, u = torch.rand(2, 5, dtype=torch.float64, generator=generator) + 0.2
     seen, group = torch.tensor([True, False, True, True, False]), torch.tensor([0, 0, 1, 2, 3])
-    got = O.global_contrast(z1, z2, average=u, seen=seen, temperature=t, gamma=0.7, group=group)
+    got = global_contrast(z1, z2, average=u, seen=seen, temperature=t, gamma=0.7, group=group)
     z, terms, averages, slopes = torch.cat([z1, z2]), [], torch.zeros(2, 5), torch.zeros(2, 5)
     for k in range(10):
         i = k % 5
@@ -87,6 +87,6 @@ def test_equals_the_loop_with_groups_and_temperatures() -> None:
 def test_one_patient_alone_has_no_loss() -> None:
     leaves = [z.clone().requires_grad_() for z in (X, Y)]
     new = {"average": torch.zeros(3), "seen": torch.zeros(3, dtype=torch.bool), "temperature": torch.full((3,), 0.1)}
-    found = O.global_contrast(*leaves, **new, gamma=0.9, group=torch.zeros(3))
+    found = global_contrast(*leaves, **new, gamma=0.9, group=torch.zeros(3))
     assert found.loss.item() == 0
     assert all(not g.any() for g in torch.autograd.grad(found.loss, leaves))
