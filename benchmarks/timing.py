@@ -152,12 +152,12 @@ def serve() -> None:
 # --- Comparing and printing ------------------------------------------------------------------------------------------
 
 
-def in_turns(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def in_turns(sides: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
     """Return what each side returns in each round; sides take turns, so that what else the machine does falls on all.
 
     Every other round goes backwards, so that no side is always the first.
     """
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    found: dict[str, list[T]] = {name: [] for name in sides}
     for number in range(rounds):
         for name in list(sides)[:: -1 if number % 2 else 1]:
             found[name].append(sides[name]())
@@ -171,7 +171,7 @@ def ratio(top: Sequence[float], bottom: Sequence[float]) -> float:
 
 def table(*columns: str) -> Callable[..., None]:
     """Print a heading, and return what prints a row of it: a name, then cells."""
-    widths = [18, *(max(9, len(column) + 2) for column in columns[1:])]
+    widths = [18, *(max(11, len(column) + 2) for column in columns[1:])]
 
     def row(*cells: object) -> None:
         texts = [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells]
