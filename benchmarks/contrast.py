@@ -95,13 +95,13 @@ def over_processes(rows: int, rounds: int, parent: Path | None) -> Ratios:
     if parent:
         sides["two, parent"] = lambda: shared(rows, parent)
     found = in_turns(sides, rounds)
-    seconds = {name: column(mine, "seconds") for name, mine in found.items()}
-    memory = {name: column(mine, "gigabytes") for name, mine in found.items()}
+    seconds, memory = ({name: column(mine, k) for name, mine in found.items()} for k in ("seconds", "gigabytes"))
     for name in sides:
-        here = [ratio(each[name], each["one process"]) for each in (seconds, memory)]
-        show(name, *(statistics.median(each[name]) for each in (seconds, memory)), *here, found[name][0]["value"])
+        times, peaks = ratio(seconds[name], seconds["one process"]), ratio(memory[name], memory["one process"])
+        middle = statistics.median(seconds[name]), statistics.median(memory[name])
+        show(name, *middle, times, peaks, found[name][0]["value"])
         if name == "two processes":
-            ratios |= {"two_processes_time": here[0], "two_processes_memory": here[1]}
+            ratios |= {"two_processes_time": times, "two_processes_memory": peaks}
     if parent:
         ratios["parent_two_processes_speed"] = ratio(seconds["two, parent"], seconds["two processes"])
         ratios["parent_two_processes_memory"] = ratio(memory["two processes"], memory["two, parent"])

@@ -63,9 +63,9 @@ def dense_exp_weighted(z: Tensor, a: Tensor) -> Tensor:
 def dense_threshold(z: Tensor, a: Tensor) -> Tensor:
     """A row at a time: all cells against all cells of a row would not fit."""
     w, scores, terms = dense_weights(a), dense_scores(z, 0.1), []
-    for k in range(len(z)):
-        order = w[k].argsort()[1:]
-        ranked, s = w[k, order], scores[k, order]
+    for weights, row in zip(w, scores, strict=True):
+        order = weights.argsort()[1:]
+        ranked, s = weights[order], row[order]
         below = torch.searchsorted(ranked, ranked)
         lse = s.logcumsumexp(0)[(below - 1).clamp_min(0)]
         counted = ranked * (below > 0)

@@ -79,7 +79,7 @@ class Process:
     def __init__(self, tree: Path = ROOT) -> None:
         path = [str(tree), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "benchmarks.timing"],
+            [sys.executable, "-W", "ignore", "-P", "-m", "benchmarks.timing"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
         )  # fmt: skip
