@@ -9,6 +9,7 @@
 3. The loss of a batch that two processes share: time and memory of each, against one process that has it all.
 4. With ``--against``: a step of each recipe, each objective and 3., with the ``medssl`` of that commit and with this
    one in turns. The ratio is its seconds to ours, so that 1 is as fast and more is faster; the median of the rounds.
+   That of processor seconds does not suffer from what else the machine does.
 
 The last line is JSON.
 """
@@ -74,37 +75,35 @@ def dense(batch: int, rounds: int) -> Ratios:
     return ratios
 
 
-def shared(rows: int, tree: Path) -> dict[str, float]:
-    """Return the loss of ``rows`` over two processes, measured in the slower and in the larger of them."""
-    with tempfile.TemporaryDirectory() as folder, Process(tree) as first, Process(tree) as second:
-        for rank, process in enumerate((first, second)):
-            process.ask(gathered_loss, rank, 2, f"{folder}/meeting", rows)
-        found = [process.answer() for process in (first, second)]
+def shared(processes: list[Process], rows: int) -> dict[str, float]:
+    """Return the loss of ``rows`` over some processes, measured in the slowest and in the largest of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        for rank, process in enumerate(processes):
+            process.ask(gathered_loss, rank, len(processes), f"{folder}/meeting", rows)
+        found = [process.answer() for process in processes]
     return {key: max(each[key] for each in found) for key in ("value", "seconds", "gigabytes")}
 
 
 def over_processes(rows: int, rounds: int, parent: Path | None) -> Ratios:
     """Compare the loss over two processes with that of one, and with an earlier commit."""
-    ratios = Ratios()
     print(f"\nNT-Xent of {rows} samples, forward and backward pass, one thread a process; memory above the inputs")
     show = table("", "seconds", "GB each", "time", "memory", "value")
-    sides = {
-        "one process": lambda: apart(gathered_loss, 0, 1, "", rows),
-        "two processes": lambda: shared(rows, ROOT),
-    }
+    trees = {"one process": [ROOT], "two processes": [ROOT] * 2} | ({"two, parent": [parent] * 2} if parent else {})
+    with ExitStack() as stack:
+        sides = {name: [stack.enter_context(Process(tree)) for tree in each] for name, each in trees.items()}
+        found = in_turns({name: partial(shared, processes, rows) for name, processes in sides.items()}, rounds)
+    times, memories = Ratios(), Ratios()
+    for name, mine in found.items():
+        seconds, memory = column(mine, "seconds"), mine[0]["gigabytes"]  # later rounds use what the first one freed
+        times[name] = ratio(seconds, column(found["one process"], "seconds"))
+        memories[name] = memory / found["one process"][0]["gigabytes"]
+        show(name, statistics.median(seconds), memory, times[name], memories[name], mine[0]["value"])
+    ratios = {"two_processes_time": times["two processes"], "two_processes_memory": memories["two processes"]}
     if parent:
-        sides["two, parent"] = lambda: shared(rows, parent)
-    found = in_turns(sides, rounds)
-    seconds, memory = ({name: column(mine, k) for name, mine in found.items()} for k in ("seconds", "gigabytes"))
-    for name in sides:
-        times, peaks = ratio(seconds[name], seconds["one process"]), ratio(memory[name], memory["one process"])
-        middle = statistics.median(seconds[name]), statistics.median(memory[name])
-        show(name, *middle, times, peaks, found[name][0]["value"])
-        if name == "two processes":
-            ratios |= {"two_processes_time": times, "two_processes_memory": peaks}
-    if parent:
-        ratios["parent_two_processes_speed"] = ratio(seconds["two, parent"], seconds["two processes"])
-        ratios["parent_two_processes_memory"] = ratio(memory["two processes"], memory["two, parent"])
+        ratios["parent_two_processes_speed"] = ratio(
+            *(column(found[name], "seconds") for name in ("two, parent", "two processes"))
+        )
+        ratios["parent_two_processes_memory"] = memories["two processes"] / memories["two, parent"]
     return ratios
 
 
@@ -112,7 +111,7 @@ def earlier(parent: Path, batch: int, objectives: int, rounds: int) -> Ratios:
     """Compare steps and objectives with those of an earlier commit."""
     ratios = Ratios()
     print(f"\nagainst the parent: steps at batch {batch}, objectives at {objectives}, {rounds} rounds in turns")
-    show = table("", "parent s", "ours s", "ratio")
+    show = table("", "parent s", "ours s", "ratio", "processor")
     jobs: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [(name, step, (name, batch)) for name in RECIPES]
     jobs += [(name, objective, (name, "ours", objectives)) for name in OBJECTIVES if objectives]
     with Process(parent) as theirs, Process() as ours:
@@ -125,9 +124,9 @@ def earlier(parent: Path, batch: int, objectives: int, rounds: int) -> Ratios:
                 show(name, f"not compared: {why}")
                 continue
             found = in_turns({k: partial(process, function, *arguments) for k, process in sides.items()}, rounds)
-            seconds = [column(found[k], "seconds") for k in sides]
-            ratios[f"parent_{name}_speed"] = ratio(*seconds)
-            show(name, *map(statistics.median, seconds), ratios[f"parent_{name}_speed"])
+            seconds, processor = ([column(found[k], key) for k in sides] for key in ("seconds", "processor"))
+            ratios |= {f"parent_{name}_speed": ratio(*seconds), f"parent_{name}_processor": ratio(*processor)}
+            show(name, *map(statistics.median, seconds), ratio(*seconds), ratio(*processor))
     return ratios
 
 

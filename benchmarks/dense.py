@@ -146,5 +146,5 @@ def objective(name: str, side: str, n: int) -> dict[str, float]:
 
     work(inputs(8))  # libraries load on first use
     whole = inputs(n)
-    value, seconds, gigabytes = measured(lambda: work(whole))
-    return {"value": value, "seconds": seconds, "gigabytes": gigabytes}
+    value, seconds, processor, gigabytes = measured(lambda: work(whole))
+    return {"value": value, "seconds": seconds, "processor": processor, "gigabytes": gigabytes}

@@ -41,9 +41,9 @@ def loading(folder: str, batch: int) -> dict[str, float]:
     store = open_store(f"{folder}/store")
     rows = np.arange(len(store))
     sampler = HierarchicalBatches(store.table, rows, patients=batch // 4, trials=2, samples=2, steps=STEPS)
-    batches, drawn, _ = measured(lambda: list(sampler))
+    batches, drawn, *_ = measured(lambda: list(sampler))
     samples = Samples(store, Standard.fit(store.table, ()), seed=0)
-    loaded, read, _ = measured(lambda: [collate([samples[key] for key in each]) for each in batches])
+    loaded, read, *_ = measured(lambda: [collate([samples[key] for key in each]) for each in batches])
     assert loaded[0].x.shape == (batch, CHANNELS, LENGTH)
     return {"sampler": drawn / STEPS, "loader": read / STEPS}
 

@@ -113,7 +113,8 @@ def stepper(recipe: str, size: int) -> Callable[[], None]:
 
 def step(recipe: str, size: int) -> dict[str, float]:
     """Measure one step, see `stepper`; the first in a process prepares."""
-    return {"seconds": measured(stepper(recipe, size)).seconds}
+    _, seconds, processor, _ = measured(stepper(recipe, size))
+    return {"seconds": seconds, "processor": processor}
 
 
 def comet_losses(size: int) -> dict[str, float]:
@@ -158,7 +159,7 @@ def gathered_loss(rank: int, processes: int, meeting: str, rows: int) -> dict[st
 
     work(inputs(8))
     mine = inputs(rows)
-    value, seconds, gigabytes = measured(lambda: work(mine))
+    value, seconds, _, gigabytes = measured(lambda: work(mine))
     if processes > 1:
         distributed.destroy_process_group()
     return {"value": value, "seconds": seconds, "gigabytes": gigabytes}

@@ -29,10 +29,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class Measured(NamedTuple, Generic[T]):
-    """What came of some work, how long it took, and the peak of memory above what was held before (GB)."""
+    """What came of some work, and what it took.
+
+    ``processor`` are the seconds that all threads of this process computed, ``gigabytes`` the peak of memory above what
+    was held before.
+    """
 
     result: T
     seconds: float
+    processor: float
     gigabytes: float
 
 
@@ -51,12 +56,12 @@ def resident_gb(what: str) -> float:
 def measured(work: Callable[[], T]) -> Measured[T]:
     """Do some work and measure it."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
     before = resident_gb("VmRSS")
-    begin = time.perf_counter()
+    begin, computed = time.perf_counter(), time.process_time()
     result = work()
-    seconds = time.perf_counter() - begin
-    return Measured(result, seconds, max(resident_gb("VmHWM") - before, 1e-3))
+    seconds, processor = time.perf_counter() - begin, time.process_time() - computed
+    return Measured(result, seconds, processor, max(resident_gb("VmHWM") - before, 1e-3))
 
 
 # --- Measuring in processes of their own -----------------------------------------------------------------------------

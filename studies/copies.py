@@ -77,7 +77,7 @@ def judge(data: Path, name: str, half: str, exhaustive: int | None, show: Callab
         print(f"{name}: {len(twice) // 2} pairs of recordings published twice, left out; patients {', '.join(who)}")
     rows = []
     for kind, planted in plants.items():
-        found, seconds, _ = measured(functools.partial(copies.pairs, base, planted, exhaustive=exhaustive))
+        found, seconds, *_ = measured(functools.partial(copies.pairs, base, planted, exhaustive=exhaustive))
         share, patient = overlap(wanted, base, planted)
         q, o = planted.origin["record"].to_numpy(), base.origin["record"].to_numpy()
         counted = np.array([[(a, b) not in twice for b in o] for a in q]) if twice else np.ones(share.shape, bool)
@@ -107,7 +107,7 @@ def search(size: int) -> dict[str, float]:
         modality, params = ("ecg", {"channels": ["I", "II", "V2"], "rate_hz": 100}) if name == "signals" else ("ct", {})
         facts = {"modality": modality, "shape": list(shape), "params": params}
         held = Held(facts, samples, pd.DataFrame())
-        found, out[f"search_{name}_s"], _ = measured(functools.partial(copies.pairs, held, exhaustive=0))
+        found, out[f"search_{name}_s"], *_ = measured(functools.partial(copies.pairs, held, exhaustive=0))
         right = int((found["row_b"] - found["row_a"] == size - kept).sum())
         out[f"search_{name}_recall"] = right / kept
         print(f"store of {size} {name}: {out[f'search_{name}_s']:.1f} s, {right} of {kept} copies, {found.attrs}")

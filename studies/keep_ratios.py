@@ -133,7 +133,7 @@ def main() -> None:
                 for scope in (wanted.scope, "global"):
                     if scope == "global" and name in (*SLOW, "overlap"):
                         continue
-                    (found, n), seconds, _ = measured(functools.partial(shares, store, name, scope))
+                    (found, n), seconds, *_ = measured(functools.partial(shares, store, name, scope))
                     cells = "  ".join(f"{t:g}: {share:.3f}" for t, share in found.items())
                     print(f"  {name:19}{scope:8}n={n:<6} {cells}   ({methods.METHODS[name].unit}; {seconds:.1f} s)")
                     kept[f"{key}_{name}_{scope}"] = found[methods.METHODS[name].threshold]
