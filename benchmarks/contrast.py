@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="rounds of parts 1 to 3")
     parser.add_argument("--objectives", type=int, default=2048, help="batch size of parts 2 to 4; 0 leaves them out")
     parser.add_argument("--against", metavar="REV", help="a commit to compare with (part 4)")
-    parser.add_argument("--rounds", type=int, default=7, help="of part 4")
+    parser.add_argument("--rounds", type=int, default=5, help="of part 4")
     args = parser.parse_args()
     with ExitStack() as stack:
         parent = stack.enter_context(revision(args.against)) if args.against else None

@@ -1,6 +1,6 @@
 """What a store costs against a plain loop over the same files, and how memory grows with their number.
 
-    python benchmarks/ingest.py [--records 1000] [--many 2000] [--kinds ecg eeg ct]
+    python benchmarks/ingest.py [--records 500] [--many 2000] [--kinds ecg eeg ct]
 
 The plain loop is what a user would write: the format's own library, SciPy's resampling by the same filter or the same
 HU window and respacing, one record at a time, appended to one array. The store adds checks of the header, names by
@@ -179,7 +179,7 @@ def short(folder: str, number: int) -> dict[str, float]:
 def main() -> None:
     """Print a line a kind, the memory, and the ratios."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--records", type=int, default=1000, help="ECG recordings; a 4th of EEG, a 40th of CT")
+    parser.add_argument("--records", type=int, default=500, help="ECG recordings; a 4th of EEG, a 40th of CT")
     parser.add_argument("--many", type=int, default=2000, help="recordings whose memory is compared with that of 500")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
