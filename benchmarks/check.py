@@ -9,16 +9,17 @@ files were. Written files are small, so what is measured is the start and not th
 from __future__ import annotations
 
 import argparse
-import json
+import functools
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.timing import in_turns, last_line, measured, ratio, table
 
 FILES = 10
 BAR_S = 2.0
@@ -75,9 +76,9 @@ KINDS: dict[str, Callable[[Path, int], str]] = {"wfdb": wfdb_, "edf": edf, "csv"
 
 def seconds(*words: str) -> float:
     """Return how long a command of this interpreter takes."""
-    start = time.perf_counter()
-    subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - start
+    command = [sys.executable, *words]
+    quiet = subprocess.DEVNULL
+    return measured(lambda: subprocess.run(command, check=True, stdout=quiet, stderr=quiet)).seconds
 
 
 def main() -> None:
@@ -85,22 +86,19 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
     ratios: dict[str, float] = {}
-    print(f"{'kind':8} {'check (s)':>10} {'import (s)':>11} {'ratio':>6}   (bar {BAR_S} s)")
+    show = table(f"bar {BAR_S} s", "check s", "import s", "ratio")
     with tempfile.TemporaryDirectory() as home:
         for kind, write in KINDS.items():
             folder = Path(home, kind)
             folder.mkdir()
             rows = [f"{write(folder, i)},P{i},1,100,mV" for i in range(FILES)]
             (folder / "manifest.csv").write_text("\n".join(["path,patient,trial,rate_hz,unit", *rows]))
-            # In turns, so that what else the machine does falls on both.
-            pairs = [
-                (seconds("-m", "medssl.cli", "check", str(folder)), seconds("-c", "import medssl.hub"))
-                for _ in range(repeats)
-            ]
-            own, other = (statistics.median(side) for side in zip(*pairs, strict=True))
-            ratios[f"check_{kind}_s"], ratios[f"check_{kind}_ratio"] = round(own, 2), round(own / other, 3)
-            print(f"{kind:8} {own:10.2f} {other:11.2f} {own / other:6.2f}")
-    print(json.dumps(ratios))
+            commands = {"check": ("-m", "medssl.cli", "check", str(folder)), "import": ("-c", "import medssl.hub")}
+            sides = in_turns({k: functools.partial(seconds, *words) for k, words in commands.items()}, repeats)
+            own, other = map(statistics.median, sides.values())
+            ratios[f"check_{kind}_s"], ratios[f"check_{kind}_ratio"] = own, ratio(sides["check"], sides["import"])
+            show(kind, own, other, ratios[f"check_{kind}_ratio"])
+    last_line(ratios)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Exact greedy deduplication of 64-bit hashes at scale, against the obvious alternatives, in one run on one machine.
 
     pip install faiss-cpu && pip install --no-deps imagededup   # the alternatives; without them ours is timed alone
-    python benchmarks/dedup.py [--sizes 1e5 1e6 1e7] [--against 1e4] [--plot dedup.png]
+    python benchmarks/dedup.py [--sizes 1e5 1e6 1e7] [--against 1e4]
 
 1. Time, memory and growth of `medssl.curate.exemplars.Stream` at radius 6 in one group, hashes arriving in batches of
    a million. They are skewed like those of CT slices: 70 % in clusters of ten within 4 bits, 30 % within 6 of constant.
@@ -17,17 +17,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import itertools
-import json
 import math
-import resource
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from benchmarks.timing import Failed, apart, last_line, measured, table
 from medssl.curate import exemplars, neighbours
 
 RADIUS = 6
@@ -132,44 +128,27 @@ PAIRS: dict[str, tuple[Callable[..., tuple[np.ndarray, np.ndarray]], str]] = {
 }
 
 
-def measure(task: str, name: str, size: int) -> dict[str, Any]:
-    """Run one measurement in this process."""
+def run(task: str, name: str, size: int) -> dict[str, Any]:
+    """Measure one way to a kept set (``task`` greedy) or to all pairs, and what marks its result."""
     stream(skewed(20_000))  # compiled before the clock starts
     hashes = skewed(size, constant=0.0 if task == "pairs" else 0.3)
-    start = time.perf_counter()
     if task == "pairs":
         find, make = PAIRS[name]
-        result = len(find(hashes, make)[0])
-        seconds = time.perf_counter() - start
-        return {"seconds": seconds, "result": result, "peak_gb": 0}
-    if name == "medssl":
-        kept = stream(hashes)
-    elif name == "NumPy":
-        kept = brute_force(hashes)
-    else:
-        find, make = PAIRS[name]
-        query, item = find(hashes, make)
-        order = np.argsort(query, kind="stable")
-        kept = resolve(size, query[order], item[order])
-    seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    mark = int(np.flatnonzero(kept).sum())  # two kept sets of one size and one sum are the same one
-    return {"seconds": seconds, "result": int(kept.sum()), "mark": mark, "peak_gb": peak / 1e6}
+        pairs, seconds, *_ = measured(lambda: find(hashes, make))
+        return {"seconds": seconds, "result": len(pairs[0])}
+    kept, seconds, *_ = measured(lambda: greedy(name, hashes))
+    # Two kept sets of one size and one sum are the same one.
+    return {"seconds": seconds, "result": int(kept.sum()), "mark": int(np.flatnonzero(kept).sum())}
 
 
-def child(task: str, name: str, size: int, limit: float = 900) -> dict[str, Any] | None:
-    """Run one measurement in a process of its own; None where it fails, for want of the library or of memory."""
-    command = [sys.executable, __file__, "--child", task, name, str(size)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
-    except subprocess.TimeoutExpired:
-        print(f"  {name}: not done in {limit:g} s")
-        return None
-    if done.returncode:
-        print(f"  {name}: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
-        return None
-    out: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return out
+def greedy(name: str, hashes: np.ndarray) -> np.ndarray:
+    """Return what is kept, by name of the way."""
+    if name in ("medssl", "NumPy"):
+        return (stream if name == "medssl" else brute_force)(hashes)
+    find, make = PAIRS[name]
+    query, item = find(hashes, make)
+    order = np.argsort(query, kind="stable")
+    return resolve(len(hashes), query[order], item[order])
 
 
 def main() -> None:
@@ -177,55 +156,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--sizes", type=float, nargs="+", default=[1e5, 1e6, 1e7])
     parser.add_argument("--against", type=float, default=1e4, help="hashes the alternatives are given")
-    parser.add_argument("--plot", help="draw time against size into this file")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
-        print(json.dumps(measure(args.child[0], args.child[1], int(args.child[2]))))
-        return
     ratios: dict[str, float] = {}
-    print(f"greedy, radius {RADIUS}, skewed like CT\n{'hashes':>10} {'kept':>9} {'seconds':>8} {'peak GB':>8}")
-    runs = {}
+    print(f"greedy, radius {RADIUS}, skewed like CT")
+    show = table("hashes", "kept", "seconds", "peak GB")
+    runs, peaks = dict[int, float](), list[float]()
     for size in map(int, args.sizes):
         # The short ones several times: the growth is measured from them.
-        tries = [child("greedy", "medssl", size) for _ in range(3 if size <= 1_000_000 else 1)]
-        runs[size] = min((t for t in tries if t), key=lambda t: t["seconds"])
-        run = runs[size]
-        print(f"{size:>10} {run['result']:>9} {run['seconds']:>8.2f} {run['peak_gb']:>8.2f}", flush=True)
-        ratios[f"seconds_{size:.0e}"] = round(run["seconds"], 3)
+        tries = [apart(run, "greedy", "medssl", size) for _ in range(3 if size <= 1_000_000 else 1)]
+        runs[size] = min(t["seconds"] for t in tries)
+        peaks.append(max(t["peak_gb"] for t in tries))
+        show(size, tries[0]["result"], runs[size], peaks[-1])
+        ratios[f"seconds_{size:.0e}"] = runs[size]
     sizes = sorted(runs)
     if len(sizes) > 1:
-        growth = math.log(runs[sizes[-1]]["seconds"] / runs[sizes[0]]["seconds"]) / math.log(sizes[-1] / sizes[0])
+        growth = math.log(runs[sizes[-1]] / runs[sizes[0]]) / math.log(sizes[-1] / sizes[0])
         print(f"time grows with exponent {growth:.2f} from {sizes[0]} to {sizes[-1]}")
-        ratios["exponent"] = round(growth, 3)
-    ratios["peak_gb"] = round(max(r["peak_gb"] for r in runs.values()), 2)
+        ratios["exponent"] = growth
+    ratios["peak_gb"] = max(peaks)
 
     size = int(args.against)
     for task, names in (("greedy", ["medssl", "NumPy", *itertools.islice(PAIRS, 1, None)]), ("pairs", list(PAIRS))):
         what = "the same kept set" if task == "greedy" else "all pairs, without the near-constant part"
         counted = "kept" if task == "greedy" else "pairs"
-        print(f"\n{what}, {size} hashes\n{'':<20} {'seconds':>9} {'ratio':>8} {counted:>10}")
-        base = None
+        print(f"\n{what}, {size} hashes")
+        show, base = table("", "seconds", "ratio", counted), None
         for name in names:
-            got = child(task, name, size)
-            if got is None:
+            try:
+                got = apart(run, task, name, size)
+            except Failed as why:
+                print(f"{name}: {why}")
                 continue
             base = base or got
-            same = got["result"] == base["result"] and got.get("mark") == base.get("mark")
-            ratio = got["seconds"] / base["seconds"]
-            note = "" if same else "  DIFFERS"
-            print(f"{name:<20} {got['seconds']:>9.3f} {ratio:>8.1f} {got['result']:>10}{note}", flush=True)
+            same = (got["result"], got.get("mark")) == (base["result"], base.get("mark"))
+            show(name, got["seconds"], got["seconds"] / base["seconds"], f"{got['result']}{'' if same else ' DIFFERS'}")
             if name != "medssl":
-                ratios[f"{task}_vs_{name.lower().replace(' ', '_').replace('-', '_')}"] = round(ratio, 1)
-    if args.plot:
-        import matplotlib.pyplot as plt
-
-        figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
-        axes.loglog(sizes, [runs[s]["seconds"] for s in sizes], "o-")
-        axes.set(xlabel="hashes", ylabel="seconds", title="exact greedy deduplication, radius 6")
-        axes.grid(True, which="both", alpha=0.3)
-        figure.savefig(args.plot, dpi=120)
-    print(json.dumps(ratios))
+                ratio = got["seconds"] / base["seconds"]
+                ratios[f"{task}_vs_{name.lower().replace(' ', '_').replace('-', '_')}"] = ratio
+    last_line(ratios)
 
 
 if __name__ == "__main__":

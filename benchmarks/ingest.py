@@ -1,6 +1,6 @@
 """What a store costs against a plain loop over the same files, and how memory grows with their number.
 
-    python benchmarks/ingest.py [--records 6000] [--many 5000] [--kinds ecg eeg ct]
+    python benchmarks/ingest.py [--records 500] [--many 2000] [--kinds ecg eeg ct]
 
 The plain loop is what a user would write: the format's own library, SciPy's resampling by the same filter or the same
 HU window and respacing, one record at a time, appended to one array. The store adds checks of the header, names by
@@ -12,21 +12,18 @@ of a process that ingests 500 and one that ingests ``--many`` short recordings, 
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
 import os
-import resource
 import shutil
+import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.signal import resample_poly
 from tqdm import tqdm
 
+from benchmarks.timing import apart, in_turns, last_line, measured, ratio, table
 from medssl.config import SignalIngest, VolumeIngest
 from medssl.ingest import volumes
 from medssl.ingest.build import build
@@ -144,13 +141,6 @@ def records_of(kind: str, folder: Path, number: int) -> list[Record]:
     return [Record(write(folder, i), form, f"p{i:05d}", "t", "benchmark") for i in bar]
 
 
-def timed(work: Callable[[], Any]) -> float:
-    """Return the seconds that ``work`` takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def compare(kind: str, number: int, repeats: int) -> dict[str, list[float]]:
     """Return times of the plain loop and of one and two workers, in turns, so that all see the same machine."""
     with tempfile.TemporaryDirectory() as name:
@@ -170,66 +160,46 @@ def compare(kind: str, number: int, repeats: int) -> dict[str, list[float]]:
             )  # fmt: skip
 
         loop(), ours(1)  # libraries are imported, files are in the page cache
-        times: dict[str, list[float]] = {"plain": [], "one": [], "two": []}
-        for _ in range(repeats):
-            times["plain"].append(timed(loop))
-            times["one"].append(timed(lambda: ours(1)))
-            times["two"].append(timed(lambda: ours(2)))
-        return times
+        sides = {
+            "plain": lambda: measured(loop).seconds,
+            "one": lambda: measured(lambda: ours(1)).seconds,
+            "two": lambda: measured(lambda: ours(2)).seconds,
+        }
+        return in_turns(sides, repeats)
 
 
-def peak(folder: str, number: int, answer: Any) -> None:
-    """Ingest ``number`` short recordings and answer with this process's largest resident size in MB."""
-    written = Path(folder)
-    base = Record(written / "r0.hea", "wfdb", "", "", "benchmark")
-    records = [Record(base.path, "wfdb", f"p{i:05d}", "t", "benchmark") for i in range(number)]
-    build(records, written / f"store{number}", key="ecg", params=PARAMS["ecg"], secret=b"0" * 32, progress=False)
-    answer.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-
-
-def memory(numbers: list[int]) -> list[float]:
-    """Return the peak of a fresh process for each number of records."""
-    context = multiprocessing.get_context("spawn")
-    out = []
-    with tempfile.TemporaryDirectory() as name:
-        write_ecg(Path(name), 0)
-        for number in numbers:
-            answer = context.Queue()
-            process = context.Process(target=peak, args=(name, number, answer))
-            process.start()
-            out.append(float(answer.get()))
-            process.join()
-    return out
+def short(folder: str, number: int) -> dict[str, float]:
+    """Ingest ``number`` short recordings, which are all one file."""
+    base = Path(folder) / "r0.hea"
+    records = [Record(base, "wfdb", f"p{i:05d}", "t", "benchmark") for i in range(number)]
+    build(records, Path(folder) / f"store{number}", key="ecg", params=PARAMS["ecg"], secret=b"0" * 32, progress=False)
+    return {}
 
 
 def main() -> None:
     """Print a line a kind, the memory, and the ratios."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--records", type=int, default=6000, help="ECG recordings; a 4th of EEG, a 40th of CT")
-    parser.add_argument("--many", type=int, default=5000, help="recordings whose memory is compared with that of 500")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--records", type=int, default=500, help="ECG recordings; a 4th of EEG, a 40th of CT")
+    parser.add_argument("--many", type=int, default=2000, help="recordings whose memory is compared with that of 500")
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     args = parser.parse_args()
     ratios: dict[str, float] = {}
-    # First: a new process starts with the peak of the one that made it.
-    few, many = memory([FEW, args.many])
-    ratios["memory_growth"] = round(many / few, 3)
-    print(f"peak memory: {few:.0f} MB for {FEW} records, {many:.0f} MB for {args.many}")
+    with tempfile.TemporaryDirectory() as name:
+        write_ecg(Path(name), 0)
+        few, many = (apart(short, name, number)["peak_gb"] for number in (FEW, args.many))
+    ratios["memory_growth"] = many / few
+    print(f"peak memory: {few:.2f} GB for {FEW} records, {many:.2f} GB for {args.many}")
     print(f"{os.cpu_count()} cores")
-    print(f"{'':6}{'records':>8}{'plain s':>9}{'one s':>8}{'two s':>8}{'one/plain':>11}{'one/two':>9}")
+    show = table("kind", "records", "plain s", "one s", "two s", "one/plain", "one/two")
     for kind in args.kinds:
         number = max(8, args.records // KINDS[kind][3])
         found = compare(kind, number, args.repeats)
-        for other in ("plain", "two"):
-            each = [one / two for one, two in zip(found["one"], found[other], strict=True)]
-            ratios[f"{kind}_one_to_{other}"] = round(float(np.median(each)), 3)
-        plain, one, two = (float(np.median(found[name])) for name in ("plain", "one", "two"))
-        print(
-            f"{kind:6}{number:>8}{plain:>9.2f}{one:>8.2f}{two:>8.2f}"
-            f"{ratios[f'{kind}_one_to_plain']:>11.2f}{ratios[f'{kind}_one_to_two']:>9.2f}",
-            flush=True,
-        )
-    print(json.dumps(ratios))
+        times = map(statistics.median, found.values())
+        against = {f"{kind}_one_to_{other}": ratio(found["one"], found[other]) for other in ("plain", "two")}
+        show(kind, number, *times, *against.values())
+        ratios |= against
+    last_line(ratios)
 
 
 if __name__ == "__main__":

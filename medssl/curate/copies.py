@@ -23,7 +23,7 @@ from medssl.curate.features import GRID_HZ, Plan, Samples, blocks, features, pla
 
 # Largest share of energy left in a copy once aligned, by modality and axes of a sample; of signals, for each second of
 # overlap up to LONGEST_S, since a longer stretch of someone's regular rhythm fits worse. Chosen on every other patient
-# of the sets that benchmarks/copies.py reads; its table is of the others. No set has CT volumes: theirs is that of MRI.
+# of the sets that studies/copies.py reads; its table is of the others. No set has CT volumes: theirs is that of MRI.
 THRESHOLD = {
     ("ecg", 1): 0.00085,
     ("ppg", 1): 0.0012,

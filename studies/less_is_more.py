@@ -1,6 +1,6 @@
 """Does pretraining on fewer, less redundant slices help, or only cost less? The claim of Less is More, put to the test.
 
-    python benchmarks/less_is_more.py --data mri/msd_hippocampus [--seeds 5] [--out effect.csv]
+    python studies/less_is_more.py --data mri/msd_hippocampus [--seeds 5] [--out effect.csv]
 
 SwAV on the slices of MRI volumes, pretrained on all of them, on every N-th, and on those that difference hashes keep
 (radius 6 within a volume; N is chosen to keep as many), at equal epochs (fewer slices, fewer steps) and at equal
@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from benchmarks.timing import last_line
 from medssl import config, sources
 from medssl.curate import dedup, methods, split
 from medssl.evaluate import probe
@@ -162,10 +163,10 @@ def main() -> None:
             f"{mean - np.mean(whole[base]):+.3f} [{less:+.3f}, {more:+.3f}]"
         )
         key = "_".join(a for a in arm if a)
-        ratios[f"{key}_r2"] = round(float(mean), 4)
+        ratios[f"{key}_r2"] = float(mean)
         if seconds and arm != base:
-            ratios[f"{key}_time_ratio"] = round(float(ratio), 3)
-    print(json.dumps(ratios))
+            ratios[f"{key}_time_ratio"] = float(ratio)
+    last_line(ratios)
 
 
 if __name__ == "__main__":

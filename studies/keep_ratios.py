@@ -1,6 +1,6 @@
 """What share of real recordings each deduplication method keeps at each threshold, and pages to look at the pairs.
 
-    python benchmarks/keep_ratios.py DATA [--sets mri ct ecg] [--out pages]
+    python studies/keep_ratios.py DATA [--sets mri ct ecg] [--out pages]
 
 ``DATA`` (or the environment variable MEDSSL_REAL_DATA) holds ``ecg/ mri/ ct/``. Slices of MRI and CT are compared
 within a volume and, as a second table, within everything; ECG windows within a patient and within everything. With
@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import os
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.timing import last_line, measured
 from medssl import sources
 from medssl.config import SignalIngest, VolumeIngest
 from medssl.curate import dedup, methods
@@ -134,16 +133,14 @@ def main() -> None:
                 for scope in (wanted.scope, "global"):
                     if scope == "global" and name in (*SLOW, "overlap"):
                         continue
-                    start = time.perf_counter()
-                    found, n = shares(store, name, scope)
+                    (found, n), seconds, *_ = measured(functools.partial(shares, store, name, scope))
                     cells = "  ".join(f"{t:g}: {share:.3f}" for t, share in found.items())
-                    took = time.perf_counter() - start
-                    print(f"  {name:19}{scope:8}n={n:<6} {cells}   ({methods.METHODS[name].unit}; {took:.1f} s)")
-                    kept[f"{key}_{name}_{scope}"] = round(found[methods.METHODS[name].threshold], 4)
+                    print(f"  {name:19}{scope:8}n={n:<6} {cells}   ({methods.METHODS[name].unit}; {seconds:.1f} s)")
+                    kept[f"{key}_{name}_{scope}"] = found[methods.METHODS[name].threshold]
                 if args.out and name not in SLOW and name != "overlap":
                     args.out.mkdir(parents=True, exist_ok=True)
                     (args.out / f"{key}-{name}.html").write_text(page(key, store, name, wanted.scope))
-    print(json.dumps(kept))
+    last_line(kept)
 
 
 if __name__ == "__main__":
