@@ -41,7 +41,7 @@ PRETRAIN: dict[str, Any] = {
     "batch": {"patients": 32, "trials": 1, "samples": 4},
     "lr": 0.002,
     "select": "last",
-    "swav": {"prototypes": 100, "crops": 4},
+    "options": {"prototypes": 100, "crops": 4},
 }
 ARMS = (
     ("all", "equal_epochs"),
@@ -123,7 +123,7 @@ def main() -> None:
                 modality="mri",
                 recipe="swav",
                 encoder=config.EncoderParams(**ENCODER),
-                pretrain=config.Pretrain(**PRETRAIN, epochs=args.epochs, length=length),
+                pretrain={**PRETRAIN, "epochs": args.epochs, "length": length},
                 evaluate=config.Evaluate(),
             )
             compute = config.Compute(accelerator="cpu", progress=False)

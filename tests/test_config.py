@@ -136,6 +136,11 @@ def test_options_are_those_of_the_recipe() -> None:
     assert run.reads() == ("lh_*_mm", "intracranial_mm3", "sex")
     assert run.model_dump()["pretrain"]["options"]["kernel"] == "local"
     assert parse().runs["one"].reads() == ()
+    # Sections made in Python are checked by the recipe too.
+    plain = config.Run(**RUN | {"recipe": "byol", "pretrain": config.Pretrain(lr=0.5)})
+    assert (type(plain.pretrain.options), plain.pretrain.lr) == (config.OPTIONS["byol"], 0.5)
+    with pytest.raises(ValueError, match=r"pretrain\.options: .*Byol"):
+        config.Run(**RUN | {"recipe": "byol", "pretrain": config.Pretrain(options=config.OPTIONS["swav"]())})
 
 
 def test_a_missing_key_is_named() -> None:

@@ -137,8 +137,9 @@ class Run(Section):
     @classmethod
     def _options_of_the_recipe(cls, raw: Any) -> Any:
         """Check ``pretrain.options`` by the recipe's section, and say where keys went that stood in ``pretrain``."""
-        if not isinstance(raw, dict) or not isinstance(given := raw.get("pretrain", {}), dict):
+        if not isinstance(raw, dict) or not isinstance(given := raw.get("pretrain", {}), dict | Pretrain):
             return raw
+        given = dict(given)
         recipe = str(raw.get("recipe"))
         if moved := [where for key in given if (where := _moved(key, recipe))]:
             raise ValueError("; ".join(moved))
@@ -146,7 +147,8 @@ class Run(Section):
         if section is None:
             return raw
         try:
-            options = section.model_validate(given.get("options") or {})
+            written = given.get("options") or {}
+            options = section.model_validate(dict(written) if type(written) is Options else written)
         except ValidationError as error:
             raise ValueError(explain(error, "pretrain.options")) from None
         return raw | {"pretrain": given | {"options": options}}
