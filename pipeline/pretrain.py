@@ -86,7 +86,7 @@ def work(params: config.Params, key: str) -> None:
             seed=params.seed,
             compute=params.compute,
             checkpoints=checkpoints,
-            on_measured=run.metrics,
+            on_measured=lambda row, step: run.metrics({k: v for k, v in row.items() if k != "step"}, step),
         )
         architecture = {"in_channels": store.facts["shape"][0], **wanted.encoder.model_dump(mode="json")}
         provenance = {

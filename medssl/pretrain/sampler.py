@@ -21,8 +21,8 @@ class Batches(Sampler[list[tuple[int, int]]]):
     the views. Every rank makes the same batches of B samples and yields its own contiguous block of B / W, so the
     blocks joined in the order of the ranks are the batch of one process, in its order and with its numbers.
 
-    A pass gives the remaining batches of an epoch, each as an uninterrupted run would have given it. Where it begins
-    is what ``start`` says, else what `load_state_dict` said last (once), else the first batch of `set_epoch`'s epoch.
+    A pass gives the remaining batches of an epoch, each as an uninterrupted run would have given it. It begins where
+    ``start`` says, else at the first batch of `set_epoch`'s epoch.
 
     Args:
         table: sample table with ``patient`` and ``trial``, only the rows to train on.
@@ -32,7 +32,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
         rank, world_size: of this process.
         start: number of batches the run has consumed, asked whenever a pass starts. A trainer knows it even where
             it makes its iterator before it says which epoch it resumed in, and batches that loader workers fetched
-            ahead do not count. None: a fresh run, led by `set_epoch` and `load_state_dict`.
+            ahead do not count. None: `set_epoch` says which epoch comes.
     """
 
     def __init__(
@@ -49,13 +49,12 @@ class Batches(Sampler[list[tuple[int, int]]]):
         self.size = size
         self.steps = self.count(counted)
         self.rank, self.world_size = rank, world_size
-        self.epoch = self.batch = 0
+        self.epoch = 0
         self._rows = np.asarray(rows)
         # By order of appearance: the codes in the table depend on the key for patient names and must not decide a
         # batch.
         self._codes = {level: pd.factorize(table[level])[0] for level in ("patient", "trial")}
         self._start = start
-        self._first = 0
 
     @abstractmethod
     def count(self, samples: int) -> int:
@@ -69,30 +68,19 @@ class Batches(Sampler[list[tuple[int, int]]]):
         return self.steps
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        first = 0
         if self._start is not None:
-            self.epoch, self._first = divmod(self._start(), self.steps)
-        epoch, first = self.epoch, self._first
-        self._first = 0
+            self.epoch, first = divmod(self._start(), self.steps)
+        epoch = self.epoch
         share = self.size // self.world_size
         mine = slice(self.rank * share, (self.rank + 1) * share)
         for step, batch in enumerate(islice(self._epoch(epoch), first, None), first):
-            self.batch = step + 1
             draw = (epoch * self.steps + step) * self.size
             yield list(zip(self._rows[batch[mine]].tolist(), range(draw + mine.start, draw + mine.stop), strict=True))
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; the same epoch gives the same batches. The epoch of a loaded state stays where it was."""
-        if epoch != self.epoch:
-            self.epoch, self.batch, self._first = epoch, 0, 0
-
-    def state_dict(self) -> dict[str, int]:
-        """Return the epoch and how many of its batches were handed out, those fetched ahead by workers included."""
-        return {"epoch": self.epoch, "batch": self.batch}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Let the next pass go on behind the batches of a saved state."""
-        past, self.batch = divmod(int(state_dict["batch"]), self.steps)
-        self.epoch, self._first = int(state_dict["epoch"]) + past, self.batch
+        """Choose the epoch; the same epoch gives the same batches."""
+        self.epoch = epoch
 
     def report(self) -> dict[str, float]:
         """Return the share of anchors without a positive, by level: ``{"patient": 0.0, "trial": 0.25}``.

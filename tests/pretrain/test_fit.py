@@ -157,11 +157,30 @@ def test_it_learns(recipe: str, stores: dict[str, Store], tmp_path: Path) -> Non
 @pytest.mark.parametrize("precision", ["bf16-mixed"])
 def test_mixed_precision_learns(precision: str, stores: dict[str, Store], tmp_path: Path) -> None:
     compute = COMPUTE.model_copy(update={"precision": precision})
-    for recipe in ("comet", "wearable"):
-        run = run_of(recipe, epochs=4, steps_per_epoch=3, lr=5e-3, warmup_epochs=0)
+    for recipe, example in (*((name, 0) for name in RECIPES), ("byol", 2)):
+        run = run_of(recipe, example, epochs=2, steps_per_epoch=3, lr=5e-3, warmup_epochs=0)
         fitted = fit(stores[recipe], run, seed=0, compute=compute, checkpoints=tmp_path)
         assert np.isfinite([row["train/loss"] for row in fitted.history]).all()
         assert all(v.dtype != torch.bfloat16 for v in fitted.encoder.state_dict().values())
+
+
+@pytest.mark.parametrize("kernel", ["local", "global", "rbf"])
+def test_anatomy_of_regions_corrected_for_the_head(kernel: str, image_store: Store, tmp_path: Path) -> None:
+    store, rng = copy(image_store), np.random.default_rng(0)
+    head = rng.normal(1500, 100, len(store))
+    measures = {
+        f"anat_lh_{r}_{m}": rng.normal(3, 1, len(store)) + head * (m == "mm3") for r in "abc" for m in ("mm", "mm3")
+    }
+    store.table = image_store.table.assign(anat_intracranial_mm3=head, **measures)
+    options = {"measures": ["mm", "mm3"], "regions": ["lh_*"], "corrected": ["mm3"], "kernel": kernel}
+    losses = []
+    for corrected in (options, options | {"corrected": []}):
+        run = run_of("anatomy", epochs=1, steps_per_epoch=2, monitor_label=None)
+        run = Run.model_validate(run.model_dump() | {"pretrain": dict(run.pretrain) | {"options": corrected}})
+        fitted = fit(store, run, seed=0, compute=COMPUTE, checkpoints=tmp_path)
+        assert 1 <= fitted.history[-1]["train/positives"] <= 31
+        losses.append(fitted.history[-1]["train/loss"])
+    assert losses[0] != pytest.approx(losses[1], abs=1e-4)
 
 
 def test_accumulation_takes_fewer_steps(stores: dict[str, Store], tmp_path: Path) -> None:

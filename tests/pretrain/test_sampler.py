@@ -290,29 +290,6 @@ def test_a_pass_goes_on_where_the_run_stands(make: Callable[..., Batches]) -> No
 
 
 @KINDS
-def test_a_saved_state_is_gone_on_from(make: Callable[..., Batches]) -> None:
-    whole = epochs(make(), 3)
-    first = make()
-    first.set_epoch(1)
-    going = iter(first)
-    assert [next(going) for _ in range(4)] == whole[6:10]
-    assert first.state_dict() == {"epoch": 1, "batch": 4}
-    second = make()
-    second.load_state_dict(first.state_dict())
-    assert second.state_dict() == {"epoch": 1, "batch": 4}
-    second.set_epoch(1)  # a trainer says it again
-    assert list(second) == whole[10:12]
-    assert list(second) == whole[6:12]  # once only
-    third = make()
-    third.load_state_dict(second.state_dict())  # of a finished pass
-    assert third.state_dict() == {"epoch": 2, "batch": 0}
-    assert list(third) == whole[12:]
-    third.load_state_dict({"epoch": 1, "batch": 4})
-    third.set_epoch(0)
-    assert list(third) == whole[:6]
-
-
-@KINDS
 def test_ranks_resume_alike(make: Callable[..., Batches]) -> None:
     whole = epochs(make(), 2)
     parts = [list(make(rank=r, world_size=2, start=lambda: 8)) for r in range(2)]

@@ -32,6 +32,12 @@ def cosine_distance(predicted: Tensor, target: Tensor) -> Tensor:
     return 2 - 2 * (normalize(p, dim=1) * normalize(z, dim=1)).sum(1).mean()
 
 
+@without_autocast
+def correlation(f: Tensor) -> Tensor:
+    """Return the mean (d, d) of ``f f'`` over rows (n, d), uncentred."""
+    return f.T @ f / len(f)
+
+
 @torch.no_grad()
 def direct(correlation: Tensor, *, eps: float) -> Tensor:
     """Return the predictor (d, d) that DirectPred sets: ``U (sqrt(s / max s) + eps) U'`` of the correlation's U s U'.
@@ -97,8 +103,7 @@ def step(net: Net, batch: Batch) -> Losses:
         whole = net.gather(torch.cat([first, second], 1)).float().unflatten(1, (2, -1)).flatten(0, 1)
         if net.options.predictor != "mlp":
             rho = net.options.rho
-            now = whole.T @ whole / len(whole)
-            net.state.put("correlation", rho * net.state["correlation"] + (1 - rho) * now)
+            net.state.put("correlation", rho * net.state["correlation"] + (1 - rho) * correlation(whole))
         spread = normalize(whole, dim=1).std(0).mean() * math.sqrt(whole.shape[1])
     return {"loss": loss, "std": spread}
 
