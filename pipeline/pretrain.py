@@ -133,7 +133,7 @@ def work(params: config.Params, key: str) -> None:
     )
     # Identity levels can only learn where samples meet others of their patient or trial.
     weights = getattr(wanted.pretrain.options, "levels", {})
-    for level, share in fitted.alone.items():
+    for level, share in fitted.unpaired.items():
         if share > 0 and weights.get(level, 0) > 0:
             print(f"{key}: {share:.0%} of samples meet no other of their {level} in a batch")
 

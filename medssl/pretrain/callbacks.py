@@ -300,7 +300,7 @@ class Checkpoints(Callback):
             ValueError: some found a checkpoint and others did not.
         """
         assert isinstance(pl_module, Training)
-        if averaged({"seen": float(pl_module.seen)})["seen"] != pl_module.seen:
+        if averaged({"batches": float(pl_module.batches)})["batches"] != pl_module.batches:
             raise ValueError(
                 f"{self.path.parent.name}: processes found different checkpoints; let the nodes share the project's "
                 ".medssl folder, or delete this run's folder in .medssl/checkpoints on each of them"
@@ -319,12 +319,12 @@ class Checkpoints(Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Save if it is time, with one clock for all processes."""
         assert isinstance(pl_module, Training)
-        inside = pl_module.seen % int(trainer.num_training_batches)
+        inside = pl_module.batches % int(trainer.num_training_batches)
         if inside and inside % self.accumulate == 0:
             due = time.monotonic() - self.saved >= self.minutes * 60
             if trainer.strategy.broadcast(due) if trainer.world_size > 1 else due:
                 self._save(trainer)
-        self.on_step(pl_module.seen)
+        self.on_step(pl_module.batches)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the finished epoch."""

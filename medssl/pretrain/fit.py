@@ -37,7 +37,7 @@ class Fitted:
 
     ``steps_unreduced`` is how many steps as many epochs of all training samples take, copies included. ``seconds`` is
     the time from the first step to the last, with measuring and saving, without what a killed run did in vain;
-    ``measuring`` the share of it that went into the curves. ``alone`` is the share of anchors without a positive in the
+    ``measuring`` the share of it that went into the curves. ``unpaired`` is the share of anchors without a positive in the
     first epoch, by level; ``checkpoints`` the folder of the finished run's state, to be removed once the encoder is
     safe.
     """
@@ -49,7 +49,7 @@ class Fitted:
     seconds: float
     measuring: float
     chosen: int
-    alone: dict[str, float]
+    unpaired: dict[str, float]
     checkpoints: Path
 
 
@@ -225,7 +225,7 @@ def fit(
     saving = Checkpoints(minutes=compute.checkpoint_minutes, accumulate=params.accumulate, on_step=on_step)
     trainer = make_trainer(run, compute, checkpoints, [monitors, selection, saving])
     module: Training
-    process = {"rank": trainer.global_rank, "world_size": trainer.world_size, "start": lambda: module.seen}
+    process = {"rank": trainer.global_rank, "world_size": trainer.world_size, "start": lambda: module.batches}
     sampler = make_sampler(training, rows, run, seed, unreduced=unreduced, **process)
     steps = params.epochs * -(-len(sampler) // params.accumulate)
     views = max(1, recipe.views(params.options).whole) * sampler.size * params.accumulate
@@ -277,6 +277,6 @@ def fit(
         seconds=saving.seconds,
         measuring=monitors.seconds / max(saving.seconds, 1e-9),
         chosen=int(history[selection.chosen]["step"]) if history else done,
-        alone=sampler.report(),
+        unpaired=sampler.report(),
         checkpoints=folder,
     )

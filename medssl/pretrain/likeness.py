@@ -59,7 +59,7 @@ class Likeness(nn.Module):
             return torch.exp(-kernels.jensen_shannon(x, y) / sigma)
         return torch.exp(-0.5 * (kernels.aitchison(x, y) / sigma).square())
 
-    def alone(self, index: int, a: Tensor, b: Tensor) -> Tensor:
+    def weights_of(self, index: int, a: Tensor, b: Tensor) -> Tensor:
         """Return the weights (N, M) of one factor; what shares no measure is unlike."""
         return kernels.sparsify(torch.nan_to_num(self.factor(index, a, b)), self.options.minimum)
 

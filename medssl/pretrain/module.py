@@ -35,7 +35,7 @@ class Training(L.LightningModule):
         seed: with each sample's draw number it decides its views and masks, whatever the batch or process it is in.
 
     Attributes:
-        seen: batches trained on so far, which is where a resumed run goes on.
+        batches: how many were trained on so far, which is where a resumed run goes on.
     """
 
     def __init__(self, net: Net, recipe: Recipe, *, steps: int, modality: str = "ecg", seed: int = 0) -> None:
@@ -46,7 +46,7 @@ class Training(L.LightningModule):
         self.average = AveragedModel(net.encoder) if recipe.averaged else None
         if self.average is not None:
             self.average.requires_grad_(False)
-        self.seen = 0
+        self.batches = 0
         self._sums: dict[str, Tensor] = {}
 
     def exported(self) -> nn.Module:
@@ -85,7 +85,7 @@ class Training(L.LightningModule):
             value = value.detach().float()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._sums["batches"] = self._sums.get("batches", torch.zeros(())) + 1
-        self.seen += 1
+        self.batches += 1
         return losses["loss"]
 
     def mean_losses(self) -> dict[str, float]:
@@ -97,12 +97,12 @@ class Training(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what a resumed run needs besides weights: where it is and the losses since they were last asked for."""
-        checkpoint["training"] = {"seen": self.seen, "step": self.net.step, "sums": self._sums}
+        checkpoint["training"] = {"batches": self.batches, "step": self.net.step, "sums": self._sums}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on where the checkpoint was."""
         kept = checkpoint["training"]
-        self.seen, self.net.step, self._sums = kept["seen"], kept["step"], dict(kept["sums"])
+        self.batches, self.net.step, self._sums = kept["batches"], kept["step"], dict(kept["sums"])
 
     def on_train_start(self) -> None:
         """Count the initial weights into the average, as published."""

@@ -92,13 +92,13 @@ class Net(nn.Module):
         return self._memory
 
     @property
-    def alone(self) -> bool:
+    def whole(self) -> bool:
         """Whether the batch in hand is the whole batch: one process, or measuring outside training."""
         return not self.training or processes() == 1
 
     def gather(self, x: Tensor) -> Tensor:
         """Return the rows of all processes, see `medssl.pretrain.gather`: do so with all that is contrasted."""
-        return x if self.alone else gather(x)
+        return x if self.whole else gather(x)
 
     def duplicates(self, first: Tensor, second: Tensor | None = None) -> Duplicates | None:
         """Return what ``pretrain.duplicates`` makes of near-duplicates in the batch of all processes; None: nothing.

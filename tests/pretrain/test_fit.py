@@ -151,7 +151,7 @@ def test_it_learns(recipe: str, stores: dict[str, Store], tmp_path: Path) -> Non
     assert named | {"val/alignment", "val/uniformity"} <= set(last)
     assert 1 <= last["val/rankme"] <= 8
     assert not fitted.encoder.training
-    assert fitted.alone.keys() == {"patient", "trial"}
+    assert fitted.unpaired.keys() == {"patient", "trial"}
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed"])

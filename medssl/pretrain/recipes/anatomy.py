@@ -56,7 +56,7 @@ def step(net: Net, batch: Batch) -> Losses:
     if options.combine != "losses":
         return {"loss": loss(), "positives": positives}
     shares = [factor.share for factor in likeness.parts]
-    terms = [share / sum(shares) * loss(functools.partial(likeness.alone, k)) for k, share in enumerate(shares)]
+    terms = [share / sum(shares) * loss(functools.partial(likeness.weights_of, k)) for k, share in enumerate(shares)]
     return {"loss": torch.stack(terms).sum(), "positives": positives}
 
 

@@ -51,7 +51,7 @@ def dense_levels(net: Net, pairs: list[Pair]) -> Losses:
 
     The observation level contrasts within a sample, so only the sample level needs the whole batch of all processes.
     """
-    if len(pairs) == 1 and net.alone:
+    if len(pairs) == 1 and net.whole:
         both = O.comet.pyramid(lambda a, b: torch.stack([O.comet.sample(a, b), O.comet.observation(a, b)]), *pairs[0])
         return {"sample": both[0], "observation": both[1]}
     whole = [net.gather(z) for z in pairs[0]]
