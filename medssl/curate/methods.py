@@ -9,7 +9,7 @@ import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,33 +46,21 @@ class Method:
     distances: Distances | None = None
 
 
-def _hash(name: Literal["dhash", "ahash", "phash"]) -> Signature:
-    return lambda sample, facts: F.signature(sample, getattr(F, name))
-
-
 def _beat(sample: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
     return signal_hash.signal_hash(sample, rate_hz=facts["params"]["rate_hz"], modality=facts["modality"])
+
+
+def _levels(sample: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
+    return similarity.grey_bins(sample[0], BINS, limits=(0.0, 1.0))
+
+
+def _less(likeness: Callable[..., np.ndarray], **given: Any) -> Distances:
+    return lambda one, many: 1 - likeness(one, many, **given)
 
 
 def _radii(modality: str) -> Distances:
     """In radii of the hash, so that one threshold, 1, serves any number of leads."""
     return lambda one, many: signal_hash.distance(one, many) / signal_hash.radius(len(one), modality)
-
-
-def _levels(image: np.ndarray) -> np.ndarray:
-    return similarity.grey_bins(image, BINS, limits=(0.0, 1.0))
-
-
-def _unlike(one: np.ndarray, many: np.ndarray) -> np.ndarray:
-    return 1 - similarity.ssim_many(one, many, data_range=1.0)
-
-
-def _uninformative(one: np.ndarray, many: np.ndarray) -> np.ndarray:
-    return 1 - similarity.mutual_information_many(one, many, bins=BINS, normalised=True)
-
-
-def _angle(one: np.ndarray, many: np.ndarray) -> np.ndarray:
-    return 1 - similarity.cosine_many(one, many)
 
 
 def _apart(one: np.ndarray, many: np.ndarray) -> np.ndarray:
@@ -83,16 +71,18 @@ def _apart(one: np.ndarray, many: np.ndarray) -> np.ndarray:
 
 
 METHODS = {
-    "dhash": Method("bits", 6, 20, (2, 3), _hash("dhash")),
-    "ahash": Method("bits", 6, 20, (2, 3), _hash("ahash")),
-    "phash": Method("bits", 6, 20, (2, 3), _hash("phash")),
+    "dhash": Method("bits", 6, 20, (2, 3), lambda sample, facts: F.signature(sample)),
+    "ahash": Method("bits", 6, 20, (2, 3), lambda sample, facts: F.signature(sample, F.ahash)),
+    "phash": Method("bits", 6, 20, (2, 3), lambda sample, facts: F.signature(sample, F.phash)),
     "slices": Method("bits", 24, 80, (3,), lambda sample, facts: F.slice_set(sample)),
     "dhash3d": Method("bits", 12, 40, (3,), lambda sample, facts: F.dhash3d(sample[0])),
-    "ssim": Method("1 - SSIM", 0.1, 0.6, (2, 3), lambda sample, facts: sample[0], _unlike),
-    "mutual_information": Method(
-        "1 - normalised MI", 0.3, 0.8, (2, 3), lambda sample, facts: _levels(sample[0]), _uninformative
+    "ssim": Method(
+        "1 - SSIM", 0.1, 0.6, (2, 3), lambda sample, facts: sample[0], _less(similarity.ssim, data_range=1.0)
     ),
-    "embedding": Method("1 - cosine", 0.01, 0.2, (1, 2, 3), None, _angle),
+    "mutual_information": Method(
+        "1 - normalised MI", 0.3, 0.8, (2, 3), _levels, _less(similarity.mutual_information, bins=BINS, normalised=True)
+    ),
+    "embedding": Method("1 - cosine", 0.01, 0.2, (1, 2, 3), None, _less(similarity.cosine)),
     "beats": Method("radii of the hash", 1, 4, (1,), _beat, _radii("ecg")),
     "bands": Method("radii of the hash", 1, 2, (1,), _beat, _radii("eeg")),
     "overlap": Method("1 - share of the shorter", 0.5, 0.99, (1,), None, _apart),
