@@ -6,7 +6,6 @@ A pair at most ``threshold`` apart is redundant; `choose` keeps exemplars by tha
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -90,13 +89,10 @@ METHODS = {
 
 
 def signatures(name: str, store: Store, *, published: bool = False, progress: bool = True) -> np.ndarray:
-    """Return one signature per sample of ``store``.
+    """Return one signature per sample of ``store``, by a key of `METHODS`.
 
     Args:
-        name: a key of `METHODS`.
-        store: samples.
         published: hash images after per-slice min-max scaling to 8 bits, as Less is More exports them.
-        progress: show a bar.
 
     Raises:
         ValueError: the method is not for such samples.
@@ -114,11 +110,9 @@ def signatures(name: str, store: Store, *, published: bool = False, progress: bo
         return np.column_stack([start, end, store.table["trial"].to_numpy(float)])
     if method.signature is None:
         raise ValueError(f"dedup.method = {name}: signatures come from an encoder; pass them")
-    made = []
-    for i in tqdm(range(len(store)), desc=name, disable=None if progress else True, leave=False):
-        sample = store[i]
-        made.append(method.signature(F.per_slice_minmax(sample[0])[None] if published else sample, store.facts))
-    return np.stack(made)
+    rows = tqdm(range(len(store)), desc=name, disable=None if progress else True, leave=False)
+    samples = (F.per_slice_minmax(store[i][0])[None] if published else store[i] for i in rows)
+    return np.stack([method.signature(sample, store.facts) for sample in samples])
 
 
 def choose(
@@ -148,14 +142,13 @@ def choose(
     if groups is None or executor == "serial":
         return whole((values, groups, order))
     # Groups never meet, so any parts that keep them whole give the same result.
-    code, rank = pd.factorize(np.asarray(groups))[0], np.arange(len(values)) if order is None else np.asarray(order)
-    parts = [np.flatnonzero(code % (4 * workers) == k) for k in range(4 * workers)]
-    parts = [p for p in parts if len(p)]
+    n = len(values)
+    code, rank = pd.factorize(np.asarray(groups))[0], np.arange(n) if order is None else np.asarray(order)
+    parts = [p for k in range(4 * workers) if len(p := np.flatnonzero(code % (4 * workers) == k))]
     tasks = ((values[p], code[p], rank[p]) for p in parts)
     done = parallel.ordered_map(
         whole, tasks, executor=executor, workers=workers, address=address, label=name, total=len(parts)
     )
-    n = len(values)
     out = dedup.Greedy(np.zeros(n, bool), np.zeros(n, np.int64), np.zeros(n))
     for rows, part in zip(parts, done, strict=True):
         out.kept[rows], out.distance[rows] = part.kept, part.distance
@@ -174,13 +167,7 @@ def _part(name: str, threshold: float, task: tuple[np.ndarray, np.ndarray | None
 
 
 def sweep(name: str, threshold: float, keep: Callable[[float], dedup.Greedy]) -> pd.DataFrame:
-    """Return ``threshold`` and ``keep_ratio`` at a row of thresholds around the one in use.
-
-    Args:
-        name: a key of `METHODS`.
-        threshold: in use; it is among them.
-        keep: the choice at a threshold.
-    """
+    """Return ``threshold`` and ``keep_ratio`` at a row of thresholds around the one in use, by the choice at each."""
     method = METHODS[name]
     if method.distances is None:
         steps = np.unique(np.linspace(0, max(method.largest, threshold), 11).round())
@@ -191,12 +178,9 @@ def sweep(name: str, threshold: float, keep: Callable[[float], dedup.Greedy]) ->
 
 
 def calibrate(name: str, keep_ratio: float, keep: Callable[[float], dedup.Greedy]) -> float:
-    """Return the threshold whose share of kept samples comes nearest to ``keep_ratio``, so that methods compare.
+    """Return the threshold whose share of kept samples comes nearest to ``keep_ratio`` in (0, 1], to compare methods.
 
-    Args:
-        name: a key of `METHODS`.
-        keep_ratio: wanted share, (0, 1].
-        keep: the choice at a threshold.
+    ``keep`` is the choice at a threshold.
     """
     method = METHODS[name]
     tried: dict[float, float] = {}
@@ -207,7 +191,7 @@ def calibrate(name: str, keep_ratio: float, keep: Callable[[float], dedup.Greedy
         return tried[threshold]
 
     low, high = 0.0, float(method.largest)
-    for _ in itertools.repeat(None, 12):
+    for _ in range(12):
         if off(low) <= 0 or off(high) >= 0:
             break
         middle = (low + high) / 2 if method.distances else float((low + high) // 2)

@@ -108,10 +108,10 @@ class Task:
         Of several labels at once it is the median label's number, with or without it, whichever is less: a draw that
         lacks a label averages the others.
         """
-        units = self.part("test")
-        patient, truth = self.patient[units], self.truth[units]
         if self.kind == "number":
             return None
+        units = self.part("test")
+        patient, truth = self.patient[units], self.truth[units]
 
         def patients(these: np.ndarray) -> int:
             return len(np.unique(patient[these]))
@@ -187,12 +187,12 @@ class Results:
     def add(self, task: Task, protocol: str, fraction: float, per_seed: list[np.ndarray]) -> None:
         """Score test predictions, one array (n_test, K) per seed, and keep them."""
         units = task.part("test")
-        weights = metrics.draw_weights(task.patient[units], self.bootstrap)
+        patient, truth = task.patient[units], task.truth[units]
+        weights = metrics.draw_weights(patient, self.bootstrap)
         scored = [task.score(p, units, weights) for p in per_seed]
         table = self.metrics.setdefault(task.name, {}).setdefault(protocol, {})
-        table[f"{fraction:g}"] = metrics.summarise(scored, task.patient[units], rarest=task.rarest())
+        table[f"{fraction:g}"] = metrics.summarise(scored, patient, rarest=task.rarest())
         for seed, predicted in enumerate(per_seed):
-            truth = task.truth[units]
             self.predictions.append(
                 pd.DataFrame(
                     {
@@ -201,7 +201,7 @@ class Results:
                         "protocol": protocol,
                         "fraction": fraction,
                         "seed": seed,
-                        "patient": task.patient[units],
+                        "patient": patient,
                         "unit": task.unit,
                         "truth": [joined(task.classes[t]) if task.kind == "multilabel" else str(t) for t in truth],
                         "classes": joined(task.classes),

@@ -20,23 +20,21 @@ def comparison(metrics: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, s
 
     ``lo`` and ``hi`` are empty where ``too_few`` says why; labels that were left out have no row.
     """
-    rows = []
-    for run, tasks in metrics.items():
-        for task, results in tasks.items():
-            for protocol, fractions in protocols(results).items():
-                for fraction, values in fractions.items():
-                    metric = headline(values)
-                    rows.append(
-                        {
-                            "run": run,
-                            "recipe": recipes.get(run, ""),
-                            "label": task,
-                            "protocol": protocol,
-                            "label_fraction": float(fraction),
-                            "metric": metric,
-                            **values[metric],
-                        }
-                    )
+    rows = [
+        {
+            "run": run,
+            "recipe": recipes.get(run, ""),
+            "label": task,
+            "protocol": protocol,
+            "label_fraction": float(fraction),
+            "metric": headline(values),
+            **values[headline(values)],
+        }
+        for run, tasks in metrics.items()
+        for task, results in tasks.items()
+        for protocol, fractions in protocols(results).items()
+        for fraction, values in fractions.items()
+    ]
     columns = ["run", "recipe", "label", "protocol", "label_fraction", "metric"]
     columns += ["mean", "lo", "hi", "n_patients", "seeds", "too_few"]
     return pd.DataFrame(rows, columns=columns)
