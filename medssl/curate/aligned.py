@@ -76,18 +76,12 @@ def frame(shape: tuple[int, ...], other: tuple[int, ...] | None = None, *, min_o
 
 
 class Spectra(NamedTuple):
-    """What `correlate` needs of N samples.
+    """What `correlate` needs of N samples."""
 
-    Attributes:
-        spectrum: complex64 (N, C, F...), zero-padded.
-        sums: float32 (N, C, L...), of each channel over the overlap.
-        energy: float32 (N, L...), squared deviation from the channel means of the overlap, over all channels; 0 where
-            the shift leaves too little.
-        frame: the geometry.
-    """
-
-    spectrum: np.ndarray
-    sums: np.ndarray
+    spectrum: np.ndarray  # complex64 (N, C, F...), zero-padded
+    sums: np.ndarray  # float32 (N, C, L...), of each channel over the overlap
+    # float32 (N, L...), squared deviation from the channel means of the overlap, over all channels; 0 where the shift
+    # leaves too little.
     energy: np.ndarray
     frame: Frame
 

@@ -123,8 +123,7 @@ def arrange(
     Args:
         table: sample table.
         scope: samples of one trial (a volume's slices), of one patient or all may stand for each other.
-        keeper: by position in the source, or the best quality first; ties by content,
-            which no key of identities changes.
+        keeper: by position in the source, or the best quality first; ties by content, which no key changes.
         published: positions in the order of their text, in which 10 comes before 2.
     """
     groups = {"volume": table["trial"], "patient": table["patient"]}.get(scope)

@@ -26,23 +26,14 @@ Distances = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Method:
-    """One way to compare samples.
+    """One way to compare samples."""
 
-    Attributes:
-        unit: of the distance, for people.
-        threshold: largest distance of a redundant pair by default (inclusive).
-        largest: threshold above which a sweep does not go.
-        axes: numbers of axes of the samples it is for, without channels: 1 signals, 2 slices, 3 volumes.
-        signature: of one sample (C, ...) and the facts of its store; None where it comes from elsewhere.
-        distances: of one signature to many, (M,); None: bits that differ, of uint8 hashes.
-    """
-
-    unit: str
-    threshold: float
-    largest: float
-    axes: tuple[int, ...]
-    signature: Signature | None
-    distances: Distances | None = None
+    unit: str  # of the distance, for people
+    threshold: float  # largest distance of a redundant pair by default (inclusive)
+    largest: float  # threshold above which a sweep does not go
+    axes: tuple[int, ...]  # of the samples it is for, without channels: 1 signals, 2 slices, 3 volumes
+    signature: Signature | None  # of one sample (C, ...) and the facts of its store; None: it comes from elsewhere
+    distances: Distances | None = None  # of one signature to many, (M,); None: bits that differ, of uint8 hashes
 
 
 def _beat(sample: np.ndarray, facts: dict[str, Any]) -> np.ndarray:

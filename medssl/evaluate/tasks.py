@@ -18,29 +18,17 @@ Kind = Literal["class", "multilabel", "number"]
 
 @dataclass(frozen=True)
 class Task:
-    """One label over units (patients, trials or samples, whichever is the coarsest with one value and in one part).
+    """One label over units (patients, trials or samples, whichever is the coarsest with one value and in one part)."""
 
-    Attributes:
-        name: label without prefix.
-        kind: classes, several labels at once, or a number.
-        unit: ``patient``, ``trial`` or ``sample_id``.
-        classes: names in sorted order (empty for numbers).
-        truth: (n,) class names or numbers, (n, K) bool for multi-label.
-        patient: (n,) patient of each unit.
-        split: (n,) part of each unit.
-        member: (rows,) unit of each row of ``rows``.
-        rows: positions in the sample table that have the label, ascending.
-    """
-
-    name: str
+    name: str  # label without prefix
     kind: Kind
-    unit: str
-    classes: np.ndarray
-    truth: np.ndarray
-    patient: np.ndarray
-    split: np.ndarray
-    member: np.ndarray
-    rows: np.ndarray
+    unit: str  # patient, trial or sample_id
+    classes: np.ndarray  # names in sorted order (empty for numbers)
+    truth: np.ndarray  # (n,) class names or numbers, (n, K) bool for multi-label
+    patient: np.ndarray  # (n,) of each unit
+    split: np.ndarray  # (n,) part of each unit
+    member: np.ndarray  # (rows,) unit of each row of ``rows``
+    rows: np.ndarray  # positions in the sample table that have the label, ascending
 
     @classmethod
     def of(cls, table: pd.DataFrame, name: str) -> Task:
@@ -138,7 +126,7 @@ def pooled(
     Args:
         tasks: of one sample table.
         blocks: runs of consecutive positions in it, as of `medssl.store.Store.blocks`.
-        features: returns the features (rows, d) of a block.
+        features: (rows, d) of a block.
     """
     sums: list[np.ndarray] = []
     for block in blocks:
@@ -164,16 +152,13 @@ def parted(text: str) -> list[str]:
 class Results:
     """Metrics and predictions of a run as they come in.
 
-    Attributes:
-        bootstrap: draws.
-        metrics: ``{task: {protocol: {fraction: {metric: value}}}}`` with values of `metrics.summarise`, and
-            ``{task: {"left_out": reason}}`` for what cannot be evaluated.
-        predictions: a table for each task, protocol and fraction.
+    Metrics are ``{task: {protocol: {fraction: {metric: value}}}}`` with values of `metrics.summarise`, and ``{task:
+    {"left_out": reason}}`` for what cannot be evaluated.
     """
 
-    bootstrap: int
+    bootstrap: int  # draws
     metrics: dict[str, Any]
-    predictions: list[pd.DataFrame]
+    predictions: list[pd.DataFrame]  # a table for each task, protocol and fraction
 
     @classmethod
     def empty(cls, bootstrap: int) -> Results:
