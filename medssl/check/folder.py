@@ -89,7 +89,7 @@ class Findings:
     carriers: Counter[tuple[str, str]] = field(default_factory=Counter)  # files by format and identifying field
     carrying: int = 0  # files with such a field
     looked: int = 0  # files whose header was looked at
-    unread: int = 0  # files whose header it could not be
+    unread: int = 0  # files whose header could not be
     unseen: Counter[str] = field(default_factory=Counter)  # records of formats whose headers are not looked at
     other: Counter[str] = field(default_factory=Counter)  # files by suffix that no reader is for; without a table alone
     samples: int = 0  # windows, slices or volumes that the records would be cut into, where parameters say how

@@ -87,7 +87,7 @@ def mutual_information(one: np.ndarray, many: np.ndarray, *, bins: int, normalis
     Args:
         one: bin numbers below ``bins``, any integer type and shape: see `grey_bins`.
         many: (M, ...), the stack.
-        bins: number of bins, 1 to 256.
+        bins: 1 to 256.
         normalised: see `mutual_information_of`.
 
     Raises:
@@ -160,13 +160,9 @@ def _check_bins(bins: int) -> None:
 
 
 def cosine(one: np.ndarray, many: np.ndarray) -> np.ndarray:
-    """Return the cosine of the angle between one vector and each of a stack as (M,), in [-1, 1].
+    """Return the cosine of the angle between one vector (d,) and each of a stack (M, d) as (M,), in [-1, 1].
 
     A vector of length zero has cosine 0 with any. Computed in the type of the vectors, in float32 at least.
-
-    Args:
-        one: (d,), any real type.
-        many: (M, d).
 
     Raises:
         ValueError: other shapes.

@@ -19,10 +19,7 @@ def strata(table: pd.DataFrame, kept: np.ndarray | pd.Series) -> pd.DataFrame:
     Strata are ``label_*``, ``source``, ``anat_*`` and, where a trial has more than three samples,
     ``index_in_trial`` (thirds of each trial). Numbers with more than three values are cut at their terciles. A sample
     with several labels counts under each, one with an empty list under ``none``, a missing value under ``unknown``.
-
-    Args:
-        table: sample table.
-        kept: bool (N,), in the table's order.
+    ``kept`` is bool (N,), in the table's order.
     """
     mask = np.asarray(kept, dtype=bool)
     if mask.shape != (len(table),):
