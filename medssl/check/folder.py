@@ -49,84 +49,52 @@ class Reject:
 
 @dataclass(frozen=True)
 class Balance:
-    """How one label is spread over the usable records.
+    """How one label is spread over the usable records."""
 
-    Attributes:
-        task: label without prefix.
-        kind: ``class``, ``multilabel`` or ``number``.
-        labelled: usable records that have it, or samples of a label that changes within recordings.
-        counts: (class, records) from the most frequent on; of a multi-label record each class counts.
-        quantiles: (point, value) of a number with many values; then there are no counts.
-        unit: ``records`` or ``samples``.
-        why: what makes it of this kind, where a table of the user holds it.
-    """
-
-    task: str
-    kind: str
-    labelled: int
-    counts: tuple[tuple[str, int], ...] = ()
-    quantiles: tuple[tuple[str, float], ...] = ()
-    unit: str = "records"
-    why: str = ""
+    task: str  # label without prefix
+    kind: str  # class, multilabel or number
+    labelled: int  # usable records that have it, or samples of a label that changes within recordings
+    counts: tuple[tuple[str, int], ...] = ()  # class, records; most frequent first; each class of a multi-label record
+    quantiles: tuple[tuple[str, float], ...] = ()  # point, value of a number with many values, which has no counts
+    unit: str = "records"  # or samples
+    why: str = ""  # what makes it of this kind, where a table of the user holds it
 
 
 @dataclass
 class Findings:
-    """Counts over the records of a source.
-
-    Attributes:
-        source: name of the source.
-        records, patients: how many there are; patients is None where no table says whose a recording is.
-        formats, usable: records by format: all, and those that can be read.
-        rates_hz, units, shapes, spacings: usable records by sampling rate, unit, voxels (D, H, W), and mm (D, H, W).
-        odd_units: entry and row of usable records in a unit that nothing converts; without parameters alone.
-        signals, volumes: usable recordings in time, and images.
-        channels: usable recordings in time by channel name, as spelt where first seen.
-        durations_s: of each usable recording in time.
-        noted: volumes by what their reader noted of them (`medssl.sources.record.Volume`).
-        labels: one for each task.
-        remarks: what may be wrong with identifiers and classes, each a line.
-        slips: cells of the user's table that are wrong, each a line.
-        timed: samples by class of each task whose label changes within recordings; with parameters alone.
-        rejects: what ingest would refuse.
-        carriers: files by format and kind of identifying field.
-        carrying, looked, unread: files with such a field; files whose header was looked at; those that it could not
-            be of.
-        unseen: records of formats whose headers are not looked at.
-        other: files by suffix that no reader is for (only without a table).
-        samples: windows, slices or volumes that the records would be cut into, where parameters say how.
-        refused: those of them that would be reject rows, by reason.
-        quality: measures of quality of the others and of those refused by a limit, by name, in step with one another.
-    """
+    """Counts over the records of a source; usable are those that can be read."""
 
     source: str
     records: int = 0
-    patients: int | None = None
-    formats: Counter[str] = field(default_factory=Counter)
-    usable: Counter[str] = field(default_factory=Counter)
-    rates_hz: Counter[float] = field(default_factory=Counter)
+    patients: int | None = None  # None where no table says whose a recording is
+    formats: Counter[str] = field(default_factory=Counter)  # records
+    usable: Counter[str] = field(default_factory=Counter)  # usable records by format
+    rates_hz: Counter[float] = field(default_factory=Counter)  # usable records; likewise units, shapes and spacings
     units: Counter[str] = field(default_factory=Counter)
+    shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)  # voxels (D, H, W)
+    spacings: Counter[tuple[float, ...]] = field(default_factory=Counter)  # mm (D, H, W)
+    # Entry and row of usable records in a unit that nothing converts; without parameters alone.
     odd_units: list[tuple[int, int | None]] = field(default_factory=list)
-    shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
-    spacings: Counter[tuple[float, ...]] = field(default_factory=Counter)
-    signals: int = 0
-    volumes: int = 0
-    channels: Counter[str] = field(default_factory=Counter)
-    durations_s: list[float] = field(default_factory=list)
-    noted: Counter[str] = field(default_factory=Counter)
+    signals: int = 0  # usable recordings in time
+    volumes: int = 0  # usable images
+    channels: Counter[str] = field(default_factory=Counter)  # of recordings in time, as spelt where first seen
+    durations_s: list[float] = field(default_factory=list)  # of each recording in time
+    noted: Counter[str] = field(default_factory=Counter)  # volumes by what their reader noted of them
     labels: list[Balance] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    slips: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)  # what may be wrong with identifiers and classes, each a line
+    slips: list[str] = field(default_factory=list)  # cells of the user's table that are wrong, each a line
+    # Samples by class of each task whose label changes within recordings; with parameters alone.
     timed: dict[str, Counter[str]] = field(default_factory=dict)
-    rejects: list[Reject] = field(default_factory=list)
-    carriers: Counter[tuple[str, str]] = field(default_factory=Counter)
-    carrying: int = 0
-    looked: int = 0
-    unread: int = 0
-    unseen: Counter[str] = field(default_factory=Counter)
-    other: Counter[str] = field(default_factory=Counter)
-    samples: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
+    rejects: list[Reject] = field(default_factory=list)  # what ingest would refuse
+    carriers: Counter[tuple[str, str]] = field(default_factory=Counter)  # files by format and identifying field
+    carrying: int = 0  # files with such a field
+    looked: int = 0  # files whose header was looked at
+    unread: int = 0  # files whose header could not be
+    unseen: Counter[str] = field(default_factory=Counter)  # records of formats whose headers are not looked at
+    other: Counter[str] = field(default_factory=Counter)  # files by suffix that no reader is for; without a table alone
+    samples: int = 0  # windows, slices or volumes that the records would be cut into, where parameters say how
+    refused: Counter[str] = field(default_factory=Counter)  # those of them that would be reject rows, by reason
+    # Measures of quality of the others and of those refused by a limit, by name, in step with one another.
     quality: dict[str, list[float]] = field(default_factory=dict)
 
     @property
@@ -148,8 +116,7 @@ def check(
     """Read every record as ingest would and count what is there.
 
     Args:
-        records: what the source lists, in its stable order.
-        source: its name.
+        records, source: what the source lists, in its stable order, and its name.
         params, modality: how ingest would cut them, and of what; None: they are only read.
         known: whether patient and trial of the records are; without them none is a repetition.
         listing: the user's table of the records.
@@ -159,12 +126,12 @@ def check(
     usable: list[Record] = []
     seen: set[tuple[str, str, str, str]] = set()
     spelling: dict[str, str] = {}
-    for entry, record in enumerate(
-        tqdm(records, "check", unit=" records", leave=False, disable=None if progress else True), 1
-    ):
+    bar = tqdm(records, "check", unit=" records", leave=False, disable=None if progress else True)
+    for entry, record in enumerate(bar, 1):
         # A table may hold anything in its column "format".
         kind = record.format if record.format in sources.READERS else "unknown"
         found.formats[kind] += 1
+        refused: tuple[str, str] | None = None  # reason and detail
         try:
             raw = sources.read(record)
             made = None if params is None else _cut(raw, record, params, modality)
@@ -174,12 +141,11 @@ def check(
             if known and trial in seen:
                 raise BadRecord("repeated_trial", "a record of the same patient and trial came before")
         except BadRecord as bad:
-            found.rejects.append(Reject(entry, record.row, bad.reason, bad.detail))
+            refused = bad.reason, bad.detail
         except SourceError as error:
-            found.rejects.append(Reject(entry, record.row, "no_library", str(error)))
+            refused = "no_library", str(error)
         except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:  # as in `cut.cut`
-            detail = f"preparing the recording raised {type(error).__name__}"
-            found.rejects.append(Reject(entry, record.row, "unreadable", detail))
+            refused = "unreadable", f"preparing the recording raised {type(error).__name__}"
         else:
             seen.add(trial)
             usable.append(record)
@@ -189,8 +155,9 @@ def check(
             if made is not None and params is not None:
                 _measure(found, made, record, params)
             _count(found, raw, spelling)
-        refused = found.rejects[-1].reason if found.rejects and found.rejects[-1].entry == entry else ""
-        if refused not in ("missing_file", "outside_folder"):
+        if refused is not None:
+            found.rejects.append(Reject(entry, record.row, *refused))
+        if refused is None or refused[0] not in ("missing_file", "outside_folder"):
             _scan(found, record)
     if listing is not None:
         found.remarks, found.slips = listing.notes, listing.slips

@@ -51,6 +51,7 @@ class Section:
 
 def sections(found: Findings, medium: str = "page") -> list[Section]:
     """Return the tables that have rows, for the ``page`` or for ``lines`` of a terminal."""
+    spacings = {" x ".join("?" if np.isnan(s) else f"{s:.3g}" for s in key): n for key, n in found.spacings.items()}
     everything = [
         Section(
             "Formats",
@@ -62,7 +63,7 @@ def sections(found: Findings, medium: str = "page") -> list[Section]:
         _durations(found.durations_s),
         _channels(found),
         _counted("Voxels", "slices x rows x columns", {" x ".join(map(str, s)): n for s, n in found.shapes.items()}),
-        _counted("Spacing", "mm between slices x rows x columns", _spacings(found)),
+        _counted("Spacing", "mm between slices x rows x columns", spacings),
         Section(
             "Seen in images",
             ("what", "records"),
@@ -84,13 +85,15 @@ def sections(found: Findings, medium: str = "page") -> list[Section]:
 
 def summary(found: Findings) -> list[tuple[str, str]]:
     """Return the headline numbers with what they count."""
-    usable = sum(found.usable.values())
     repeated = sum(r.reason == "repeated_trial" for r in found.rejects)
-    rows = [(str(found.records), "records")]
-    rows += [(str(found.patients), "patients")] if found.patients is not None else []
-    if found.samples:
-        rows.append((str(found.samples - sum(found.refused.values())), "samples"))
-    return [*rows, (str(usable), "usable"), (str(len(found.rejects)), "rejected"), (str(repeated), "repeated trials")]
+    return [
+        (str(found.records), "records"),
+        *([(str(found.patients), "patients")] if found.patients is not None else []),
+        *([(str(found.samples - found.refused.total()), "samples")] if found.samples else []),
+        (str(found.usable.total()), "usable"),
+        (str(len(found.rejects)), "rejected"),
+        (str(repeated), "repeated trials"),
+    ]
 
 
 def notes(found: Findings) -> list[str]:
@@ -196,10 +199,6 @@ def _counted(title: str, what: str, counts: Any, unit: str = "records") -> Secti
     return Section(title, (what, unit), rows, note=f"{more} rarer values are left out" if more else "")
 
 
-def _spacings(found: Findings) -> dict[str, int]:
-    return {" x ".join("?" if np.isnan(s) else f"{s:.3g}" for s in key): n for key, n in found.spacings.items()}
-
-
 def _durations(durations_s: Sequence[float]) -> Section:
     header = ("shortest (s)", "median (s)", "longest (s)", "together (h)")
     if not durations_s:
@@ -236,9 +235,9 @@ def _label(balance: Balance, found: Findings) -> Section:
 def _rejects(found: Findings, most: int) -> Section:
     rows = []
     for reason, n in Counter(r.reason for r in found.rejects).most_common():
-        entries = [r.entry for r in found.rejects if r.reason == reason]
-        kinds = sorted(_kinds([r for r in found.rejects if r.reason == reason]), key=len, reverse=True)
-        listed = ", ".join(map(str, entries[:most])) + (f", and {n - most} more" if n > most else "")
+        rejects = [r for r in found.rejects if r.reason == reason]
+        kinds = sorted(_kinds(rejects), key=len, reverse=True)
+        listed = ", ".join(str(r.entry) for r in rejects[:most]) + (f", and {n - most} more" if n > most else "")
         share = f" ({len(kinds[0])} of {n})" if len(kinds) > 1 else ""
         rows.append((reason, str(n), kinds[0][0].detail + share, listed))
     note = "entries count from 1 in the source's sorted list"
@@ -246,14 +245,11 @@ def _rejects(found: Findings, most: int) -> Section:
 
 
 def _refused(found: Findings) -> Section:
-    rows = [(why, str(n), f"{n / found.samples:.2%}") for why, n in found.refused.most_common() if n]
-    return Section(
-        "Refused samples",
-        ("reason", "samples", "share"),
-        rows,
-        tuple(n / found.samples for _, n in found.refused.most_common() if n),
-        note=f"of {found.samples} that the usable records are cut into",
-    )
+    ranked = [(why, n) for why, n in found.refused.most_common() if n]
+    rows = [(why, str(n), f"{n / found.samples:.2%}") for why, n in ranked]
+    note = f"of {found.samples} that the usable records are cut into"
+    shares = tuple(n / found.samples for _, n in ranked)
+    return Section("Refused samples", ("reason", "samples", "share"), rows, shares, note)
 
 
 def _costs(found: Findings) -> Section:
@@ -263,10 +259,8 @@ def _costs(found: Findings) -> Section:
     from medssl.ingest import costs, cut
 
     measures = {name: np.array(found.quality[name]) for name in (*cut.LIMITED, "blank") if name in found.quality}
-    rows = [
-        (cost.limit, *(f"{share:.2%}" for share in cost.shares.values() if share is not None))
-        for cost in costs.of_measures(measures)
-    ]
+    shares = {cost.limit: cost.shares.values() for cost in costs.of_measures(measures)}
+    rows = [(limit, *(f"{share:.2%}" for share in at if share is not None)) for limit, at in shares.items()]
     header = ("limit", *(f"{at:g}" for at in costs.AT))
     return Section("What a limit costs", header, rows, note="share of samples that would be refused at each value")
 

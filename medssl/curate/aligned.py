@@ -24,6 +24,8 @@ MIN_OVERLAP = {1: 0.6, 2: 0.7, 3: 0.7}
 # The overlap must hold this share of the energy that its length would have in the whole sample: an edge without content
 # correlates with any other. A larger share would hide copies of what stands beside a spike.
 MIN_ENERGY = 0.01
+ROUNDS = 8  # Gauss-Newton steps of `register` at most; they end where the correlation no longer rises
+MARGIN = 2  # steps along each border of an image that do not count there; what lies beyond it is not part of it
 
 
 class Frame(NamedTuple):
@@ -74,43 +76,27 @@ def frame(shape: tuple[int, ...], other: tuple[int, ...] | None = None, *, min_o
 
 
 class Spectra(NamedTuple):
-    """What `correlate` needs of N samples.
+    """What `correlate` needs of N samples."""
 
-    Attributes:
-        spectrum: complex64 (N, C, F...), zero-padded.
-        sums: float32 (N, C, L...), of each channel over the overlap.
-        energy: float32 (N, L...), squared deviation from the channel means of the overlap, over all channels; 0 where
-            the shift leaves too little.
-        frame: the geometry.
-    """
-
-    spectrum: np.ndarray
-    sums: np.ndarray
+    spectrum: np.ndarray  # complex64 (N, C, F...), zero-padded
+    sums: np.ndarray  # float32 (N, C, L...), of each channel over the overlap
+    # float32 (N, L...), squared deviation from the channel means of the overlap, over all channels; 0 where the shift
+    # leaves too little.
     energy: np.ndarray
     frame: Frame
-
-    def __len__(self) -> int:
-        return len(self.spectrum)
 
     def take(self, rows: np.ndarray | slice) -> Spectra:
         """Return the spectra of some samples."""
         return Spectra(self.spectrum[rows], self.sums[rows], self.energy[rows], self.frame)
 
 
-def spectra(
-    samples: np.ndarray,
-    *,
-    other: tuple[int, ...] | None = None,
-    min_overlap: float | None = None,
-    min_energy: float = MIN_ENERGY,
-) -> Spectra:
+def spectra(samples: np.ndarray, *, other: tuple[int, ...] | None = None, min_overlap: float | None = None) -> Spectra:
     """Prepare samples for comparison with samples whose axes are ``other`` (None: their own).
 
     Args:
         samples: (N, C, T), (N, C, H, W) or (N, C, D, H, W), any real type, on the grid they shall be compared on.
         other: (T,), (H, W) or (D, H, W) of the other side.
         min_overlap: share of the smaller sample that a shift must leave; None: `MIN_OVERLAP`.
-        min_energy: see `MIN_ENERGY`.
     """
     samples = np.asarray(samples)
     own = frame(samples.shape[2:], other, min_overlap=min_overlap)
@@ -125,7 +111,7 @@ def spectra(
     enough = (steps >= own.min_overlap * whole - 1e-9) & (
         energy
         > np.maximum(
-            min_energy * total * steps / np.prod(own.shape),
+            MIN_ENERGY * total * steps / np.prod(own.shape),
             1e-12 * np.square(samples, dtype=np.float64).sum(axis=(1, *axes)).reshape(total.shape),
         )
     )
@@ -172,11 +158,7 @@ def correlate(one: Spectra, many: Spectra) -> tuple[np.ndarray, np.ndarray]:
     # The second sample's own shifts run the other way.
     back: Any = (..., *(slice(None, None, -1) for _ in axes))
     steps = own.overlap().astype(np.float32)
-    cross -= (
-        np.einsum("nc...,nc...->n...", one.sums, many.sums[back]) / steps
-        if len(one) == len(many)
-        else (np.einsum("c...,nc...->n...", one.sums[0], many.sums[back]) / steps)
-    )
+    cross -= np.einsum("nc...,nc...->n...", one.sums, many.sums[back]) / steps
     scale = np.sqrt(one.energy * many.energy[back])
     value = np.where(scale > 0, cross / np.where(scale > 0, scale, 1), -1)
     gain, moves = _between(value)
@@ -212,18 +194,8 @@ def _between(value: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     return np.where(top, rise, 0), [np.where(top, move, 0) for move in moves]
 
 
-def distances(one: Spectra, many: Spectra) -> np.ndarray:
-    """Return 1 - the highest correlation of each pair, float32 (M,) in [0, 2]; see `correlate`."""
-    return 1 - correlate(one, many)[0]
-
-
 def best(one: np.ndarray, other: np.ndarray, *, min_overlap: float | None = None) -> tuple[float, tuple[float, ...]]:
-    """Return the highest correlation of two samples and its shift in steps, by axis.
-
-    Args:
-        one, other: (C, T), (C, H, W) or (C, D, H, W).
-        min_overlap: share of the smaller sample that a shift must leave; None: `MIN_OVERLAP`.
-    """
+    """Return the highest correlation of two samples (C, ...) and its shift in steps, by axis; see `spectra`."""
     first = spectra(one[None], other=other.shape[1:], min_overlap=min_overlap)
     value, lag = correlate(first, spectra(other[None], other=one.shape[1:], min_overlap=min_overlap))
     return float(value[0]), tuple(float(n) for n in lag[0])
@@ -272,38 +244,27 @@ class Fit(NamedTuple):
     offset: np.ndarray
 
 
-def register(
-    one: np.ndarray,
-    other: np.ndarray,
-    *,
-    scale: np.ndarray,
-    offset: np.ndarray,
-    rounds: int = 8,
-    margin: int = 2,
-    trim: float = 0.2,
-) -> Fit:
+def register(one: np.ndarray, other: np.ndarray, *, scale: np.ndarray, offset: np.ndarray, trim: float = 0.2) -> Fit:
     """Refine shift and zoom along each axis until the overlap of two images correlates best.
 
     Args:
         one, other: (C, H, W) or (C, D, H, W), smooth over a step.
         scale, offset: (axes,) where to start; good to a few steps.
-        rounds: Gauss-Newton steps at most; they end where the correlation no longer rises.
-        margin: steps along each border that do not count; what lies beyond an image's edge is not part of it.
         trim: share of the overlap that may differ, where it fits worst: padding, a letter, greys cut by a window.
 
     Source: Evangelidis and Psarakis 2008 (enhanced correlation coefficient), for shift and zoom.
     """
-    inner = tuple(slice(margin, n - margin) for n in one.shape[1:])
+    inner = tuple(slice(MARGIN, n - MARGIN) for n in one.shape[1:])
     steps = np.stack(np.meshgrid(*(np.arange(n)[s] for n, s in zip(one.shape[1:], inner, strict=True)), indexing="ij"))
     x = steps.reshape(len(steps), -1).astype(np.float64)
     a = one[(slice(None), *inner)].reshape(len(one), -1).astype(np.float64)
     axes = tuple(range(1, other.ndim))
     slopes = np.stack([np.gradient(other, axis=axis) for axis in axes])
-    far = np.array(other.shape[1:])[:, None] - 1 - margin
+    far = np.array(other.shape[1:])[:, None] - 1 - MARGIN
     best = Fit(-1.0, scale, offset)
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         place = scale[:, None] * x + offset[:, None]
-        inside = np.flatnonzero(((place >= margin) & (place <= far)).all(axis=0))
+        inside = np.flatnonzero(((place >= MARGIN) & (place <= far)).all(axis=0))
         if len(inside) < MIN_OVERLAP[len(axes)] / 2 * x.shape[1]:
             break
         b = np.stack([ndimage.map_coordinates(c, place[:, inside], order=1) for c in other]).astype(np.float64)

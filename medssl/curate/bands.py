@@ -32,14 +32,10 @@ def power(x: np.ndarray, rate_hz: float) -> np.ndarray:
 
 
 def bits(x: np.ndarray, rate_hz: float) -> np.ndarray:
-    """Return 4 bytes for each band of each channel, uint8 (C * 20,): bits where the power, or its logarithm, rises.
+    """Return 4 bytes for each band of each channel of ``x`` (C, T), uint8 (C * 20,): bits where the (log) power rises.
 
     Plain signs, without a dead zone: unlike a beat, a band's power has no flat stretches. Only a band that a filter
     emptied has the bits of the noise in it, a fifth of all at most.
-
-    Args:
-        x: (C, T), finite, any unit.
-        rate_hz: sampling rate.
 
     Raises:
         BadRecord: ``no_rate``.

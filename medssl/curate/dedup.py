@@ -21,11 +21,7 @@ class Greedy(NamedTuple):
 
 
 def greedy(
-    hashes: np.ndarray,
-    *,
-    radius: int,
-    groups: np.ndarray | None = None,
-    order: np.ndarray | None = None,
+    hashes: np.ndarray, *, radius: int, groups: np.ndarray | None = None, order: np.ndarray | None = None
 ) -> Greedy:
     """Keep the first item of each group, drop all within ``radius`` bits of it, and go on with what is left.
 
@@ -80,12 +76,8 @@ def select(
 
 def _sequence(n: int, groups: np.ndarray | None, order: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows group by group, each in its order, and where the groups begin and end."""
-    if groups is None and order is None:
-        return np.arange(n), np.array([0, n])
     ranks = np.arange(n) if order is None else np.asarray(order)
-    if groups is None:
-        return np.argsort(ranks, kind="stable"), np.array([0, n])
-    group = pd.factorize(np.asarray(groups))[0]
+    group = np.zeros(n, int) if groups is None else pd.factorize(np.asarray(groups))[0]
     sequence = np.lexsort((ranks, group))
     return sequence, np.flatnonzero(np.diff(group[sequence], prepend=-1, append=-1)) if n else np.array([0, 0])
 
@@ -131,8 +123,7 @@ def arrange(
     Args:
         table: sample table.
         scope: samples of one trial (a volume's slices), of one patient or all may stand for each other.
-        keeper: by position in the source, or the best quality first; ties by content,
-            which no key of identities changes.
+        keeper: by position in the source, or the best quality first; ties by content, which no key changes.
         published: positions in the order of their text, in which 10 comes before 2.
     """
     groups = {"volume": table["trial"], "patient": table["patient"]}.get(scope)
@@ -181,9 +172,8 @@ def receipts(
         table: sample table.
         choose: of (rows, their groups, their order), see `medssl.curate.methods.choose`; None: nothing is compared.
         method: name in the receipts; ``every_n`` keeps each ``every``-th of a group, and nothing stands for the rest.
-        every: see above.
+        every, min_per_patient: see above.
         scope, keeper, published: see `arrange`.
-        min_per_patient: see above.
     """
     n = len(table)
     ids = table["sample_id"].to_numpy()
@@ -205,27 +195,13 @@ def receipts(
     else:
         drop = rows[:0]
     kept[drop], name[drop] = False, method
-    _restore(kept, duplicate_of, distance, name, table["patient"].to_numpy(), drop, min_per_patient)
+    if min_per_patient > 1:  # greedy keeps one of each group anyway
+        patient = table["patient"].to_numpy()
+        left = pd.Series(kept).groupby(patient).sum().to_dict()
+        for who, here in pd.Series(drop).groupby(patient[drop]):
+            mine, lacking = here.to_numpy(), max(0, min_per_patient - int(left[who]))
+            back = mine[np.argsort(-distance[mine], kind="stable")][:lacking]  # the least similar ones
+            kept[back], duplicate_of[back], distance[back], name[back] = True, None, 0, ""
     return pd.DataFrame(
         {"sample_id": ids, "kept": kept, "duplicate_of": duplicate_of, "distance": distance, "method": name}
     )
-
-
-def _restore(
-    kept: np.ndarray,
-    duplicate_of: np.ndarray,
-    distance: np.ndarray,
-    method: np.ndarray,
-    patient: np.ndarray,
-    dropped: np.ndarray,
-    minimum: int,
-) -> None:
-    """Take back the least similar near copies of patients left with fewer than ``minimum`` samples, in place."""
-    if minimum <= 1:  # greedy keeps one of each group anyway
-        return
-    left = pd.Series(kept).groupby(patient).sum()
-    for who, rows in pd.Series(dropped).groupby(patient[dropped]):
-        mine, lacking = rows.to_numpy(), minimum - int(left[who])
-        if lacking > 0:
-            back = mine[np.argsort(-distance[mine], kind="stable")][:lacking]
-            kept[back], duplicate_of[back], distance[back], method[back] = True, None, 0, ""

@@ -39,21 +39,14 @@ def _scan(hashes, words, radius, bounds, most, representative, distance, low, hi
 class Stream:
     """Exemplars of hashes that arrive in batches: the same as of all at once, in memory of those kept.
 
-    Args:
-        radius: bits, inclusive.
-        bits: of a hash.
-        largest: hashes in a batch.
-
-    Attributes:
-        seen: hashes so far.
-        rows: int64 (kept,), the number each exemplar had when it arrived.
-        held: uint64 (kept, W), the exemplars.
+    Hashes have so many ``bits``, ``radius`` is inclusive, and a batch has at most ``largest`` of them.
     """
 
     def __init__(self, *, radius: int, bits: int = 64, largest: int = LARGEST) -> None:
-        self.radius, self.bits, self.largest, self.seen = radius, bits, largest, 0
-        self.rows = np.empty(0, np.int64)
-        self.held = np.empty((0, -(-bits // 64)), np.uint64)
+        self.radius, self.bits, self.largest = radius, bits, largest
+        self.seen = 0  # hashes so far
+        self.rows = np.empty(0, np.int64)  # the number each exemplar had when it arrived
+        self.held = np.empty((0, -(-bits // 64)), np.uint64)  # the exemplars
 
     def add(self, packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Take uint64 (n, W); return for each the number of the exemplar that stands for it, and its distance."""
@@ -68,9 +61,8 @@ class Stream:
 
     def _batch(self, packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         first, distance = Index(self.held, radius=self.radius, bits=self.bits).first(packed)
-        new = np.flatnonzero(first == NONE)
+        old, new = np.flatnonzero(first != NONE), np.flatnonzero(first == NONE)
         representative = np.empty(len(packed), np.int64)
-        old = first != NONE
         representative[old] = self.rows[first[old]]
         if len(new) > SMALLEST:
             inner = Stream(radius=self.radius, bits=self.bits, largest=len(new) // 16)

@@ -30,17 +30,13 @@ class Samples(Protocol):
 
 
 class Plan(NamedTuple):
-    """How samples of one store become features: shared channels, step of the grid and what else both sides agree on.
+    """How samples of one store become features: shared channels, step of the grid and what else both sides agree on."""
 
-    ``keep`` rows of the sample; signals: ``rate_hz`` of the store and ``smooth_s``; images: ``grid`` in steps, and
-    ``clip``, grey values in units of the store between which the HU windows of both agree.
-    """
-
-    keep: list[int]
-    rate_hz: float = 0.0
-    smooth_s: float = 0.0
-    grid: tuple[int, ...] = ()
-    clip: tuple[float, float] | None = None
+    keep: list[int]  # rows of the sample
+    rate_hz: float = 0.0  # of the store, of signals
+    smooth_s: float = 0.0  # of signals
+    grid: tuple[int, ...] = ()  # of images, in steps
+    clip: tuple[float, float] | None = None  # greys, in units of the store, between which the HU windows of both agree
 
 
 def plans(a: Samples, b: Samples) -> tuple[Plan, Plan]:

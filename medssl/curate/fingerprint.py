@@ -16,6 +16,7 @@ from scipy import fft
 from medssl.curate.signal_hash import signal_hash as signal_hash
 
 ImageHash = Callable[[np.ndarray], np.ndarray]
+SLICES = 8  # of a volume in `slice_set`
 
 
 def dhash(image: np.ndarray) -> np.ndarray:
@@ -43,12 +44,6 @@ def ahash(image: np.ndarray) -> np.ndarray:
     The image is resized as by `dhash`, to 8 x 8; bit (r, c) says whether pixel (r, c) is brighter than the mean.
     A constant image hashes to zeros.
 
-    Args:
-        image: (H, W), any real type.
-
-    Raises:
-        ValueError: not a 2-D array.
-
     Source: Wolf et al. 2024 (Less is More), section on related hashes; the imagehash library's ``average_hash``.
     """
     grid = _shrink(image, 8, 8, "ahash")
@@ -60,12 +55,6 @@ def phash(image: np.ndarray) -> np.ndarray:
 
     The image is resized as by `dhash`, to 32 x 32; bit (r, c) says whether the coefficient (r, c) of its discrete
     cosine transform (type II), r, c < 8, exceeds the median of those 64. The mean, (0, 0), is among them.
-
-    Args:
-        image: (H, W), any real type.
-
-    Raises:
-        ValueError: not a 2-D array.
 
     Source: Wolf et al. 2024 (Less is More), section on related hashes; the imagehash library's ``phash``.
     """
@@ -145,49 +134,36 @@ def _boxes(size: int, count: int = 5) -> np.ndarray:
     return np.clip(np.minimum(box + size, pixel + count) - np.maximum(box, pixel), 0, None).astype(np.float64)
 
 
-def signature(sample: np.ndarray, hash: ImageHash = dhash, *, planes: int = 3) -> np.ndarray:
-    """Return the hash of one stored image sample: of the image, or of central planes of the volume, joined.
+def signature(sample: np.ndarray, hash: ImageHash = dhash) -> np.ndarray:
+    """Return the hash of one stored image sample: of the image, or of three central planes of the volume, joined.
 
     Args:
-        sample: (1, H, W), hashed as it is, 8 bytes; or (1, D, H, W), 8 bytes per plane.
+        sample: (1, H, W), hashed as it is, 8 bytes; or (1, D, H, W), 8 bytes for each plane across D, H and W.
         hash: `dhash`, `ahash` or `phash`.
-        planes: of a volume, how many of its three central planes across D, H and W, in this order: 1, 2 or 3.
 
     Raises:
-        ValueError: a sample of another shape, or another number of planes.
+        ValueError: a sample of another shape.
     """
-    image = _only_channel(sample, "signature")
+    if sample.ndim not in (3, 4) or len(sample) != 1:
+        raise ValueError(f"signature: sample of shape {sample.shape}; expected (1, H, W) or (1, D, H, W)")
+    image = sample[0]
     if image.ndim == 2:
         return hash(image)
-    if planes not in (1, 2, 3):
-        raise ValueError(f"signature: {planes} planes; expected 1, 2 or 3")
     d, h, w = (n // 2 for n in image.shape)
-    return np.concatenate([hash(plane) for plane in (image[d], image[:, h], image[:, :, w])[:planes]])
+    return np.concatenate([hash(plane) for plane in (image[d], image[:, h], image[:, :, w])])
 
 
-def slice_set(sample: np.ndarray, hash: ImageHash = dhash, *, count: int = 8) -> np.ndarray:
-    """Return the hashes of equally spaced slices across D of a stored volume, joined: 8 bytes each, ``count`` * 8.
+def slice_set(sample: np.ndarray) -> np.ndarray:
+    """Return the `dhash` of eight equally spaced slices across D of a stored volume (1, D, H, W), joined: 64 bytes.
 
-    The slices are the central ones of ``count`` equal parts; one slice is that of `signature`'s first plane. A volume
-    of fewer slices repeats some, so that all signatures are of equal length.
-
-    Args:
-        sample: (1, D, H, W).
-        hash: `dhash`, `ahash` or `phash`.
-        count: slices, at least 1.
+    The slices are the central ones of equal parts. A volume of fewer slices repeats some, so that all signatures are
+    of equal length.
 
     Raises:
-        ValueError: a sample of another shape, or no slices.
+        ValueError: a sample of another shape.
     """
-    volume = _only_channel(sample, "slice_set")
-    if volume.ndim != 3 or count < 1:
-        raise ValueError(f"slice_set: {count} slices of a sample of shape {sample.shape}; expected (1, D, H, W)")
-    middle = (2 * np.arange(count) + 1) * len(volume) // (2 * count)
-    return np.concatenate([hash(volume[i]) for i in middle])
-
-
-def _only_channel(sample: np.ndarray, name: str) -> np.ndarray:
-    """Take the image or volume out of a stored sample."""
-    if sample.ndim not in (3, 4) or len(sample) != 1:
-        raise ValueError(f"{name}: sample of shape {sample.shape}; expected (1, H, W) or (1, D, H, W)")
-    return sample[0]
+    if sample.ndim != 4 or len(sample) != 1:
+        raise ValueError(f"slice_set: sample of shape {sample.shape}; expected (1, D, H, W)")
+    volume = sample[0]
+    middle = (2 * np.arange(SLICES) + 1) * len(volume) // (2 * SLICES)
+    return np.concatenate([dhash(volume[i]) for i in middle])

@@ -6,10 +6,9 @@ A pair at most ``threshold`` apart is redundant; `choose` keeps exemplars by tha
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,52 +26,31 @@ Distances = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Method:
-    """One way to compare samples.
+    """One way to compare samples."""
 
-    Attributes:
-        unit: of the distance, for people.
-        threshold: largest distance of a redundant pair by default (inclusive).
-        largest: threshold above which a sweep does not go.
-        axes: numbers of axes of the samples it is for, without channels: 1 signals, 2 slices, 3 volumes.
-        signature: of one sample (C, ...) and the facts of its store; None where it comes from elsewhere.
-        distances: of one signature to many, (M,); None: bits that differ, of uint8 hashes.
-    """
-
-    unit: str
-    threshold: float
-    largest: float
-    axes: tuple[int, ...]
-    signature: Signature | None
-    distances: Distances | None = None
-
-
-def _hash(name: Literal["dhash", "ahash", "phash"]) -> Signature:
-    return lambda sample, facts: F.signature(sample, getattr(F, name))
+    unit: str  # of the distance, for people
+    threshold: float  # largest distance of a redundant pair by default (inclusive)
+    largest: float  # threshold above which a sweep does not go
+    axes: tuple[int, ...]  # of the samples it is for, without channels: 1 signals, 2 slices, 3 volumes
+    signature: Signature | None  # of one sample (C, ...) and the facts of its store; None: it comes from elsewhere
+    distances: Distances | None = None  # of one signature to many, (M,); None: bits that differ, of uint8 hashes
 
 
 def _beat(sample: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
     return signal_hash.signal_hash(sample, rate_hz=facts["params"]["rate_hz"], modality=facts["modality"])
 
 
+def _levels(sample: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
+    return similarity.grey_bins(sample[0], BINS, limits=(0.0, 1.0))
+
+
+def _less(likeness: Callable[..., np.ndarray], **given: Any) -> Distances:
+    return lambda one, many: 1 - likeness(one, many, **given)
+
+
 def _radii(modality: str) -> Distances:
     """In radii of the hash, so that one threshold, 1, serves any number of leads."""
     return lambda one, many: signal_hash.distance(one, many) / signal_hash.radius(len(one), modality)
-
-
-def _levels(image: np.ndarray) -> np.ndarray:
-    return similarity.grey_bins(image, BINS, limits=(0.0, 1.0))
-
-
-def _unlike(one: np.ndarray, many: np.ndarray) -> np.ndarray:
-    return 1 - similarity.ssim_many(one, many, data_range=1.0)
-
-
-def _uninformative(one: np.ndarray, many: np.ndarray) -> np.ndarray:
-    return 1 - similarity.mutual_information_many(one, many, bins=BINS, normalised=True)
-
-
-def _angle(one: np.ndarray, many: np.ndarray) -> np.ndarray:
-    return 1 - similarity.cosine_many(one, many)
 
 
 def _apart(one: np.ndarray, many: np.ndarray) -> np.ndarray:
@@ -83,16 +61,18 @@ def _apart(one: np.ndarray, many: np.ndarray) -> np.ndarray:
 
 
 METHODS = {
-    "dhash": Method("bits", 6, 20, (2, 3), _hash("dhash")),
-    "ahash": Method("bits", 6, 20, (2, 3), _hash("ahash")),
-    "phash": Method("bits", 6, 20, (2, 3), _hash("phash")),
+    "dhash": Method("bits", 6, 20, (2, 3), lambda sample, facts: F.signature(sample)),
+    "ahash": Method("bits", 6, 20, (2, 3), lambda sample, facts: F.signature(sample, F.ahash)),
+    "phash": Method("bits", 6, 20, (2, 3), lambda sample, facts: F.signature(sample, F.phash)),
     "slices": Method("bits", 24, 80, (3,), lambda sample, facts: F.slice_set(sample)),
     "dhash3d": Method("bits", 12, 40, (3,), lambda sample, facts: F.dhash3d(sample[0])),
-    "ssim": Method("1 - SSIM", 0.1, 0.6, (2, 3), lambda sample, facts: sample[0], _unlike),
-    "mutual_information": Method(
-        "1 - normalised MI", 0.3, 0.8, (2, 3), lambda sample, facts: _levels(sample[0]), _uninformative
+    "ssim": Method(
+        "1 - SSIM", 0.1, 0.6, (2, 3), lambda sample, facts: sample[0], _less(similarity.ssim, data_range=1.0)
     ),
-    "embedding": Method("1 - cosine", 0.01, 0.2, (1, 2, 3), None, _angle),
+    "mutual_information": Method(
+        "1 - normalised MI", 0.3, 0.8, (2, 3), _levels, _less(similarity.mutual_information, bins=BINS, normalised=True)
+    ),
+    "embedding": Method("1 - cosine", 0.01, 0.2, (1, 2, 3), None, _less(similarity.cosine)),
     "beats": Method("radii of the hash", 1, 4, (1,), _beat, _radii("ecg")),
     "bands": Method("radii of the hash", 1, 2, (1,), _beat, _radii("eeg")),
     "overlap": Method("1 - share of the shorter", 0.5, 0.99, (1,), None, _apart),
@@ -100,13 +80,10 @@ METHODS = {
 
 
 def signatures(name: str, store: Store, *, published: bool = False, progress: bool = True) -> np.ndarray:
-    """Return one signature per sample of ``store``.
+    """Return one signature per sample of ``store``, by a key of `METHODS`.
 
     Args:
-        name: a key of `METHODS`.
-        store: samples.
         published: hash images after per-slice min-max scaling to 8 bits, as Less is More exports them.
-        progress: show a bar.
 
     Raises:
         ValueError: the method is not for such samples.
@@ -124,11 +101,9 @@ def signatures(name: str, store: Store, *, published: bool = False, progress: bo
         return np.column_stack([start, end, store.table["trial"].to_numpy(float)])
     if method.signature is None:
         raise ValueError(f"dedup.method = {name}: signatures come from an encoder; pass them")
-    made = []
-    for i in tqdm(range(len(store)), desc=name, disable=None if progress else True, leave=False):
-        sample = store[i]
-        made.append(method.signature(F.per_slice_minmax(sample[0])[None] if published else sample, store.facts))
-    return np.stack(made)
+    rows = tqdm(range(len(store)), desc=name, disable=None if progress else True, leave=False)
+    samples = (F.per_slice_minmax(store[i][0])[None] if published else store[i] for i in rows)
+    return np.stack([method.signature(sample, store.facts) for sample in samples])
 
 
 def choose(
@@ -158,14 +133,13 @@ def choose(
     if groups is None or executor == "serial":
         return whole((values, groups, order))
     # Groups never meet, so any parts that keep them whole give the same result.
-    code, rank = pd.factorize(np.asarray(groups))[0], np.arange(len(values)) if order is None else np.asarray(order)
-    parts = [np.flatnonzero(code % (4 * workers) == k) for k in range(4 * workers)]
-    parts = [p for p in parts if len(p)]
+    n = len(values)
+    code, rank = pd.factorize(np.asarray(groups))[0], np.arange(n) if order is None else np.asarray(order)
+    parts = [p for k in range(4 * workers) if len(p := np.flatnonzero(code % (4 * workers) == k))]
     tasks = ((values[p], code[p], rank[p]) for p in parts)
     done = parallel.ordered_map(
         whole, tasks, executor=executor, workers=workers, address=address, label=name, total=len(parts)
     )
-    n = len(values)
     out = dedup.Greedy(np.zeros(n, bool), np.zeros(n, np.int64), np.zeros(n))
     for rows, part in zip(parts, done, strict=True):
         out.kept[rows], out.distance[rows] = part.kept, part.distance
@@ -184,13 +158,7 @@ def _part(name: str, threshold: float, task: tuple[np.ndarray, np.ndarray | None
 
 
 def sweep(name: str, threshold: float, keep: Callable[[float], dedup.Greedy]) -> pd.DataFrame:
-    """Return ``threshold`` and ``keep_ratio`` at a row of thresholds around the one in use.
-
-    Args:
-        name: a key of `METHODS`.
-        threshold: in use; it is among them.
-        keep: the choice at a threshold.
-    """
+    """Return ``threshold`` and ``keep_ratio`` at a row of thresholds around the one in use, by the choice at each."""
     method = METHODS[name]
     if method.distances is None:
         steps = np.unique(np.linspace(0, max(method.largest, threshold), 11).round())
@@ -201,12 +169,9 @@ def sweep(name: str, threshold: float, keep: Callable[[float], dedup.Greedy]) ->
 
 
 def calibrate(name: str, keep_ratio: float, keep: Callable[[float], dedup.Greedy]) -> float:
-    """Return the threshold whose share of kept samples comes nearest to ``keep_ratio``, so that methods compare.
+    """Return the threshold whose share of kept samples comes nearest to ``keep_ratio`` in (0, 1], to compare methods.
 
-    Args:
-        name: a key of `METHODS`.
-        keep_ratio: wanted share, (0, 1].
-        keep: the choice at a threshold.
+    ``keep`` is the choice at a threshold.
     """
     method = METHODS[name]
     tried: dict[float, float] = {}
@@ -217,7 +182,7 @@ def calibrate(name: str, keep_ratio: float, keep: Callable[[float], dedup.Greedy
         return tried[threshold]
 
     low, high = 0.0, float(method.largest)
-    for _ in itertools.repeat(None, 12):
+    for _ in range(12):
         if off(low) <= 0 or off(high) >= 0:
             break
         middle = (low + high) / 2 if method.distances else float((low + high) // 2)

@@ -280,10 +280,7 @@ class Index:
 def within(hashes: np.ndarray, queries: np.ndarray, *, radius: int) -> Neighbours:
     """Return all pairs of a query and a hash at most ``radius`` bits apart; none is missed.
 
-    Args:
-        hashes: uint8 (N, bytes).
-        queries: uint8 (Q, bytes), of the same width.
-        radius: bits, inclusive.
+    Hashes and queries are uint8 (N, bytes) and (Q, bytes).
 
     Source: Norouzi et al. 2014 (multi-index hashing); reaches by Qin et al. 2018 (general pigeonhole principle).
     """

@@ -86,16 +86,12 @@ def median_beat(x: np.ndarray, rate_hz: float, modality: str = "ecg") -> Beat:
 
 
 def fiducials(x: np.ndarray, modality: str) -> np.ndarray:
-    """Return where the beats are, in steps of `RATE_HZ` and fractions of them, float (B,), ascending.
+    """Return where the beats of (C, T) at `RATE_HZ` are, in steps and fractions of them, float (B,), ascending.
 
     A beat is where the leads are steep together (`medssl.ingest.beats.steepest`), at least a quarter as energetic as
     the median of the largest such places, of which there is one in 1.5 s: neither T waves nor a lone artefact pass for
     beats or hide them. A window is so short that this median is one number; `medssl.ingest.beats.find` takes the usual
     energy by blocks of a recording, and so would depend on where a window begins.
-
-    Args:
-        x: (C, T) at `RATE_HZ`.
-        modality: ``ecg`` or ``ppg``.
     """
     slope = ndimage.gaussian_filter1d(x, SLOPE[modality], axis=1, order=1, mode="nearest")
     rising = beats.SHAPES[modality].rising
@@ -150,14 +146,10 @@ def radius(hash_bytes: int, modality: str = "ecg") -> int:
 
 
 def distance(one: np.ndarray, many: np.ndarray) -> np.ndarray:
-    """Return the distance of one hash to others, int64 (N,), in bits of shape.
+    """Return the distance of one `signal_hash` (bytes,) to others (N, bytes), int64 (N,), in bits of shape.
 
     It is the larger of the bits of shape that differ and `radius` times the bits of rhythm that differ: at most
     `radius` means that both parts agree. Two bits of rhythm are twice the radius, whatever the shape.
-
-    Args:
-        one: uint8 (bytes,), of `signal_hash`.
-        many: uint8 (N, bytes).
     """
     apart = np.bitwise_count(one ^ many).astype(np.int64)
     return np.maximum(apart[:, :-2].sum(axis=1), radius(len(one)) * apart[:, -2:].sum(axis=1))

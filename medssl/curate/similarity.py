@@ -1,7 +1,7 @@
 """How alike two images are, other than by hash: structural similarity, mutual information, cosine of embeddings.
 
-Each comes for a pair and, ending in ``_many``, for one item against a stack of them, which is what reducing a volume
-slice by slice asks for. All are symmetric and larger means more alike.
+Each is of one item against a stack of them, which is what reducing a volume slice by slice asks for. All are symmetric
+and larger means more alike.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ K1, K2 = 0.01, 0.03
 BLOCK = 1 << 18  # pixels of the stack at work at once: a few float64 arrays of it stay in the cache
 
 
-def ssim(a: np.ndarray, b: np.ndarray, *, data_range: float, window: Window = "gaussian") -> float:
-    """Return the structural similarity of two images or volumes, in [-1, 1], 1 if they are equal.
+def ssim(one: np.ndarray, many: np.ndarray, *, data_range: float, window: Window = "gaussian") -> np.ndarray:
+    """Return the structural similarity of one image or volume and each of a stack as (M,), float64 in [-1, 1].
 
     SSIM = (2 μa μb + C1) (2 σab + C2) / ((μa² + μb² + C1) (σa² + σb² + C2)), C1 = (0.01 L)², C2 = (0.03 L)²,
     with population variances. Gaussian: of the 11-pixel Gaussian window (σ 1.5) about every pixel where it fits, then
-    the mean; computed by scikit-image. Whole: one window, the whole image, all pixels alike.
+    the mean. Whole: one window, the whole image, all pixels alike.
 
     Args:
-        a, b: (H, W) or (D, H, W), any real type; at least 11 along each axis for the Gaussian window.
+        one: (H, W) or (D, H, W), any real type; at least 11 along each axis for the Gaussian window.
+        many: (M, H, W) or (M, D, H, W).
         data_range: L, greatest minus least value that the image type allows: 255 for 8-bit images.
         window: "gaussian" or "whole".
 
@@ -36,48 +37,7 @@ def ssim(a: np.ndarray, b: np.ndarray, *, data_range: float, window: Window = "g
 
     Source: Wang et al. 2004 (Image quality assessment), eq. 13; as used by Wolf et al. 2024 (Less is More).
     """
-    a, b = np.asarray(a), np.asarray(b)
-    _check_ssim(a, b[None], data_range, window)
-    if window == "whole":
-        return float(_ssim_whole(a.astype(np.float64), b[None].astype(np.float64), data_range)[0])
-    from skimage.metrics import structural_similarity  # here: importing it takes long
-
-    return float(
-        structural_similarity(
-            a.astype(np.float64),
-            b.astype(np.float64),
-            data_range=data_range,
-            gaussian_weights=True,
-            sigma=SIGMA,
-            use_sample_covariance=False,
-        )
-    )
-
-
-def ssim_many(one: np.ndarray, many: np.ndarray, *, data_range: float, window: Window = "gaussian") -> np.ndarray:
-    """Return the structural similarity of one image or volume and each of a stack as (M,), float64.
-
-    Equals `ssim` of each pair up to rounding.
-
-    Args:
-        one: (H, W) or (D, H, W), any real type.
-        many: (M, H, W) or (M, D, H, W).
-        data_range, window: as for `ssim`.
-
-    Raises:
-        ValueError: as `ssim`.
-    """
     one, many = np.asarray(one), np.asarray(many)
-    _check_ssim(one, many, data_range, window)
-    measure = _ssim_whole if window == "whole" else _ssim_gaussian
-    one = one.astype(np.float64)
-    result = np.empty(len(many))
-    for part in _blocks(many):
-        result[part] = measure(one, many[part].astype(np.float64), data_range)
-    return result
-
-
-def _check_ssim(one: np.ndarray, many: np.ndarray, data_range: float, window: str) -> None:
     if one.ndim not in (2, 3) or not one.size or many.shape[1:] != one.shape:
         raise ValueError(f"ssim: images of shape {one.shape} and {many.shape[1:]}; expected equal (H, W) or (D, H, W)")
     if window not in ("gaussian", "whole"):
@@ -86,6 +46,12 @@ def _check_ssim(one: np.ndarray, many: np.ndarray, data_range: float, window: st
         raise ValueError(f"ssim: images of shape {one.shape}; the Gaussian window needs at least 11 along each axis")
     if not 0 < data_range < np.inf:
         raise ValueError(f"ssim: data_range {data_range}; expected a positive number")
+    measure = _ssim_whole if window == "whole" else _ssim_gaussian
+    one = one.astype(np.float64)
+    result = np.empty(len(many))
+    for part in _blocks(many, one.size):
+        result[part] = measure(one, many[part].astype(np.float64), data_range)
+    return result
 
 
 def _ssim_whole(one: np.ndarray, many: np.ndarray, data_range: float) -> np.ndarray:
@@ -115,40 +81,19 @@ def _ssim_of(
     return (2 * product + c1) * (2 * cov + c2) / ((squares + c1) * (var_a + var_b + c2))
 
 
-def mutual_information(a: np.ndarray, b: np.ndarray, *, bins: int) -> float:
-    """Return the mutual information, in nats, of the grey levels of two images: at least 0, at most log(bins).
-
-    Args:
-        a, b: of one shape, any real type, finite.
-        bins: equal bins from the least to the greatest value of each image; 1 to 256.
-
-    Raises:
-        ValueError: shapes that differ, or a number of bins out of range.
-
-    Source: MI = Σ p(i, j) log(p(i, j) / (p(i) p(j))), as used by Wolf et al. 2024 (Less is More).
-    """
-    return float(mutual_information_many(grey_bins(a, bins), grey_bins(b, bins)[None], bins=bins)[0])
-
-
-def normalised_mutual_information(a: np.ndarray, b: np.ndarray, *, bins: int) -> float:
-    """Return 2 MI / (H(a) + H(b)) of the grey levels of two images, in [0, 1]: see `mutual_information`.
-
-    The entropies are normalised by their arithmetic mean. Two constant images give 1, one constant image gives 0.
-    """
-    return float(mutual_information_many(grey_bins(a, bins), grey_bins(b, bins)[None], bins=bins, normalised=True)[0])
-
-
-def mutual_information_many(one: np.ndarray, many: np.ndarray, *, bins: int, normalised: bool = False) -> np.ndarray:
+def mutual_information(one: np.ndarray, many: np.ndarray, *, bins: int, normalised: bool = False) -> np.ndarray:
     """Return the mutual information, in nats, of one binned image and each of a stack as (M,), float64.
 
     Args:
         one: bin numbers below ``bins``, any integer type and shape: see `grey_bins`.
         many: (M, ...), the stack.
-        bins: number of bins, 1 to 256.
-        normalised: divide by the mean of both entropies, as `normalised_mutual_information` does.
+        bins: 1 to 256.
+        normalised: see `mutual_information_of`.
 
     Raises:
         ValueError: shapes that differ, no pixels, numbers that are no bin, or a number of bins out of range.
+
+    Source: MI = Σ p(i, j) log(p(i, j) / (p(i) p(j))), as used by Wolf et al. 2024 (Less is More).
     """
     one, many = np.asarray(one), np.asarray(many)
     _check_bins(bins)
@@ -157,81 +102,55 @@ def mutual_information_many(one: np.ndarray, many: np.ndarray, *, bins: int, nor
     for image in (one, many):
         if image.dtype.kind not in "iu" or (image.size and (image.min() < 0 or image.max() >= bins)):
             raise ValueError(f"mutual information: {image.dtype} values; expected whole numbers from 0 to {bins - 1}")
-    measure = normalised_mutual_information_of if normalised else mutual_information_of
     row = one.ravel().astype(np.intp) * bins
     result = np.empty(len(many))
-    for part in _blocks(many, item=max(one.size, bins * bins)):
+    for part in _blocks(many, max(one.size, bins * bins)):
         cell = many[part].reshape(-1, one.size) + row
         cell += np.arange(len(cell))[:, None] * bins**2
         counts = np.bincount(cell.ravel(), minlength=len(cell) * bins**2)
-        result[part] = measure(counts.reshape(-1, bins, bins))
+        result[part] = mutual_information_of(counts.reshape(-1, bins, bins), normalised=normalised)
     return result
 
 
-def mutual_information_of(counts: np.ndarray) -> np.ndarray:
-    """Return the mutual information, in nats, of joint counts: of each table if there are several.
+def mutual_information_of(counts: np.ndarray, *, normalised: bool = False) -> np.ndarray:
+    """Return the mutual information, at least 0 nats, of joint counts: of each table if there are several, (...).
 
     Args:
         counts: (..., I, J), at least 0, each table with a positive sum.
-
-    Returns:
-        (...), at least 0.
+        normalised: return 2 MI / (H(rows) + H(columns)), in [0, 1], instead. A table with one row and one column in
+            use, of two constants, gives 1; with one of either, 0.
 
     Raises:
         ValueError: fewer than two axes, a negative count, or a table without any.
     """
-    rows, columns, joint = _entropies(counts)
-    return np.maximum(rows + columns - joint, 0)
-
-
-def normalised_mutual_information_of(counts: np.ndarray) -> np.ndarray:
-    """Return 2 MI / (H(rows) + H(columns)) of joint counts, in [0, 1]: of each table if there are several.
-
-    A table with one row and one column in use, of two constants, gives 1; with one of either, 0.
-
-    Args:
-        counts: (..., I, J), at least 0, each table with a positive sum.
-
-    Raises:
-        ValueError: as `mutual_information_of`.
-    """
-    rows, columns, joint = _entropies(counts)
-    both = rows + columns
-    constant = both == 0  # exactly: the only probability is exactly 1
-    share = 2 * np.maximum(both - joint, 0) / np.where(constant, 1, both)
-    return np.where(constant, 1.0, np.minimum(share, 1))
-
-
-def _entropies(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the entropies of rows, columns and cells of joint counts."""
     counts = np.asarray(counts)
     if counts.ndim < 2 or (counts < 0).any() or not (total := counts.sum(axis=(-2, -1), keepdims=True)).all():
         raise ValueError(f"joint counts of shape {counts.shape}; expected (..., I, J), none negative, not all zero")
-    marginals = counts.sum(axis=-1) / total[..., 0], counts.sum(axis=-2) / total[..., 0]
-    rows, columns = (special.entr(p).sum(axis=-1) for p in marginals)
-    return rows, columns, special.entr(counts / total).sum(axis=(-2, -1))
+    rows, columns = (special.entr(counts.sum(axis=axis) / total[..., 0]).sum(axis=-1) for axis in (-1, -2))
+    both = rows + columns
+    shared = np.maximum(both - special.entr(counts / total).sum(axis=(-2, -1)), 0)
+    if not normalised:
+        return shared
+    constant = both == 0  # exactly: the only probability is exactly 1
+    return np.where(constant, 1.0, np.minimum(2 * shared / np.where(constant, 1, both), 1))
 
 
-def grey_bins(image: np.ndarray, bins: int, *, limits: tuple[float, float] | None = None) -> np.ndarray:
+def grey_bins(image: np.ndarray, bins: int, *, limits: tuple[float, float]) -> np.ndarray:
     """Return the number of the bin of each grey value as uint8, of the image's shape.
 
     Args:
         image: any shape and real type, finite.
         bins: equal bins, 1 to 256; a value on an edge belongs to the upper bin, the greatest to the last.
-        limits: least and greatest value, beyond which values are clipped; those of the image by default. A constant
-            image without limits is all bin 0.
+        limits: least and greatest value, beyond which values are clipped.
 
     Raises:
         ValueError: a number of bins out of range, or limits that do not increase.
     """
-    image = np.asarray(image)
     _check_bins(bins)
-    low, high = (float(image.min()), float(image.max())) if limits is None else limits
-    if limits is not None and not low < high:
+    low, high = limits
+    if not low < high:
         raise ValueError(f"grey_bins: limits {limits}; expected the lower one first")
-    if low == high:
-        return np.zeros(image.shape, np.uint8)
-    number = (image.astype(np.float64) - low) * bins / (high - low)
+    number = (np.asarray(image, np.float64) - low) * bins / (high - low)
     return np.clip(number, 0, bins - 1).astype(np.uint8)
 
 
@@ -240,29 +159,25 @@ def _check_bins(bins: int) -> None:
         raise ValueError(f"mutual information: {bins} bins; expected 1 to 256")
 
 
-def cosine_many(one: np.ndarray, many: np.ndarray) -> np.ndarray:
-    """Return the cosine of the angle between one vector and each of a stack as (M,), in [-1, 1].
+def cosine(one: np.ndarray, many: np.ndarray) -> np.ndarray:
+    """Return the cosine of the angle between one vector (d,) and each of a stack (M, d) as (M,), in [-1, 1].
 
     A vector of length zero has cosine 0 with any. Computed in the type of the vectors, in float32 at least.
-
-    Args:
-        one: (d,), any real type.
-        many: (M, d).
 
     Raises:
         ValueError: other shapes.
     """
     one, many = np.asarray(one), np.asarray(many)
     if one.ndim != 1 or many.ndim != 2 or many.shape[1] != len(one):
-        raise ValueError(f"cosine_many: vectors of shape {one.shape} and {many.shape}; expected (d,) and (M, d)")
+        raise ValueError(f"cosine: vectors of shape {one.shape} and {many.shape}; expected (d,) and (M, d)")
     kind = np.result_type(one, many, np.float32)
     one, many = one.astype(kind, copy=False), many.astype(kind, copy=False)
     lengths = np.sqrt(np.einsum("md,md->m", many, many)) * np.sqrt(one @ one)
     return np.clip(many @ one / np.where(lengths == 0, 1, lengths), -1, 1)
 
 
-def _blocks(many: np.ndarray, item: int | None = None) -> Iterator[slice]:
-    """Cut a stack into blocks of at most BLOCK pixels, or of one image."""
-    step = max(1, BLOCK // max(1, item or many[0:1].size))
+def _blocks(many: np.ndarray, item: int) -> Iterator[slice]:
+    """Cut a stack of items of so many values into blocks of at most BLOCK values, or of one item."""
+    step = max(1, BLOCK // item)
     for start in range(0, len(many), step):
         yield slice(start, start + step)

@@ -39,12 +39,6 @@ def _task(rows: pd.DataFrame) -> Task:
     return Task(name, kind, unit, classes, truth, patient, np.full(len(rows), "test"), every, every)  # type: ignore[arg-type]
 
 
-def _values(task: Task, rows: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Return metrics per bootstrap draw of one seed's predictions."""
-    scores = np.stack(list(rows["scores"])).astype(float if task.kind == "number" else np.float32)
-    return task.score(scores, task.part("test"), weights)
-
-
 def compare_runs(folders: Sequence[Path], *, draws: int = 1000) -> pd.DataFrame:
     """Return one row per label, protocol and fraction: each run's metric, and its difference to the first run.
 
@@ -75,22 +69,23 @@ def compare_runs(folders: Sequence[Path], *, draws: int = 1000) -> pd.DataFrame:
                 continue
             seeds = [r.sort_values("patient", kind="stable") for _, r in same.groupby("seed")]
             comparable = all(np.array_equal(s["patient"].to_numpy(), patients) for s in seeds)
-            own = weights if comparable else metrics.draw_weights(seeds[0]["patient"].to_numpy(), draws)
+            tested = seeds[0]["patient"].to_numpy()
+            own = weights if comparable else metrics.draw_weights(tested, draws)
             tasks = [_task(s) for s in seeds]
-            per_seed = [_values(task, s, own) for task, s in zip(tasks, seeds, strict=True)]
+            kind = float if tasks[0].kind == "number" else np.float32
+            scores = [np.stack(list(s["scores"])).astype(kind) for s in seeds]
+            per_seed = [task.score(s, task.part("test"), own) for task, s in zip(tasks, scores, strict=True)]
             metric = metrics.headline(per_seed[0])
             values = np.mean([v[metric] for v in per_seed], axis=0)
-            tested = seeds[0]["patient"].to_numpy()
             row |= {"metric": metric, "n_patients": len(np.unique(patients)), name: round(float(values[0]), 3)}
-            if reason := metrics.summarise([{metric: values}], tested, rarest=tasks[0].rarest())[metric].get("too_few"):
+            rarest = tasks[0].rarest()
+            if reason := metrics.summarise([{metric: values}], tested, rarest=rarest)[metric].get("too_few"):
                 row.setdefault("note", f"too few ({reason})")
             if reference is None:
                 reference = values
             elif comparable:
-                difference = {metric: values - reference}
-                row[f"{name} - {first}"] = metrics.shown(
-                    metrics.summarise([difference], tested, rarest=tasks[0].rarest())[metric], sign="+"
-                )
+                difference = metrics.summarise([{metric: values - reference}], tested, rarest=rarest)[metric]
+                row[f"{name} - {first}"] = metrics.shown(difference, sign="+")
         rows.append(row)
     table = pd.DataFrame(rows)
     # What a reader must know first comes last in a wide table.

@@ -14,13 +14,6 @@ from medssl.models.heads import Classifier
 from medssl.store import Store
 
 
-def _target(task: Task, units: np.ndarray) -> torch.Tensor:
-    """Return training targets per unit: class index, K labels, or the standardised number."""
-    if task.kind == "class":
-        return torch.from_numpy(np.searchsorted(task.classes, task.truth[units]))
-    return torch.from_numpy(task.truth[units].astype(np.float32).reshape(len(units), -1))
-
-
 def finetune(
     encoder: nn.Module,
     store: Store,
@@ -40,18 +33,19 @@ def finetune(
 
     Args:
         encoder: pretrained, or freshly initialised for the supervised control; not changed.
-        store: where the samples are.
-        task: what to predict.
-        units: training units.
-        steps, batch, lr: optimisation.
+        store, task, units: where the samples are, what to predict, and the units to train on.
+        steps, batch, lr, device: optimisation.
         seed: of the linear layer, the order of samples and dropout.
-        device: to train on.
     """
     wanted = np.isin(task.member, units)
     rows, member = task.rows[wanted], task.member[wanted]
     outputs = len(task.classes) if task.kind != "number" else 1
-    truth = _target(task, np.arange(len(task.patient)))
     mean, std = torch.zeros(1), torch.ones(1)
+    if task.kind == "class":
+        unit_class = np.searchsorted(task.classes, task.truth)
+        truth = torch.from_numpy(unit_class)
+    else:
+        truth = torch.from_numpy(task.truth.astype(np.float32).reshape(len(task.truth), -1))
     if task.kind == "number":
         mean, std = truth[units].mean(0), truth[units].std(0).clamp_min(1e-6) if len(units) > 1 else torch.ones(1)
         truth = (truth - mean) / std
@@ -59,7 +53,6 @@ def finetune(
     # One patient, one vote: samples are drawn with equal weight per unit, classes balanced.
     weight = 1 / np.bincount(member, minlength=len(task.patient))[member]
     if task.kind == "class":
-        unit_class = np.searchsorted(task.classes, task.truth)
         weight = weight / np.bincount(unit_class[units], minlength=outputs)[unit_class[member]]
     weight = weight / weight.sum()
     with torch.random.fork_rng():

@@ -47,9 +47,7 @@ def unit_of(known: pd.DataFrame, name: str) -> str:
 def obstacle(values: Sequence[Any], split: np.ndarray) -> str | None:
     """Return why nothing can be learned of a label or tested, None if something can.
 
-    Args:
-        values: per unit or sample: a class, a number, or the labels of a multi-label task.
-        split: part of each.
+    Values are a class, a number, or the labels of a multi-label task for each unit or sample, in parts ``split``.
     """
     texts = np.array([str(sorted(map(str, v))) if np.ndim(v) else str(v) for v in values], dtype=np.str_)
     train = texts[split == "train"]

@@ -28,10 +28,7 @@ def draw_weights(patients: np.ndarray, draws: int, *, seed: int = 0) -> np.ndarr
 def auroc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the area under the ROC curve for each row of ``weights`` (B, n); NaN where a class is absent.
 
-    Args:
-        scores: (n,), larger means more likely positive; ties count half.
-        positive: (n,) bool.
-        weights: (B, n) counts.
+    Larger ``scores`` (n,) mean more likely ``positive`` (n,), bool; ties count half.
     """
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.diff(scores[order], prepend=np.nan) != 0)
@@ -104,9 +101,7 @@ def too_few(patients: int, rarest: int | None = None) -> str | None:
     exp(-m) of the draws have none and no value: 36 % for 1, 4 % for 3, but 1 % for 4, less than the 2.5 % that an
     interval leaves out on either side. It covered the true AUROC in 42 % of cases for m = 1, 83 % for 3, 86 % for 4.
 
-    Args:
-        patients: that were tested.
-        rarest: of these, those of the rarer class; None where there are no classes.
+    Of the ``patients`` that were tested, ``rarest`` are of the rarer class; None where there are no classes.
     """
     if patients < LEAST_PATIENTS:
         return f"n={patients}"
@@ -125,9 +120,8 @@ def summarise(
     AUROC of one class. JSON has no NaN.
 
     Args:
-        per_seed: of `Task.score`.
-        patients: (n,) of the units.
-        rarest: see `too_few`.
+        per_seed: of `medssl.evaluate.tasks.Task.score`.
+        patients, rarest: (n,) of the units; see `too_few`.
     """
     out: dict[str, dict[str, Any]] = {}
     n = len(np.unique(patients))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
@@ -24,12 +25,12 @@ def _fit_predict(task: Task, train: np.ndarray, truth: np.ndarray, x: np.ndarray
         model = Ridge(alpha=10 / strength).fit(train, truth)
         return np.asarray(model.predict(x))[:, None]
     if task.kind == "multilabel":
-        columns = []
-        for k in range(truth.shape[1]):
-            if truth[:, k].min() == truth[:, k].max():
-                columns.append(np.full(len(x), float(truth[0, k])))
-            else:
-                columns.append(_logistic(train, truth[:, k], strength).predict_proba(x)[:, 1])
+        columns = [
+            np.full(len(x), float(one[0]))
+            if one.min() == one.max()
+            else _logistic(train, one, strength).predict_proba(x)[:, 1]
+            for one in truth.T
+        ]
         return np.stack(columns, axis=1)
     out = np.zeros((len(x), len(task.classes)))
     if len(np.unique(truth)) == 1:
@@ -80,10 +81,8 @@ def _choose(task: Task, pooled: np.ndarray, units: np.ndarray) -> float:
         scored = np.concatenate([units, val])
         patients = pd.factorize(task.patient[scored])[0]
         number = min(5, patients.max() + 1)
-        folds = []
-        if number > 1:
-            split = GroupKFold(number).split(scored, groups=patients)
-            folds = [(scored[fit_on], scored[held_out]) for fit_on, held_out in split]
+        split = GroupKFold(number).split(scored, groups=patients) if number > 1 else ()
+        folds = [(scored[fit_on], scored[held_out]) for fit_on, held_out in split]
     predictions = np.zeros((len(STRENGTHS), len(task.patient), columns))
     for fit_on, held_out in folds:
         train, x = _scaled(pooled, fit_on, fit_on, held_out)
@@ -96,12 +95,9 @@ def _choose(task: Task, pooled: np.ndarray, units: np.ndarray) -> float:
 def linear(
     task: Task, pooled: np.ndarray, units: np.ndarray, *, strength: float | None = None, truth: np.ndarray | None = None
 ) -> np.ndarray:
-    """Fit on ``units`` and return test predictions (n_test, K).
+    """Fit on training ``units`` of ``pooled`` embeddings (n, d) per unit and return test predictions (n_test, K).
 
     Args:
-        task: what to predict.
-        pooled: (n, d) embedding per unit.
-        units: training units.
         strength: of the model's fit against its regularisation; None: chosen without the test patients.
         truth: labels of ``units``; None: the true ones.
     """
@@ -132,11 +128,6 @@ def knn(task: Task, pooled: np.ndarray, units: np.ndarray, *, k: int = 10) -> np
         out[:, np.searchsorted(task.classes, np.unique(labels))] = knn_scores(reference, labels, queries, k=k)
         return out
     values = task.truth[units].astype(float).reshape(len(units), -1)
-    similarity = (
-        queries
-        @ reference.T
-        / np.maximum(np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(reference, axis=1), 1e-12)
-    )
-    nearest = np.argsort(-similarity, axis=1)[:, :k]
+    nearest = np.argsort(-cosine_similarity(queries, reference), axis=1)[:, :k]
     out = values[nearest].mean(1)
     return out

@@ -18,29 +18,17 @@ Kind = Literal["class", "multilabel", "number"]
 
 @dataclass(frozen=True)
 class Task:
-    """One label over units (patients, trials or samples, whichever is the coarsest with one value and in one part).
+    """One label over units (patients, trials or samples, whichever is the coarsest with one value and in one part)."""
 
-    Attributes:
-        name: label without prefix.
-        kind: classes, several labels at once, or a number.
-        unit: ``patient``, ``trial`` or ``sample_id``.
-        classes: names in sorted order (empty for numbers).
-        truth: (n,) class names or numbers, (n, K) bool for multi-label.
-        patient: (n,) patient of each unit.
-        split: (n,) part of each unit.
-        member: (rows,) unit of each row of ``rows``.
-        rows: positions in the sample table that have the label, ascending.
-    """
-
-    name: str
+    name: str  # label without prefix
     kind: Kind
-    unit: str
-    classes: np.ndarray
-    truth: np.ndarray
-    patient: np.ndarray
-    split: np.ndarray
-    member: np.ndarray
-    rows: np.ndarray
+    unit: str  # patient, trial or sample_id
+    classes: np.ndarray  # names in sorted order (empty for numbers)
+    truth: np.ndarray  # (n,) class names or numbers, (n, K) bool for multi-label
+    patient: np.ndarray  # (n,) of each unit
+    split: np.ndarray  # (n,) part of each unit
+    member: np.ndarray  # (rows,) unit of each row of ``rows``
+    rows: np.ndarray  # positions in the sample table that have the label, ascending
 
     @classmethod
     def of(cls, table: pd.DataFrame, name: str) -> Task:
@@ -108,10 +96,10 @@ class Task:
         Of several labels at once it is the median label's number, with or without it, whichever is less: a draw that
         lacks a label averages the others.
         """
-        units = self.part("test")
-        patient, truth = self.patient[units], self.truth[units]
         if self.kind == "number":
             return None
+        units = self.part("test")
+        patient, truth = self.patient[units], self.truth[units]
 
         def patients(these: np.ndarray) -> int:
             return len(np.unique(patient[these]))
@@ -138,7 +126,7 @@ def pooled(
     Args:
         tasks: of one sample table.
         blocks: runs of consecutive positions in it, as of `medssl.store.Store.blocks`.
-        features: returns the features (rows, d) of a block.
+        features: (rows, d) of a block.
     """
     sums: list[np.ndarray] = []
     for block in blocks:
@@ -164,16 +152,13 @@ def parted(text: str) -> list[str]:
 class Results:
     """Metrics and predictions of a run as they come in.
 
-    Attributes:
-        bootstrap: draws.
-        metrics: ``{task: {protocol: {fraction: {metric: value}}}}`` with values of `metrics.summarise`, and
-            ``{task: {"left_out": reason}}`` for what cannot be evaluated.
-        predictions: a table for each task, protocol and fraction.
+    Metrics are ``{task: {protocol: {fraction: {metric: value}}}}`` with values of `metrics.summarise`, and ``{task:
+    {"left_out": reason}}`` for what cannot be evaluated.
     """
 
-    bootstrap: int
+    bootstrap: int  # draws
     metrics: dict[str, Any]
-    predictions: list[pd.DataFrame]
+    predictions: list[pd.DataFrame]  # a table for each task, protocol and fraction
 
     @classmethod
     def empty(cls, bootstrap: int) -> Results:
@@ -187,12 +172,12 @@ class Results:
     def add(self, task: Task, protocol: str, fraction: float, per_seed: list[np.ndarray]) -> None:
         """Score test predictions, one array (n_test, K) per seed, and keep them."""
         units = task.part("test")
-        weights = metrics.draw_weights(task.patient[units], self.bootstrap)
+        patient, truth = task.patient[units], task.truth[units]
+        weights = metrics.draw_weights(patient, self.bootstrap)
         scored = [task.score(p, units, weights) for p in per_seed]
         table = self.metrics.setdefault(task.name, {}).setdefault(protocol, {})
-        table[f"{fraction:g}"] = metrics.summarise(scored, task.patient[units], rarest=task.rarest())
+        table[f"{fraction:g}"] = metrics.summarise(scored, patient, rarest=task.rarest())
         for seed, predicted in enumerate(per_seed):
-            truth = task.truth[units]
             self.predictions.append(
                 pd.DataFrame(
                     {
@@ -201,7 +186,7 @@ class Results:
                         "protocol": protocol,
                         "fraction": fraction,
                         "seed": seed,
-                        "patient": task.patient[units],
+                        "patient": patient,
                         "unit": task.unit,
                         "truth": [joined(task.classes[t]) if task.kind == "multilabel" else str(t) for t in truth],
                         "classes": joined(task.classes),

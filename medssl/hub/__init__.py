@@ -50,11 +50,9 @@ def save_encoder(
     provenance: dict[str, Any],
     card: str,
 ) -> Path:
-    """Write an encoder folder in one step.
+    """Write an encoder folder in one step; an old one is replaced.
 
     Args:
-        folder: written anew; an old one is replaced.
-        module: the encoder.
         architecture: keyword arguments of `medssl.models.build`.
         contract: see `contract_of`.
         provenance: recipe, parameters, data hash and whatever else tells where it came from; no identifiers.

@@ -14,29 +14,29 @@ from medssl.report.card import crossing
 from medssl.report.page import fill, inline
 from medssl.report.plots import COLOURS
 
+PICTURES = ("curves.png", "label_efficiency.png")  # of a run, on the page
+
 
 def comparison(metrics: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, str]) -> pd.DataFrame:
     """Return one row per run, label, protocol and label fraction with the headline metric and its interval.
 
     ``lo`` and ``hi`` are empty where ``too_few`` says why; labels that were left out have no row.
     """
-    rows = []
-    for run, tasks in metrics.items():
-        for task, results in tasks.items():
-            for protocol, fractions in protocols(results).items():
-                for fraction, values in fractions.items():
-                    metric = headline(values)
-                    rows.append(
-                        {
-                            "run": run,
-                            "recipe": recipes.get(run, ""),
-                            "label": task,
-                            "protocol": protocol,
-                            "label_fraction": float(fraction),
-                            "metric": metric,
-                            **values[metric],
-                        }
-                    )
+    rows = [
+        {
+            "run": run,
+            "recipe": recipes.get(run, ""),
+            "label": task,
+            "protocol": protocol,
+            "label_fraction": float(fraction),
+            "metric": headline(values),
+            **values[headline(values)],
+        }
+        for run, tasks in metrics.items()
+        for task, results in tasks.items()
+        for protocol, fractions in protocols(results).items()
+        for fraction, values in fractions.items()
+    ]
     columns = ["run", "recipe", "label", "protocol", "label_fraction", "metric"]
     columns += ["mean", "lo", "hi", "n_patients", "seeds", "too_few"]
     return pd.DataFrame(rows, columns=columns)
@@ -75,8 +75,7 @@ def render(
     Args:
         flows: counts of each cohort, as the split stage writes them.
         galleries: picture of removed duplicates by cohort.
-        runs: folder of each run.
-        recipes: recipe of each run.
+        runs, recipes: folder and recipe of each run.
         measures: what pretraining of each run saw of its patients besides the recordings.
     """
     metrics = {name: json.loads((folder / "metrics.json").read_text()) for name, folder in runs.items()}
@@ -88,13 +87,7 @@ def render(
         flows=flows,
         galleries=[(name, inline(path.read_bytes())) for name, path in galleries.items()],
         runs=[
-            (
-                name,
-                recipes[name],
-                ", ".join(measures[name]),
-                inline((folder / "curves.png").read_bytes()),
-                inline((folder / "label_efficiency.png").read_bytes()),
-            )
+            (name, recipes[name], ", ".join(measures[name]), *(inline((folder / p).read_bytes()) for p in PICTURES))
             for name, folder in runs.items()
         ],
         header=header,

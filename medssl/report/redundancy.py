@@ -37,16 +37,13 @@ def render(
     threshold: float | None,
     unit: str,
 ) -> str:
-    """Return the page.
+    """Return the page about the cohort ``name``.
 
     Args:
-        name: cohort.
         store: samples before deduplication.
         receipts: ``sample_id, kept, duplicate_of, distance, method`` in the store's order.
         sweep: ``threshold, keep_ratio``; may be empty.
-        method: what compares samples.
-        threshold: largest distance of a duplicate, in ``unit``; None where the method has none.
-        unit: of distances.
+        threshold: largest distance of a duplicate, in ``unit``; None where the ``method`` has none.
 
     Raises:
         ValueError: receipts of other samples or in another order, or a keeper the store does not hold.
@@ -178,13 +175,9 @@ def _gallery(store: Store, receipts: pd.DataFrame) -> list[dict[str, Any]]:
         shift = ""
         if keeper.ndim == 2:
             facts = store.table.iloc[int(one)]
-            names = facts.get("channels")
-            rate_hz = facts.get("rate_hz")
-            rate_hz = float(rate_hz) if rate_hz is not None and np.isfinite(rate_hz) and rate_hz > 0 else None
-            steps = lag(keeper, copy)
-            shift = f"{steps / rate_hz:+.3g} s" if rate_hz else f"{steps:+d} steps"
-            labels = [str(n) for n in names] if isinstance(names, list | np.ndarray) else []
-            picture = drawn(_traces(keeper, copy, steps, rate_hz, labels))
+            steps, rate_hz = lag(keeper, copy), float(facts["rate_hz"])
+            shift = f"{steps / rate_hz:+.3g} s"
+            picture = drawn(_traces(keeper, copy, steps, rate_hz, list(facts["channels"])))
         else:
             picture = _planes(keeper, copy)
         out.append(
@@ -206,24 +199,23 @@ def lag(kept: np.ndarray, removed: np.ndarray) -> int:
     return -round(aligned.best(one, other)[1][0])
 
 
-def _traces(kept: np.ndarray, removed: np.ndarray, shift: int, rate_hz: float | None, names: list[str]) -> Figure:
+def _traces(kept: np.ndarray, removed: np.ndarray, shift: int, rate_hz: float, names: list[str]) -> Figure:
     """Overlay up to three leads of two signals (C, T)."""
     n = min(LEADS, len(kept))
     figure = Figure(figsize=(6, 0.5 + 0.8 * n))
-    scale = 1 / rate_hz if rate_hz else 1.0
     bottom = 0.42 / (0.5 + 0.8 * n)
     axis = figure.add_axes((0.08, bottom, 0.9, 0.97 - bottom))
     both = np.stack([kept[:n], removed[:n]])
     step = 1.1 * float(np.nanmax(np.nanmax(both, axis=(0, 2)) - np.nanmin(both, axis=(0, 2)))) or 1.0
     offsets = -step * np.arange(n)
     centre = np.nan_to_num(np.nanmean(kept[:n], axis=1))
-    time = np.arange(kept.shape[1])
+    time, scale = np.arange(kept.shape[1]), 1 / rate_hz
     for lead in range(n):
         axis.plot(time * scale, kept[lead] - centre[lead] + offsets[lead], color=KEPT, lw=1.1)
         axis.plot((time + shift) * scale, removed[lead] - centre[lead] + offsets[lead], color=REMOVED, lw=0.7)
-    axis.set_yticks(offsets, names[:n] if len(names) >= n else [str(i + 1) for i in range(n)], fontsize=7)
+    axis.set_yticks(offsets, names[:n], fontsize=7)
     axis.tick_params(axis="x", labelsize=7)
-    axis.set_xlabel("s" if rate_hz else "steps", fontsize=7, labelpad=1)
+    axis.set_xlabel("s", fontsize=7, labelpad=1)
     return figure
 
 

@@ -19,10 +19,7 @@ def strata(table: pd.DataFrame, kept: np.ndarray | pd.Series) -> pd.DataFrame:
     Strata are ``label_*``, ``source``, ``anat_*`` and, where a trial has more than three samples,
     ``index_in_trial`` (thirds of each trial). Numbers with more than three values are cut at their terciles. A sample
     with several labels counts under each, one with an empty list under ``none``, a missing value under ``unknown``.
-
-    Args:
-        table: sample table.
-        kept: bool (N,), in the table's order.
+    ``kept`` is bool (N,), in the table's order.
     """
     mask = np.asarray(kept, dtype=bool)
     if mask.shape != (len(table),):
@@ -65,9 +62,8 @@ def _values(column: pd.Series) -> tuple[np.ndarray, np.ndarray, list[str]]:
     known = column[column.notna().to_numpy()].explode()
     text = known.astype(object).where(known.notna(), NONE).astype(str)
     pairs = pd.DataFrame({"row": text.index, "value": text.to_numpy()}).drop_duplicates()
-    names = sorted(pairs["value"].unique())
     counts = pairs["value"].value_counts()
-    names = sorted(names, key=lambda value: -int(counts[value]))
+    names = sorted(counts.index, key=lambda value: (-int(counts[value]), value))
     missing = np.flatnonzero(column.isna())
     rows = np.concatenate([pairs["row"].to_numpy(dtype=np.int64), missing])
     codes = np.concatenate([pd.Index(names).get_indexer(pd.Index(pairs["value"])), np.full(len(missing), len(names))])
