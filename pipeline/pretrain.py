@@ -49,11 +49,11 @@ def foretell(table: pd.DataFrame, wanted: config.Run) -> list[str]:
     unknown = [name for name in values if values[name].nunique() < 2]
     if unknown and len(unknown) == len(values):
         raise ValueError(
-            f"pretrain.options: measures {', '.join(unknown)} have fewer than two values among the training patients, "
+            f"pretrain.options.measures: {', '.join(unknown)} have fewer than two values among the training patients, "
             "which weights no pair; name other measures or take another recipe"
         )
     notes += [
-        f"pretrain.options: measure '{name}' has fewer than two values among the training patients" for name in unknown
+        f"pretrain.options.measures '{name}': fewer than two values among the training patients" for name in unknown
     ]
     labels.require(tables.tasks(table), pretrain.labels, key="pretrain.labels")
     return notes

@@ -255,7 +255,7 @@ def test_pictures_of_a_patient_on_both_sides_are_not_averaged(project: Project) 
         ("evaluate", {"labels": [], "finetune_labels": ["sex"]}, "evaluate.finetune_labels: no label 'sex'"),
         ("pretrain", {"monitor_label": "sex"}, "pretrain.monitor_label: no class label 'sex'; the cohort has: beat,"),
         ("pretrain", {"monitor_label": "age"}, "pretrain.monitor_label: no class label 'age'"),
-        ("pretrain", {"anatomy": {"measures": ["bmi"]}}, "pretrain.anatomy.measures: no measure 'bmi'"),
+        ("pretrain", {"options": {"measures": ["bmi"]}}, "pretrain.options.measures: no measure 'bmi'"),
     ],
 )
 def test_what_does_not_exist_is_refused_before_pretraining(
@@ -263,7 +263,7 @@ def test_what_does_not_exist_is_refused_before_pretraining(
 ) -> None:
     raw = parameters(project.folder / "raw")
     raw["runs"]["five"][section] |= change
-    raw["runs"]["five"]["recipe"] = "anatomy" if "anatomy" in change else "simclr"
+    raw["runs"]["five"]["recipe"] = "anatomy" if "options" in change else "simclr"
     monkeypatch.setattr(pretrain, "fit", lambda *_, **__: pytest.fail("it trained"))
     with pytest.raises(ValueError, match=f"^{re.escape(words)}"):
         pretrain.work(config.parse(yaml.safe_dump(raw)), "five")
@@ -274,7 +274,7 @@ def foretold(pretraining: dict[str, Any], **columns: list[Any]) -> list[str]:
     parts = ["train"] * 3 + ["val"] + ["test"] * 2
     table = pd.DataFrame({"patient": range(6), "method": "", "split": parts, **columns})
     run = {"modality": "ecg", "recipe": "simclr", "encoder": {"name": "resnet1d"}, "evaluate": {}}
-    if "anatomy" in pretraining:
+    if "options" in pretraining:
         run["recipe"] = "anatomy"
     return pretrain.foretell(table, config.Run.model_validate({**run, "pretrain": pretraining}))
 
@@ -295,10 +295,10 @@ def test_what_pretraining_cannot_do_is_told_before() -> None:
 
 def test_measures_that_weight_nothing_are_refused() -> None:
     known, same = [1.0, 2, np.nan, 4, 5, 6], [7.0, 7, 7, 1, 2, 3]
-    anatomy = {"anatomy": {"measures": ["bmi", "age"]}}
+    anatomy = {"options": {"measures": ["bmi", "age"]}}
     assert foretold(anatomy, anat_bmi=known, anat_age=known) == []
     assert foretold(anatomy, anat_bmi=known, anat_age=same) == [
-        "pretrain.anatomy.measures 'age': fewer than two values among the training patients"
+        "pretrain.options.measures 'age': fewer than two values among the training patients"
     ]
-    with pytest.raises(ValueError, match=r"pretrain.anatomy.measures: bmi, age have fewer than two values"):
+    with pytest.raises(ValueError, match=r"pretrain.options.measures: bmi, age have fewer than two values"):
         foretold(anatomy, anat_bmi=[np.nan] * 3 + [1.0, 2, 3], anat_age=same)

@@ -115,8 +115,10 @@ def columns(factor: Factor, have: Sequence[str]) -> list[str]:
     names = [f"{region}{measure}" for region in regions for measure in factor.measures]
     absent = [name for name in (*names, *[factor.icv] * bool(factor.corrected)) if name not in have]
     if absent or not names:
-        what = f"{absent} not in the cohort" if names else f"no region {list(factor.regions)} has {factor.measures}"
-        raise ValueError(f"pretrain.options: measures {what}; it has: {', '.join(have) or 'none'}")
+        what = (
+            f"measures: no measure '{absent[0]}'" if names else f"regions: none of {list(factor.regions)} has them all"
+        )
+        raise ValueError(f"pretrain.options.{what}; the cohort has: {', '.join(have) or 'none'}")
     return names
 
 

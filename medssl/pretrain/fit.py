@@ -37,8 +37,8 @@ class Fitted:
 
     ``steps_unreduced`` is how many steps as many epochs of all training samples take, copies included. ``seconds`` is
     the time from the first step to the last, with measuring and saving, without what a killed run did in vain;
-    ``measuring`` the share of it that went into the curves. ``unpaired`` is the share of anchors without a positive in the
-    first epoch, by level; ``checkpoints`` the folder of the finished run's state, to be removed once the encoder is
+    ``measuring`` the share of it that went into the curves. ``unpaired`` is the share of anchors without a positive in
+    the first epoch, by level; ``checkpoints`` the folder of the finished run's state, to be removed once the encoder is
     safe.
     """
 
