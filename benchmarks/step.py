@@ -156,6 +156,8 @@ def comet_losses(size: int) -> dict[str, float]:
 def gathered_loss(rank: int, processes: int, meeting: str, rows: int) -> dict[str, float]:
     """Measure NT-Xent over the embeddings of all processes, forward and backward, in one of them.
 
+    Blocks of the table are as large as on a GPU, so that its part of the memory stands out.
+
     Args:
         rank, processes: which one, of how many.
         meeting: file they find one another by; as many as there are processes may use it, once.
@@ -164,6 +166,7 @@ def gathered_loss(rank: int, processes: int, meeting: str, rows: int) -> dict[st
     from medssl.pretrain import gather as gathering
 
     divided = getattr(gathering, "divided", contextlib.nullcontext)
+    O.rows.block_cells = lambda z: 2**24
     torch.set_num_threads(1)  # one each, whatever their number
     if processes > 1:
         distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes)
