@@ -6,9 +6,8 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from medssl.sources.claims import locate
 from medssl.sources.labels import number
-from medssl.sources.published.tables import SEXES, age_of, comments, field, found, listed, present, rows_of
+from medssl.sources.published.tables import SEXES, age_of, comments, field, found, listed, present, record_of, rows_of
 from medssl.sources.record import Record
 from medssl.sources.tables import read_text_table
 
@@ -72,19 +71,9 @@ def _ptbxl(root: Path, file: str, source: str) -> list[Record]:
             labels["superclass"] = superclass
             labels["norm"] = "normal" if superclass == ("NORM",) else "abnormal"
         fold = number(row["strat_fold"])
-        path, hints = locate(root, row[file] + ".hea")
-        records.append(
-            Record(
-                path=path,
-                format="wfdb",
-                patient=row["patient_id"].removesuffix(".0"),  # the set writes them as floats
-                trial=row["ecg_id"],
-                source=source,
-                labels=labels,
-                fold=None if fold is None else int(fold),
-                hints=hints,
-            )
-        )
+        fold = None if fold is None else int(fold)
+        patient = row["patient_id"].removesuffix(".0")  # the set writes them as floats
+        records.append(record_of(root, row[file] + ".hea", "wfdb", patient, row["ecg_id"], source, labels, fold=fold))
     return records
 
 
@@ -101,8 +90,8 @@ def cinc2017(root: Path) -> list[Record]:
     for name, label in zip(rows["name"], rows["label"], strict=True):
         rhythm = RHYTHMS.get(label.strip())
         af = None if rhythm in (None, "noisy") else "af" if rhythm == "af" else "not_af"
-        path, hints = locate(root, f"{name}.hea")
-        records.append(Record(path, "wfdb", name, name, "cinc2017", present(rhythm=rhythm, af=af), hints=hints))
+        labels = present(rhythm=rhythm, af=af)
+        records.append(record_of(root, f"{name}.hea", "wfdb", name, name, "cinc2017", labels))
     return records
 
 
@@ -126,8 +115,7 @@ def ptbdb(root: Path) -> list[Record]:
             age=age_of(field(text, "age")),
             sex=SEXES.get(field(text, "sex").lower()),
         )
-        path, hints = locate(root, f"{name}.hea")
-        records.append(Record(path, "wfdb", patient, trial or name, "ptbdb", labels, hints=hints))
+        records.append(record_of(root, f"{name}.hea", "wfdb", patient, trial or name, "ptbdb", labels))
     return records
 
 
@@ -166,9 +154,7 @@ def _cinc_snomed(root: Path, source: str) -> list[Record]:
             sex=SEXES.get(field(text, "Sex").lower()),
             collection=above[-1] if above and above[-1] not in ("training", "WFDB") else None,
         )
-        path, hints = locate(root, relative)
-        name = relative.stem
-        records.append(Record(path, "wfdb", name, name, source, labels, hints=hints))
+        records.append(record_of(root, relative, "wfdb", relative.stem, relative.stem, source, labels))
     return records
 
 
@@ -184,8 +170,7 @@ def mitbih(root: Path) -> list[Record]:
     for name in listed(root, "point source.root at the folder of mitdb 1.0.0 that holds RECORDS and 100.hea"):
         words = [*comments(root, f"{name}.hea").split(), "", ""]  # 69 M 1085 1629 x1
         labels = present(age=age_of(words[0]), sex=SEXES.get(words[1].lower()))
-        path, hints = locate(root, f"{name}.hea")
-        records.append(Record(path, "wfdb", MITBIH_TWICE.get(name, name), name, "mitbih", labels, hints=hints))
+        records.append(record_of(root, f"{name}.hea", "wfdb", MITBIH_TWICE.get(name, name), name, "mitbih", labels))
     return records
 
 

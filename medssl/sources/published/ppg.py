@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from medssl.sources.claims import locate
 from medssl.sources.labels import number
-from medssl.sources.published.tables import SEXES, age_of, comments, existing, field, found, listed, present, rows_of
+from medssl.sources.published.tables import SEXES, age_of, comments, field, found, listed, present, record_of, rows_of
 from medssl.sources.record import Record, SourceError
 from medssl.sources.tables import as_dicts, read_text_table
 
@@ -51,9 +50,9 @@ def ppg_bp(root: Path) -> list[Record]:
             diabetes="yes" if "diabetes" in row["diabetes"].lower() else "no",
         )
         for trial in PPG_BP_TRIALS:
-            path, hints = locate(root, f"signals/{row['subject_id']}_{trial}.txt")
-            hints = {**hints, "rate_hz": 1000.0, "channel": "PPG", "unit": "1"}
-            records.append(Record(path, "tabular", row["subject_id"], trial, "ppg_bp", labels, hints=hints))
+            patient, hints = row["subject_id"], {"rate_hz": 1000.0, "channel": "PPG", "unit": "1"}
+            file = f"signals/{patient}_{trial}.txt"
+            records.append(record_of(root, file, "tabular", patient, trial, "ppg_bp", labels, hints=hints))
     return records
 
 
@@ -65,17 +64,14 @@ def welltory(root: Path) -> list[Record]:
 
     Source: Neshitov et al. 2021, doi:10.3390/s21206798.
     """
-    folders = [folder for folder in sorted(existing(root).glob("subject_*")) if folder.is_dir()]
+    folders = [folder for folder in sorted(root.glob("subject_*")) if folder.is_dir()]
     if not folders:
         raise SourceError(f"{root}: no folder subject_NN; point source.root at the folder of the Welltory set")
-    columns = {"time_column": "time", "time_unit": "ms", "columns": ("R", "G", "B"), "rate_hz": 30.0, "unit": "1"}
+    hints = {"time_column": "time", "time_unit": "ms", "columns": ("R", "G", "B"), "rate_hz": 30.0, "unit": "1"}
     records = []
     for folder in folders:
-        path, hints = locate(root, f"{folder.name}/PPG.csv")
-        labels = present(heart_rate=_heart_rate(folder / "RR.txt"))
-        records.append(
-            Record(path, "tabular", folder.name, folder.name, "welltory", labels, hints={**hints, **columns})
-        )
+        name, labels = folder.name, present(heart_rate=_heart_rate(folder / "RR.txt"))
+        records.append(record_of(root, f"{name}/PPG.csv", "tabular", name, name, "welltory", labels, hints=hints))
     return records
 
 
@@ -108,9 +104,8 @@ def _bidmc(root: Path, source: str, unit: str) -> list[Record]:
             sex=SEXES.get((field(text, "Gender") or field(text, "Sex")).lower()),
         )
         subject = re.search(r"\bs\d{5}\b", text)
-        path, hints = locate(root, f"{name}.hea")
         patient = subject[0] if subject else name
-        records.append(Record(path, "wfdb", patient, name, source, labels, hints={**hints, "unit": unit}))
+        records.append(record_of(root, f"{name}.hea", "wfdb", patient, name, source, labels, hints={"unit": unit}))
     return records
 
 
@@ -129,10 +124,9 @@ def ppg_dalia(root: Path) -> list[Record]:
         patient = relative.parts[0]
         text = comments(root, f"{patient}/{patient}_quest.csv")
         labels = present(age=age_of(field(text, "AGE")), sex=SEXES.get(field(text, "GENDER").lower()))
-        path, hints = locate(root, relative)
         # Two lines come before the values: when it began, and the rate.
-        hints = {**hints, "rate_hz": 64.0, "skip_lines": 2, "channel": "PPG", "unit": "1"}
-        records.append(Record(path, "tabular", patient, "E4", "ppg_dalia", labels, hints=hints))
+        hints = {"rate_hz": 64.0, "skip_lines": 2, "channel": "PPG", "unit": "1"}
+        records.append(record_of(root, relative, "tabular", patient, "E4", "ppg_dalia", labels, hints=hints))
     return records
 
 
