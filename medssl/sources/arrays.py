@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from medssl.sources import grid as grids
 from medssl.sources import masks
 from medssl.sources.claims import counted, guarded, positive, require_bytes, require_file, span
 from medssl.sources.record import BadRecord, Record, Signal, Volume
@@ -113,30 +114,17 @@ def _signal(array: np.ndarray, record: Record, rate_hz: float) -> Signal:
 
 def _volume(array: np.ndarray, record: Record) -> Volume:
     values = _oriented(array, record)
-    mask = None
-    if record.mask is not None:
-        if record.mask.suffix.lower() in (".npy", ".npz"):
-            with masks.named():
-                require_file(record.mask)
-                labels = _oriented(_open(record.mask, {}, signal=False, labels=True), record)
-            if labels.shape != values.shape:
-                raise BadRecord("bad_mask", "the mask and the volume differ in shape")
-            mask = masks.whole(labels)
-        else:
-            mask = masks.load(record.mask, values.shape, None)[0]
-    unit = str(record.hints.get("unit", "1"))
-    return Volume(values, _spacing(record.hints.get("spacing_mm"), len(values)), unit, mask)
-
-
-def _spacing(hint: Any, depth: int) -> tuple[float, float, float]:
-    """Return ``(D, H, W)`` spacing in mm; NaN where it is unknown."""
-    given = [float("nan")] * 3 if hint is None else [float(mm) for mm in np.ravel(hint)]
-    if hint is not None and (len(given) > 3 or not all(positive(mm) for mm in given)):
-        raise BadRecord("unreadable", "spacing_mm is not one to three positive numbers")
-    if len(given) == 1:
-        given = given * (3 if depth > 1 else 2)
-    thickness, rows, columns = [float("nan")] * (3 - len(given)) + given
-    return thickness, rows, columns
+    if record.mask is not None and record.mask.suffix.lower() in (".npy", ".npz"):
+        with masks.named():
+            require_file(record.mask)
+            labels = _oriented(_open(record.mask, {}, signal=False, labels=True), record)
+        if labels.shape != values.shape:
+            raise BadRecord("bad_mask", "the mask and the volume differ in shape")
+        mask: np.ndarray | None = masks.whole(labels)
+    else:
+        mask = masks.load(record.mask, values.shape, None)[0]
+    spacing = grids.stated_spacing(record.hints.get("spacing_mm"), len(values))
+    return Volume(values, spacing, str(record.hints.get("unit", "1")), mask)
 
 
 def _oriented(array: np.ndarray, record: Record) -> np.ndarray:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from medssl.sources import dicom_waveform
 from medssl.sources.claims import positive
 from medssl.sources.record import BadRecord
 
@@ -23,7 +22,7 @@ CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 STORAGE = "1.2.840.10008.5.1.4.1.1."
 MODALITIES = {"2": "CT", "4": "MR", "128": "PT", "130": "PT"}  # of the images of these classes
 # What is stored by classes that are no images; some hold pixels all the same.
-OTHER = {
+OTHER: dict[str, str | None] = {
     "9": "a waveform that is no ECG, or is one of several files",
     "11": "how images are shown (a presentation state), not an image",
     "30": "a map of a parameter, not an image; export it as NIfTI",
@@ -34,11 +33,11 @@ OTHER = {
     "79": "measurements of an eye, not an image",
     "88": "a report (such as of the dose), not an image",
     "104": "an encapsulated document, not an image",
+    "481.1": None,  # images of radiotherapy
     "481.2": "radiation doses, not an image",
     "481.3": "contours (an RT structure set), not an image; convert them to NIfTI and name that as a mask",
     "481": "a plan or record of radiotherapy, not an image",
 }
-IMAGES_OF_RADIOTHERAPY = {"481.1"}
 
 
 def other_than_image(header: Any) -> str | None:
@@ -47,21 +46,14 @@ def other_than_image(header: Any) -> str | None:
     if kind.startswith(STORAGE):
         parts = kind.removeprefix(STORAGE).split(".")
         for name in (".".join(parts[:2]), parts[0]):
-            if name in OTHER and name not in IMAGES_OF_RADIOTHERAPY:
+            if name in OTHER:
                 return OTHER[name]
-            if name in IMAGES_OF_RADIOTHERAPY:
-                return None
     if _word(header, "Modality") == "RTDOSE":
         return OTHER["481.2"]
     # An image of a known class without pixels is one that was cut off.
     if kind and not kind.startswith(STORAGE) and header.get("Rows") is None and "PixelData" not in header:
         return "no image"
     return None
-
-
-def is_ecg(header: Any) -> bool:
-    """Tell whether an object is an ECG that `medssl.sources.dicom_waveform` reads."""
-    return str(header.get("SOPClassUID")) in dicom_waveform.CLASSES
 
 
 def modality(header: Any) -> str:
@@ -95,14 +87,11 @@ def check_kind(header: Any) -> None:
     _check_captured(header)
     words = _words(header, "ImageType")
     if "MOSAIC" in words or _tiles(header) > 1:
-        raise BadRecord(
-            "unsupported",
-            "the file is a Siemens MOSAIC: its slices are tiles of one picture; convert it with dcm2niix",
-        )
+        detail = "the file is a Siemens MOSAIC: its slices are tiles of one picture; convert it with dcm2niix"
+        raise BadRecord("unsupported", detail)
     if header.get("ModalityLUTSequence"):
-        raise BadRecord(
-            "unsupported", "the stored values pass through a table (Modality LUT); export with slope and intercept"
-        )
+        detail = "the stored values pass through a table (Modality LUT); export with slope and intercept"
+        raise BadRecord("unsupported", detail)
     if _word(header, "PixelPresentation") not in ("", "MONOCHROME"):
         raise BadRecord("unsupported", "the image is grey with colours laid over it; export it in grey")
     if _words(header, "VolumetricProperties") & {"DISTORTED", "MIXED"}:
@@ -139,11 +128,7 @@ def _words(header: Any, name: str) -> set[str]:
 def _tiles(header: Any) -> int:
     """Return the number of tiles that a private element of Siemens states, 0 without it."""
     block, tiles = header.get(SIEMENS_BLOCK), header.get(SIEMENS_TILES)
-    if block is None or tiles is None or not _text(block.value).startswith("SIEMENS MR"):
+    if block is None or tiles is None or "SIEMENS MR" not in str(block.value):
         return 0
     value = tiles.value
     return int.from_bytes(value[:2], "little") if isinstance(value, bytes) else int(value)
-
-
-def _text(value: Any) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)

@@ -54,15 +54,9 @@ PIXEL_TAGS = [
     "ExtendedOffsetTableLengths", "FloatPixelData", "DoubleFloatPixelData", "PixelPaddingValue",
     "PixelPaddingRangeLimit",
 ]  # fmt: skip
-REQUIRED = (
-    "PhotometricInterpretation",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-)
+REQUIRED = [
+    "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+]  # fmt: skip
 
 
 def check_syntax(syntax: str) -> None:
@@ -99,10 +93,8 @@ def check_claims(header: Any, syntax: str, size: int) -> None:
     missing = [name for name in REQUIRED if header.get(name) is None] + ["PixelData"] * ("PixelData" not in header)
     if missing:
         raise BadRecord("unreadable", f"the file holds no {missing[0]}; it may be cut off: copy or export it again")
-    if int(header.get("SamplesPerPixel") or 1) != 1 or str(header.PhotometricInterpretation).strip().upper() not in (
-        "MONOCHROME1",
-        "MONOCHROME2",
-    ):
+    shown = str(header.PhotometricInterpretation).strip().upper()
+    if int(header.get("SamplesPerPixel") or 1) != 1 or shown not in ("MONOCHROME1", "MONOCHROME2"):
         raise BadRecord("unsupported", "the image is in colour; export it in grey")
     allocated, stored, high = int(header.BitsAllocated), int(header.BitsStored), int(header.HighBit)
     if allocated not in (8, 16, 32):

@@ -56,12 +56,10 @@ def read(record: Record) -> Signal:
         file = pydicom.dcmread(record.path, specific_tags=["WaveformSequence"])
         if file.file_meta.TransferSyntaxUID not in LITTLE_ENDIAN:
             raise BadRecord("unsupported", "the waveform is big endian or compressed")
-        groups = list(file.get("WaveformSequence") or [])
+        groups = [(group, list(_channels(group))) for group in file.get("WaveformSequence") or []]
         if not groups:
             raise BadRecord("no_samples", "the file holds no waveform")
-        channels = [list(_channels(group)) for group in groups]
-        best = max(range(len(groups)), key=lambda i: (_leads(channels[i]), _length_s(groups[i]), -i))
-        group, chosen = groups[best], channels[best]
+        group, chosen = max(groups, key=lambda one: (_leads(one[1]), _length_s(one[0])))  # the first of equal ones
         if not chosen:
             raise BadRecord("bad_unit", "no channel states a voltage and its sensitivity")
         rate_hz = positive(group.get("SamplingFrequency"))
@@ -114,21 +112,15 @@ def _length_s(group: Any) -> float:
     return int(group.get("NumberOfWaveformSamples") or 0) / (positive(group.get("SamplingFrequency")) or np.inf)
 
 
-def _sample_type(group: Any) -> np.dtype[Any]:
-    """Return the little endian type of a stored sample."""
+def _stored(group: Any) -> np.ndarray:
+    """Return the stored samples ``(T, C)`` of a group."""
+    channels, length, data = int(group.NumberOfWaveformChannels), int(group.NumberOfWaveformSamples), group.WaveformData
     code = SAMPLES.get(str(group.get("WaveformSampleInterpretation", "")).strip())
     if code is None:
         raise BadRecord("unsupported", "the samples are neither plain 8, 16 nor 32 bit integers")
     kind = np.dtype(f"<{code}")
     if int(group.WaveformBitsAllocated) != 8 * kind.itemsize:
         raise BadRecord("unreadable", "the bits of a sample contradict each other")
-    return kind
-
-
-def _stored(group: Any) -> np.ndarray:
-    """Return the stored samples ``(T, C)`` of a group."""
-    channels, length, data = int(group.NumberOfWaveformChannels), int(group.NumberOfWaveformSamples), group.WaveformData
-    kind = _sample_type(group)
     if channels < 1 or length < 1:
         raise BadRecord("no_samples", "the waveform holds no samples")
     if channels != len(group.ChannelDefinitionSequence):

@@ -7,8 +7,11 @@ NIfTI counts towards right, anterior, superior (`from_ras`), DICOM and MetaImage
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from medssl.sources.claims import positive
 from medssl.sources.record import BadRecord
 
 # A shift below half a voxel changes no nearest neighbour, and headers round their numbers.
@@ -18,6 +21,20 @@ MAX_ENLARGEMENT = 4  # of a tilted stack on its rectangular grid; a gantry of 30
 # Share of a label map outside its volume. An organ may be cut off by the field of view; of one that is mostly outside
 # less than half would be measured, and headers that are wrong put most of it there.
 MAX_OUTSIDE = 0.5
+
+
+def stated_spacing(hint: Any, depth: int = 1) -> tuple[float, float, float]:
+    """Return ``(D, H, W)`` spacing in mm from ``hints["spacing_mm"]``, NaN where it is unknown.
+
+    One number is that of all axes or, of a single slice, of rows and columns; two are those of rows and columns.
+    """
+    given = [float("nan")] if hint is None else [positive(mm) or 0.0 for mm in np.ravel(np.array(hint, dtype=object))]
+    if 0.0 in given or not 1 <= len(given) <= 3:
+        raise BadRecord("unreadable", "spacing_mm is not one to three positive numbers")
+    if len(given) == 1:
+        given = given * (3 if depth > 1 else 2)
+    thickness, rows, columns = [float("nan")] * (3 - len(given)) + given
+    return thickness, rows, columns
 
 
 def from_ras(affine: np.ndarray) -> np.ndarray:
@@ -47,14 +64,13 @@ def upright(
     if not np.isfinite(grid).all():
         raise BadRecord("unreadable", "the orientation in the header is not usable")
     notes = {}
-    sizes = tuple(np.linalg.norm(grid[:3, :3], axis=0)) if spacing_mm is None else spacing_mm
-    if np.isfinite(sizes).all():
-        values, straight, tilt_deg = straightened(values, grid, fill=fill)
+    if spacing_mm is None or np.isfinite(spacing_mm).all():
+        values, grid, tilt_deg = straightened(values, grid, fill=fill)
         if tilt_deg:
-            notes, grid = {"tilt_deg": tilt_deg}, straight
-            sizes = tuple(np.linalg.norm(grid[:3, :3], axis=0))
-    values, grid, spacing = oriented(values, grid, sizes)
-    return values, grid, spacing, notes
+            notes, spacing_mm = {"tilt_deg": tilt_deg}, None
+    if spacing_mm is None:
+        spacing_mm = tuple(np.linalg.norm(grid[:3, :3], axis=0))
+    return *oriented(values, grid, spacing_mm), notes
 
 
 def oriented(

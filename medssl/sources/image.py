@@ -24,12 +24,19 @@ from typing import Any
 
 import numpy as np
 
+from medssl.sources import grid as grids
 from medssl.sources import masks
 from medssl.sources.claims import guarded, require_bytes, require_file
 from medssl.sources.record import BadRecord, Record, Volume
 
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
 PAGES = {"TIFF"}
+# Why a file that Pillow does not know is refused.
+NO_PICTURE = "the file is no picture in PNG, JPEG, TIFF or BMP; save it as PNG"
+OF_TIFF = (
+    "the TIFF is damaged, or its pixels are of a kind or byte order that is not read (such as 64 bits, half floats "
+    "or numbers with sign that show 0 white); save it with 8 or 16 bits of grey or floats of 32 bits, 0 as black"
+)
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
 # Bits and sample format of a TIFF -> type of the numbers that Pillow returns as others of the same bytes.
@@ -63,17 +70,14 @@ def read(record: Record) -> Volume:
         BadRecord: ``missing_file``, ``unsupported`` (animations, more than 64 million pixels, pages of several sizes
             or kinds, colour spaces beyond the table), ``bad_mask`` or ``unreadable``.
     """
-    spacing = _spacing(record.hints.get("spacing_mm"))
+    spacing = grids.stated_spacing(record.hints.get("spacing_mm"))
     pages, notes = _read(record.path, labels=False)
     values = pages.astype(np.float32)
-    mask = None
-    if record.mask is not None:
-        mask = _mask(record.mask, values.shape)
-    return Volume(values, spacing, str(record.hints.get("unit", "1")), mask, notes)
+    return Volume(values, spacing, str(record.hints.get("unit", "1")), _mask(record.mask, values.shape), notes)
 
 
-def _mask(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    if path.suffix.lower() not in (".png", ".tif", ".tiff", ".bmp"):
+def _mask(path: Path | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    if path is None or path.suffix.lower() not in (".png", ".tif", ".tiff", ".bmp"):
         return masks.load(path, shape, None)[0]
     with masks.named():
         labels = masks.whole(_read(path, labels=True)[0])
@@ -92,7 +96,8 @@ def _read(path: Path, *, labels: bool) -> tuple[np.ndarray, dict[str, float]]:
         try:
             picture = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:
-            raise _unknown(file) from None
+            file.seek(0)
+            raise BadRecord("unreadable", OF_TIFF if file.read(4) in TIFF_STARTS else NO_PICTURE) from None
         # A PNG with several frames is an animation; its later frames are drawn over one another. Those of a JPEG (MPO)
         # are previews.
         pages = int(getattr(picture, "n_frames", 1))
@@ -134,18 +139,6 @@ def _read(path: Path, *, labels: bool) -> tuple[np.ndarray, dict[str, float]]:
     return values, {name: share for name, share in notes.items() if share or name == "colour"}
 
 
-def _unknown(file: Any) -> BadRecord:
-    """Return why a file that Pillow does not know is refused."""
-    file.seek(0)
-    if file.read(4) not in TIFF_STARTS:
-        return BadRecord("unreadable", "the file is no picture in PNG, JPEG, TIFF or BMP; save it as PNG")
-    return BadRecord(
-        "unreadable",
-        "the TIFF is damaged, or its pixels are of a kind or byte order that is not read (such as 64 bits, half floats "
-        "or numbers with sign that show 0 white); save it with 8 or 16 bits of grey or floats of 32 bits, 0 as black",
-    )
-
-
 def _of_tiff(picture: Any) -> tuple[bool, Any]:
     """Return whether a page shows 0 white, and the type of its numbers if not Pillow's; mend how it will be decoded."""
     tags, raw = picture.tag_v2, _raw_mode(picture)
@@ -172,17 +165,3 @@ def _colours(picture: Any) -> dict[str, float]:
     if picture.has_transparency_data and picture.mode in COLOUR | {"L"}:
         transparent = float((np.asarray(picture.convert("RGBA").getchannel("A")) < 255).mean())
     return {"colour": coloured, "transparent": transparent}
-
-
-def _spacing(hint: Any) -> tuple[float, float, float]:
-    """Return ``(D, H, W)`` spacing in mm from a hint of one to three numbers."""
-    if hint is None:
-        return (float("nan"),) * 3
-    try:
-        given = np.atleast_1d(np.asarray(hint, dtype=np.float64)).ravel()
-    except (TypeError, ValueError):
-        given = np.empty(0)
-    if given.size not in (1, 2, 3) or not (np.isfinite(given) & (given > 0)).all():
-        raise BadRecord("unreadable", "spacing_mm is not one to three positive numbers")
-    padded = {1: [np.nan, given[0], given[0]], 2: [np.nan, *given], 3: list(given)}[given.size]
-    return float(padded[0]), float(padded[1]), float(padded[2])

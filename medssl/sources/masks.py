@@ -10,17 +10,45 @@ import numpy as np
 
 from medssl.sources import grid as grids
 from medssl.sources.claims import guarded
-from medssl.sources.record import BadRecord
+from medssl.sources.record import AIR_HU, BadRecord, Record, Volume
 
 MAX_ROUNDING = 0.01  # labels stored with a scale come back as 2.9999
 PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"}
 
 
-def load(path: Path, shape: tuple[int, ...], grid: np.ndarray | None) -> tuple[np.ndarray, dict[str, float]]:
+def with_mask(
+    record: Record, values: np.ndarray, grid: np.ndarray, unit: str, notes: Mapping[str, float],
+    *, spacing_mm: tuple[float, ...] | None = None, placed: bool = True,
+) -> Volume:  # fmt: skip
+    """Return values as float32 on the axes of a `Volume`, with the label map ``record.mask`` if given.
+
+    Args:
+        record: with the mask.
+        values: ``(slices, rows, columns)``; those that no slice of a tilted stack covers become air in HU, the lowest
+            value otherwise.
+        grid: of these values; see `medssl.sources.grid`.
+        unit: of these values.
+        notes: of the reader.
+        spacing_mm: as of `medssl.sources.grid.upright`.
+        placed: whether the grid says where the values are, and not only which way they face.
+
+    Raises:
+        BadRecord: as `medssl.sources.grid.upright` and `load`.
+    """
+    fill = AIR_HU if unit == "HU" else None
+    values, grid, spacing, tilt = grids.upright(values, grid, spacing_mm=spacing_mm, fill=fill)
+    values = np.require(values, np.float32, ["C", "W"])
+    mask, fit = load(record.mask, values.shape, grid if placed else None)
+    return Volume(values, spacing, unit, mask, {**notes, **tilt, **fit})
+
+
+def load(
+    path: Path | None, shape: tuple[int, ...], grid: np.ndarray | None
+) -> tuple[np.ndarray | None, dict[str, float]]:
     """Return a label map as int32 on axes superior, posterior, left, and notes.
 
     Args:
-        path: MetaImage by its suffix, otherwise NIfTI.
+        path: MetaImage by its suffix, otherwise NIfTI; None where there is no label map.
         shape: of the volume.
         grid: of the volume, None where it has no place of its own; see `medssl.sources.grid.fitted`.
 
@@ -29,6 +57,8 @@ def load(path: Path, shape: tuple[int, ...], grid: np.ndarray | None) -> tuple[n
     """
     from medssl.sources import metaimage, nifti
 
+    if path is None:
+        return None, {}
     suffix = path.suffix.lower()
     if suffix in (".jpg", ".jpeg"):
         raise BadRecord("bad_mask", "the mask is JPEG, which changes labels; save it as PNG, of a volume as NIfTI")

@@ -59,19 +59,11 @@ def read(record: Record) -> Volume:
             text, scaled, voxels in several files), ``no_samples``, ``bad_mask`` or ``unreadable``.
     """
     values, grid, spacing = stored(record.path)
-    unit = str(record.hints.get("unit", "1"))
     with guarded("the MetaImage reader"):
-        values, grid, spacing, notes = grids.upright(
-            values, grid, spacing_mm=spacing, fill=AIR_HU if unit == "HU" else None
-        )
-        values = np.array(values, dtype=np.float32, order="C")
-    if unit == "HU":  # LUNA16 and others hold -2000 or -3024 outside the field of view
-        np.maximum(values, np.float32(AIR_HU), out=values)
-    mask = None
-    if record.mask is not None:
-        mask, more = masks.load(record.mask, values.shape, grid)
-        notes |= more
-    return Volume(values, spacing, unit, mask, notes)
+        volume = masks.with_mask(record, values, grid, str(record.hints.get("unit", "1")), {}, spacing_mm=spacing)
+        if volume.unit == "HU":  # LUNA16 and others hold -2000 or -3024 outside the field of view
+            np.maximum(volume.values, np.float32(AIR_HU), out=volume.values)
+    return volume
 
 
 def header(path: Path) -> tuple[dict[str, str], int]:
@@ -161,13 +153,10 @@ def _stored(path: Path, fields: dict[str, str], end: int, need: int) -> bytes:
     with file.open("rb") as opened:
         opened.seek(start)
         data = opened.read(length)
-    return _inflated(data, need) if packed else data
-
-
-def _inflated(data: bytes, need: int) -> bytes:
-    """Return ``need`` bytes; no more is inflated."""
+    if not packed:
+        return data
     stream = zlib.decompressobj(zlib.MAX_WBITS + 32)  # zlib or gzip, as MetaIO takes both
-    voxels = stream.decompress(data, need)
+    voxels = stream.decompress(data, need)  # no more is inflated
     # Only at its end is the checksum of the stream compared, and nothing left over.
     if len(voxels) < need or not stream.eof:
         raise BadRecord("unreadable", "the compressed data are cut off, or longer than the header claims")
@@ -182,14 +171,11 @@ def _numbers(
     fields: dict[str, str], names: tuple[str, ...], count: int, default: Sequence[float] | np.ndarray = ()
 ) -> list[float]:
     """Return the numbers of the first of ``names`` that is there."""
-    name = next((name for name in names if name in fields), None)
-    if name is None:
-        numbers = [float(number) for number in default]
-    else:
-        try:
-            numbers = [float(word) for word in fields[name].split()]
-        except ValueError:
-            numbers = []
+    words = next((fields[name].split() for name in names if name in fields), default)
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        numbers = []
     if len(numbers) != count or not all(math.isfinite(n) for n in numbers):
         raise BadRecord("unreadable", "a field of numbers is absent from the header, or holds others than it should")
     return numbers
