@@ -12,7 +12,6 @@ import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 from xml.etree.ElementTree import XMLParser
 
 import numpy as np
@@ -31,12 +30,12 @@ SET = ("AnnotatedECG", "component", "series", "component", "sequenceSet")
 SEQUENCE = (*SET, "component", "sequence")
 VALUE = (*SEQUENCE, "value")
 FIELDS = {"head", "increment", "origin", "scale", "digits"}
-# Encodings in which "<!DOCTYPE" is these nine bytes.
 # XML of other makers: the name of its first element, and what it is.
 OTHERS = {
     rb"RestingECG": "a GE MUSE export", rb"restingecgdata": "a Philips export",
     rb"CardiologyXML": "a GE CardioSoft export",
 }  # fmt: skip
+# Encodings in which "<!DOCTYPE" is these nine bytes.
 ENCODINGS = {"utf-8", "us-ascii", "ascii", "iso-8859-1", "latin1", "windows-1252"}
 
 
@@ -90,10 +89,6 @@ class _Sequences:
         """Refuse a document type: it can define entities that grow without end or name other files."""
         raise BadRecord("unsupported", "the XML file declares a document type; annotated ECGs have none")
 
-    def close(self) -> list[list[_Sequence]]:
-        """Return what was found."""
-        return self.sets
-
 
 def read(record: Record) -> Signal:
     """Read all leads of an annotated ECG in mV, or in ``hints["unit"]`` (V, mV, uV, nV).
@@ -131,14 +126,13 @@ def read(record: Record) -> Signal:
 
 def _parse(path: Path) -> list[list[_Sequence]]:
     """Return the sequences of each sequence set, without building a tree."""
-    parser = XMLParser(target=_Sequences())
-    tail = b""
+    found = _Sequences()
+    parser, tail = XMLParser(target=found), b""
     with path.open("rb") as file:
         head = file.read(1024)
-        if b"\0" in head or head.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise BadRecord("unsupported", "the XML file is not in UTF-8 or Latin-1")
         encoding = re.search(rb"""^[^>]*\bencoding\s*=\s*["']([\w.-]+)""", head)
-        if encoding and encoding[1].decode("ascii").lower() not in ENCODINGS:
+        stated = encoding[1].decode("ascii").lower() if encoding else "utf-8"
+        if b"\0" in head or head.startswith((b"\xff\xfe", b"\xfe\xff")) or stated not in ENCODINGS:
             raise BadRecord("unsupported", "the XML file is not in UTF-8 or Latin-1")
         other = next((name for root, name in OTHERS.items() if re.search(rb"<(\w+:)?" + root + rb"[\s>/]", head)), None)
         if other:
@@ -152,7 +146,8 @@ def _parse(path: Path) -> list[list[_Sequence]]:
                 raise BadRecord("unsupported", "the XML file declares a document type; annotated ECGs have none")
             parser.feed(block)
             tail = block[-16:]
-    return cast("list[list[_Sequence]]", parser.close())
+    parser.close()
+    return found.sets
 
 
 def _rate_hz(sequences: list[_Sequence]) -> float:
@@ -188,7 +183,7 @@ def _values(sequence: _Sequence, target: str) -> np.ndarray:
         try:
             digits = np.fromstring("".join(sequence.digits), dtype=np.float64, sep=" ")
         except (DeprecationWarning, ValueError):
-            raise BadRecord("unreadable", "the digits of a lead are not numbers") from None
+            digits = np.array([np.nan])
     if not np.isfinite(digits).all():
         raise BadRecord("unreadable", "the digits of a lead are not numbers")
     return (origin + scale * digits).astype(np.float32)

@@ -9,6 +9,7 @@ Source: ITU-T T.81, Annexes B (markers), C and F.2.2 (Huffman codes), H (predict
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from numba import njit
@@ -45,10 +46,8 @@ def decode(stream: bytes) -> np.ndarray:
     table, predictor, shift = tables.get(scan[2] >> 4), scan[3], scan[5] & 15
     if table is None or predictor not in range(1, 8) or not 2 <= precision <= 16 or shift >= precision:
         raise damaged()
-    if not rows or not columns or interval % columns:  # H.1.1: an interval is a whole number of rows
-        raise damaged()
-    # Each sample takes at least one bit.
-    if rows * columns > 8 * (len(stream) - start):
+    # An interval is a whole number of rows (H.1.1), and each sample takes at least one bit.
+    if not rows or not columns or interval % columns or rows * columns > 8 * (len(stream) - start):
         raise damaged()
     values = np.zeros((rows, columns), dtype=np.uint16)
     height, first = interval // columns or rows, 0
@@ -74,14 +73,12 @@ def segments(stream: bytes) -> Iterator[tuple[int, bytes, int]]:
         raise damaged()
     at = 2
     while at + 4 <= len(stream):
-        if stream[at] != 0xFF:
-            raise damaged()
-        if stream[at + 1] == 0xFF:  # a fill byte
+        if stream[at : at + 2] == b"\xff\xff":  # a fill byte
             at += 1
             continue
         marker, length = stream[at + 1], int.from_bytes(stream[at + 2 : at + 4], "big")
         end = at + 2 + length
-        if length < 2 or end > len(stream):
+        if stream[at] != 0xFF or length < 2 or end > len(stream):
             raise damaged()
         yield marker, stream[at + 4 : end], end
         if marker == SCAN:
@@ -101,7 +98,7 @@ def _huffman_tables(body: bytes) -> dict[int, np.ndarray]:
         table = np.zeros(1 << 16, dtype=np.int32)
         code, symbols = 0, iter(body[17 : 17 + total])
         for length, count in enumerate(counts, start=1):
-            for symbol in (next(symbols) for _ in range(count)):
+            for symbol in islice(symbols, count):
                 if code >= 1 << length or symbol > 16:
                     raise damaged()
                 table[code << (16 - length) : (code + 1) << (16 - length)] = length << 8 | symbol
@@ -147,14 +144,11 @@ def _decode_rows(data, table, values, predictor, default):  # type: ignore[no-un
             if length == 0:
                 return False
             count -= length
-            if size == 16:
-                difference = np.int64(32768)
-            elif size == 0:
-                difference = np.int64(0)
-            else:
+            difference = np.int64(32768)  # of size 16, which has no bits of its own
+            if size < 16:
                 count -= size
                 difference = (bits >> count) & ((1 << size) - 1)
-                if difference < 1 << (size - 1):
+                if size > 0 and difference < 1 << (size - 1):
                     difference -= (1 << size) - 1
             left = np.int64(values[y, x - 1]) if x > 0 else np.int64(0)
             above = np.int64(values[y - 1, x]) if y > 0 else np.int64(0)

@@ -30,7 +30,7 @@ SNOMED = {
 MITBIH_TWICE = {"202": "201"}
 
 
-def ptbxl(root: Path) -> list[Record]:
+def ptbxl(root: Path, file: str = "filename_lr", source: str = "ptbxl") -> list[Record]:
     """List PTB-XL at 100 Hz: 12-lead ECG of 10 s, patients, ten folds; `ptbxl_500` lists it at 500 Hz.
 
     Labels: ``superclass`` (diagnostic superclasses), ``norm`` (normal, abnormal), ``age`` in years (the set
@@ -38,15 +38,6 @@ def ptbxl(root: Path) -> list[Record]:
 
     Source: Wagner et al. 2020, doi:10.1038/s41597-020-0495-6.
     """
-    return _ptbxl(root, "filename_lr", "ptbxl")
-
-
-def ptbxl_500(root: Path) -> list[Record]:
-    """List PTB-XL at 500 Hz; all else as `ptbxl`."""
-    return _ptbxl(root, "filename_hr", "ptbxl_500")
-
-
-def _ptbxl(root: Path, file: str, source: str) -> list[Record]:
     fix = "point source.root at the folder of PTB-XL that holds ptbxl_database.csv and scp_statements.csv"
     columns = ("ecg_id", "patient_id", "age", "sex", "scp_codes", "strat_fold", file)
     rows = rows_of(root / "ptbxl_database.csv", columns, fix)
@@ -75,6 +66,11 @@ def _ptbxl(root: Path, file: str, source: str) -> list[Record]:
         patient = row["patient_id"].removesuffix(".0")  # the set writes them as floats
         records.append(record_of(root, row[file] + ".hea", "wfdb", patient, row["ecg_id"], source, labels, fold=fold))
     return records
+
+
+def ptbxl_500(root: Path) -> list[Record]:
+    """List PTB-XL at 500 Hz; all else as `ptbxl`."""
+    return ptbxl(root, "filename_hr", "ptbxl_500")
 
 
 def cinc2017(root: Path) -> list[Record]:
@@ -124,10 +120,10 @@ def cinc2020(root: Path) -> list[Record]:
 
     Source: Perez Alday et al. 2020, doi:10.1088/1361-6579/abc960.
     """
-    return _cinc_snomed(root, "cinc2020")
+    return cinc2021(root, "cinc2020")
 
 
-def cinc2021(root: Path) -> list[Record]:
+def cinc2021(root: Path, source: str = "cinc2021") -> list[Record]:
     """List the training data of the CinC challenge 2021: 12-lead ECG of eight collections.
 
     Labels: ``dx`` (all diagnoses: the challenge's abbreviation for those it scores, the SNOMED code for others),
@@ -138,10 +134,6 @@ def cinc2021(root: Path) -> list[Record]:
 
     Source: Reyna et al. 2021, doi:10.23919/CinC53138.2021.9662687.
     """
-    return _cinc_snomed(root, "cinc2021")
-
-
-def _cinc_snomed(root: Path, source: str) -> list[Record]:
     records = []
     for relative in found(root, "**/*.hea", "point source.root at the folder of the challenge's training data"):
         text = comments(root, relative)

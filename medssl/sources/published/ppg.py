@@ -75,7 +75,7 @@ def welltory(root: Path) -> list[Record]:
     return records
 
 
-def bidmc(root: Path) -> list[Record]:
+def bidmc(root: Path, source: str = "bidmc", unit: str = "1") -> list[Record]:
     """List the PPG (``PLETH``) and respiration (``RESP``) of BIDMC: 8 min of intensive care at 125 Hz, 53 records.
 
     Labels ``age``, ``sex``. The published channel names may end in a comma (``PLETH,``). Each record counts as one
@@ -83,15 +83,6 @@ def bidmc(root: Path) -> list[Record]:
 
     Source: Pimentel et al. 2017, doi:10.1109/TBME.2016.2613124; PhysioNet doi:10.13026/C2208R.
     """
-    return _bidmc(root, "bidmc", "1")
-
-
-def bidmc_ecg(root: Path) -> list[Record]:
-    """List the ECG (``II``, ``V``, ``AVR``) of BIDMC in mV; all else as `bidmc`."""
-    return _bidmc(root, "bidmc_ecg", "mV")
-
-
-def _bidmc(root: Path, source: str, unit: str) -> list[Record]:
     records = []
     for name in listed(root, "point source.root at the folder of bidmc 1.0.0 that holds RECORDS and bidmc01.hea"):
         match = re.fullmatch(r"bidmc(\d\d)", name)
@@ -107,6 +98,11 @@ def _bidmc(root: Path, source: str, unit: str) -> list[Record]:
         patient = subject[0] if subject else name
         records.append(record_of(root, f"{name}.hea", "wfdb", patient, name, source, labels, hints={"unit": unit}))
     return records
+
+
+def bidmc_ecg(root: Path) -> list[Record]:
+    """List the ECG (``II``, ``V``, ``AVR``) of BIDMC in mV; all else as `bidmc`."""
+    return bidmc(root, "bidmc_ecg", "mV")
 
 
 def ppg_dalia(root: Path) -> list[Record]:
