@@ -17,6 +17,7 @@ KIND_TAGS = [
     "ModalityLUTSequence", "PixelAspectRatio", "PixelPresentation", "VolumetricProperties", SIEMENS_BLOCK,
     SIEMENS_TILES,
 ]  # fmt: skip
+PLACES = ("ImageOrientationPatient", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 # Secondary captures, single and multi-frame: pictures of a screen or of paper.
 CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -77,15 +78,16 @@ def is_inverse(header: Any) -> bool:
 
 
 def check_kind(header: Any) -> None:
-    """Refuse one file by what it is, before its pixels are read.
-
-    Raises:
-        BadRecord: ``unsupported``.
-    """
+    """Refuse one file by what it is, as ``unsupported``, before its pixels are read."""
     if other := other_than_image(header):
         raise BadRecord("unsupported", f"the file holds {other}")
-    _check_captured(header)
-    words = _words(header, "ImageType")
+    if _word(header, "BurnedInAnnotation") == "YES":
+        raise BadRecord("unsupported", "the image is marked as having text burned in, which may identify a person")
+    kind, words = str(header.get("SOPClassUID", "")), _words(header, "ImageType")
+    captured = kind == CAPTURES or kind.startswith(f"{CAPTURES}.") or header.get("ConversionType")
+    placed = any(header.get(name) for name in PLACES)
+    if captured or words & {"SCREEN SAVE", "SCREENSAVE"} or ("SECONDARY" in words and not placed):
+        raise BadRecord("unsupported", "the image is a secondary capture, which may have text burned in")
     if "MOSAIC" in words or _tiles(header) > 1:
         detail = "the file is a Siemens MOSAIC: its slices are tiles of one picture; convert it with dcm2niix"
         raise BadRecord("unsupported", detail)
@@ -101,19 +103,6 @@ def check_kind(header: Any) -> None:
     ratio = header.get("PixelAspectRatio") or []
     if len(ratio) == 2 and not header.get("PixelSpacing") and positive(ratio[0]) != positive(ratio[1]):
         raise BadRecord("unsupported", "the pixels are not square, and their size is not stated (PixelAspectRatio)")
-
-
-def _check_captured(header: Any) -> None:
-    if _word(header, "BurnedInAnnotation") == "YES":
-        raise BadRecord("unsupported", "the image is marked as having text burned in, which may identify a person")
-    kind, words = str(header.get("SOPClassUID", "")), _words(header, "ImageType")
-    placed = any(
-        header.get(name)
-        for name in ("ImageOrientationPatient", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-    )
-    captured = kind == CAPTURES or kind.startswith(f"{CAPTURES}.") or header.get("ConversionType")
-    if captured or words & {"SCREEN SAVE", "SCREENSAVE"} or ("SECONDARY" in words and not placed):
-        raise BadRecord("unsupported", "the image is a secondary capture, which may have text burned in")
 
 
 def _word(header: Any, name: str) -> str:

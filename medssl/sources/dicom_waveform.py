@@ -68,8 +68,12 @@ def read(record: Record) -> Signal:
         stored = _stored(group)
         start, stop = span(record, rate_hz, len(stored))
         values = np.empty((len(chosen), stop - start), dtype=np.float32)
+        padding = group.get("WaveformPaddingValue")
         for row, channel in zip(values, chosen, strict=True):
-            row[:] = _measured(stored[start:stop, channel.index], channel, group, VOLTS[target])
+            part = stored[start:stop, channel.index]
+            row[:] = (part * channel.gain + channel.baseline) * (channel.volts / VOLTS[target])
+            if isinstance(padding, bytes) and len(padding) >= part.itemsize:
+                row[part == np.frombuffer(padding, dtype=part.dtype, count=1)[0]] = np.nan
     return Signal(values, rate_hz, tuple(channel.name for channel in chosen), target)
 
 
@@ -127,12 +131,3 @@ def _stored(group: Any) -> np.ndarray:
         raise BadRecord("unreadable", "the header describes another number of channels than it states")
     require_bytes(channels * length * kind.itemsize, len(data))
     return np.frombuffer(data, dtype=kind, count=channels * length).reshape(length, channels)
-
-
-def _measured(stored: np.ndarray, channel: _Channel, group: Any, unit_v: float) -> np.ndarray:
-    """Return one channel in the unit that is ``unit_v`` volts."""
-    values = (stored * channel.gain + channel.baseline) * (channel.volts / unit_v)
-    padding = group.get("WaveformPaddingValue")
-    if isinstance(padding, bytes) and len(padding) >= stored.dtype.itemsize:
-        values[stored == np.frombuffer(padding, dtype=stored.dtype, count=1)[0]] = np.nan
-    return values

@@ -53,7 +53,6 @@ def measures(folder: Path) -> dict[str, float]:
 
 
 def _table(text: str, prefix: str, columns: dict[str, str]) -> dict[str, float]:
-    """Return the measures of one table."""
     names: list[str] = []
     out: dict[str, float] = {}
     for line in text.splitlines():

@@ -8,6 +8,7 @@ Source: ITU-T T.81, Annexes B (markers), C and F.2.2 (Huffman codes), H (predict
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from itertools import islice
 
@@ -40,8 +41,8 @@ def decode(stream: bytes) -> np.ndarray:
             scan, start = body, end
     if not start or len(frame) < 9 or len(scan) < 6:
         raise damaged()
-    precision, rows, columns = frame[0], int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
-    if frame[5] != 1 or scan[0] != 1:
+    precision, rows, columns, components = struct.unpack(">B2HB", frame[:6])
+    if components != 1 or scan[0] != 1:
         raise BadRecord("unsupported", "the compressed image has several components")
     table, predictor, shift = tables.get(scan[2] >> 4), scan[3], scan[5] & 15
     if table is None or predictor not in range(1, 8) or not 2 <= precision <= 16 or shift >= precision:

@@ -21,6 +21,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import h5py
 import numpy as np
 
 from medssl.sources.claims import require_bytes
@@ -95,8 +96,6 @@ def open_matlab(path: Path, size: int) -> Iterator[Array]:
                     found.setdefault(name, []).append(array)
             yield _Struct("struct", (1, 1), load=lambda: found)
             return
-    import h5py
-
     _check_superblock(head[at + len(HDF5) :], size, at)
     with h5py.File(path, "r", locking=False) as root:
         yield _hdf5(root)
@@ -268,8 +267,6 @@ class _Hdf5(Array):
     item: Any
 
     def names(self) -> list[str]:
-        import h5py
-
         if self.kind != "struct":
             return []
         if len(self.item) > MAX_VARIABLES:
@@ -278,8 +275,6 @@ class _Hdf5(Array):
         return [name for name in self.item if isinstance(self.item.get(name, getlink=True), h5py.HardLink)]
 
     def field(self, name: str) -> list[Array]:
-        import h5py
-
         link = self.item.get(name, getlink=True) if self.kind == "struct" else None
         if link is None:
             return []
@@ -323,8 +318,6 @@ class _Hdf5(Array):
 
 def _hdf5(item: Any) -> _Hdf5:
     """Return an object of an HDF5 file as an array; MATLAB stores text and logical values as numbers too."""
-    import h5py
-
     if isinstance(item, h5py.Group):
         return _Hdf5("struct", (1, 1), item=item)
     if not isinstance(item, h5py.Dataset):

@@ -84,11 +84,7 @@ def header(path: Path) -> tuple[dict[str, str], int]:
 
 
 def stored(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
-    """Return values ``(z, y, x)``, their grid (`medssl.sources.grid`) and spacing in mm, NaN if it is not stated.
-
-    Raises:
-        BadRecord: as `read`.
-    """
+    """Return values ``(z, y, x)``, their grid (`medssl.sources.grid`) and spacing in mm, NaN if it is not stated."""
     with guarded("the MetaImage reader"):
         require_file(path)
         fields, end = header(path)

@@ -47,11 +47,7 @@ def read(record: Record) -> Volume:
 
 
 def stored(path: Path, frame: Any = None) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Return the values ``(k, j, i)`` of a file, their grid (`medssl.sources.grid`), and whether its header conflicts.
-
-    Raises:
-        BadRecord: as `read`.
-    """
+    """Return values ``(k, j, i)``, their grid (`medssl.sources.grid`), and whether the header contradicts itself."""
     import nibabel
 
     with guarded("nibabel"):
@@ -133,11 +129,7 @@ def _open_gz(path: Path, size: int) -> Any:
 
 
 def _layout(head: bytes) -> tuple[Any, int]:
-    """Return nibabel's class for a file that begins with ``head``, and the bytes of data to the end of its last voxel.
-
-    Raises:
-        BadRecord: as `read`, for what has no place in a `Volume`.
-    """
+    """Return nibabel's class for the ``head`` of a file, and the bytes of data to the end of its last voxel."""
     import nibabel
 
     kinds = [k for k in (nibabel.Nifti1Image, nibabel.Nifti2Image) if k.header_class.may_contain_header(head)]
