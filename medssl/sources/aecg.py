@@ -57,7 +57,6 @@ class _Sequences:
         self._path: list[str] = []
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """Open an element."""
         self._path.append(tag.rpartition("}")[2])
         path = tuple(self._path)
         if len(path) > MAX_DEPTH:
@@ -77,11 +76,9 @@ class _Sequences:
             self.sets[-1][-1].parts[path[-1]] = attributes
 
     def end(self, tag: str) -> None:
-        """Close an element."""
         self._path.pop()
 
     def data(self, text: str) -> None:
-        """Take text, which matters only as the digits of a sequence."""
         if len(self._path) == len(VALUE) + 1 and tuple(self._path) == (*VALUE, "digits"):
             self.sets[-1][-1].digits.append(text)
 

@@ -110,12 +110,11 @@ def _check_series(headers: list[Any], frames: list[Frame]) -> None:
         raise BadRecord("unreadable", "the folder mixes several series; give one folder per series")
     if len({str(h.FrameOfReferenceUID) for h in headers if h.get("FrameOfReferenceUID")}) > 1:
         raise BadRecord("unreadable", "the slices have several frames of reference; give one folder for each")
-    if len({(h.Rows, h.Columns, modality(h)) for h in headers}) != 1:
-        raise BadRecord("unreadable", "the slices differ in size or orientation")
     if len({is_inverse(h) for h in headers}) != 1:
         raise BadRecord("unreadable", "in some slices larger values are brighter, in others darker")
     turned = np.array([[*frame.row, *frame.column] for frame in frames])
-    if not np.allclose(turned, turned[0], atol=1e-3):
+    sizes = {(h.Rows, h.Columns, modality(h)) for h in headers}
+    if len(sizes) != 1 or not np.allclose(turned, turned[0], atol=1e-3):
         raise BadRecord("unreadable", "the slices differ in size or orientation")
     spacing_mm = np.array([frame.spacing_mm for frame in frames])
     if not np.allclose(spacing_mm, spacing_mm[0], rtol=1e-3, equal_nan=True):

@@ -20,6 +20,10 @@ FRAME_TAGS = [
     "FrameIncrementPointer", "GridFrameOffsetVector", "RescaleSlope", "RescaleIntercept", "RescaleType",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
+# Functional groups, in the order of the arguments of `_frame`.
+GROUPS = (
+    "PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "PixelValueTransformationSequence",
+)  # fmt: skip
 GRID_OFFSETS = 0x3004000C
 # Hounsfield units, or a word for "unspecified" that scanners put beside them.
 HOUNSFIELD = {"", "HU", "HU_MOD", "US"}
@@ -63,8 +67,12 @@ def frames_of(header: Any) -> list[Frame]:
     if shared or per_frame:
         if per_frame and len(per_frame) != count:
             raise BadRecord("unreadable", "the header describes another number of frames than it states")
-        general = shared[0] if shared else None
-        return [_enhanced(general, per_frame[i] if per_frame else None) for i in range(count)]
+        general = shared[0] if shared else {}
+        # A group of the frame comes before a shared one.
+        return [
+            _frame(*(next((g[name].value[0] for g in (own, general) if g.get(name)), {}) for name in GROUPS))
+            for own in per_frame or [{}] * count
+        ]
     first = _frame(header, header, header, header)
     if count == 1:
         return [first]
@@ -72,23 +80,6 @@ def frames_of(header: Any) -> list[Frame]:
         raise BadRecord("unsupported", "the frames state no position")
     along_mm = _offsets(header, count, first)
     return [replace(first, at_mm=first.at_mm + offset_mm * first.normal) for offset_mm in along_mm]
-
-
-def _enhanced(shared: Any, own: Any) -> Frame:
-    """Return one frame of an enhanced image; a group of the frame comes before a shared one."""
-
-    def group(name: str) -> Any:
-        for groups in (own, shared):
-            if groups is not None and groups.get(name):
-                return groups[name].value[0]
-        return {}
-
-    return _frame(
-        group("PlanePositionSequence"),
-        group("PlaneOrientationSequence"),
-        group("PixelMeasuresSequence"),
-        group("PixelValueTransformationSequence"),
-    )
 
 
 def _frame(position: Any, orientation: Any, measures: Any, transformation: Any) -> Frame:

@@ -160,10 +160,8 @@ def fitted(
     must be the same.
 
     Args:
-        labels: integers on axes superior, posterior, left.
-        own: their grid.
-        shape: of the volume.
-        grid: of the volume.
+        labels: integers on axes superior, posterior, left; ``own`` is their grid.
+        shape, grid: of the volume.
 
     Returns:
         Labels of ``shape``. Notes ``mask_resampled`` (0 or 1) and ``mask_outside``, the share of the labelled voxels of

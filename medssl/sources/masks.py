@@ -23,17 +23,11 @@ def with_mask(
     """Return values as float32 on the axes of a `Volume`, with the label map ``record.mask`` if given.
 
     Args:
-        record: with the mask.
         values: ``(slices, rows, columns)``; those that no slice of a tilted stack covers become air in HU, the lowest
             value otherwise.
         grid: of these values; see `medssl.sources.grid`.
-        unit: of these values.
-        notes: of the reader.
         spacing_mm: as of `medssl.sources.grid.upright`.
         placed: whether the grid says where the values are, and not only which way they face.
-
-    Raises:
-        BadRecord: as `medssl.sources.grid.upright` and `load`.
     """
     fill = AIR_HU if unit == "HU" else None
     values, grid, spacing, tilt = grids.upright(values, grid, spacing_mm=spacing_mm, fill=fill)

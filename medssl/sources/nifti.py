@@ -152,13 +152,10 @@ def _layout(head: bytes) -> tuple[Any, int]:
 
 
 def _frame(shape: tuple[int, ...], hint: Any) -> int:
-    """Return the index of the frame to read."""
     count = shape[3] if len(shape) > 3 else 1
-    if hint is None:
-        if count > 1:
-            raise BadRecord("unsupported", "the image has several frames; hints['frame'] chooses one, counted from 0")
-        return 0
-    frame = counted(hint, count)
+    if hint is None and count > 1:
+        raise BadRecord("unsupported", "the image has several frames; hints['frame'] chooses one, counted from 0")
+    frame = counted(0 if hint is None else hint, count)
     if frame is None:
         raise BadRecord("unsupported", f"frame is not a whole number from 0 to {count - 1}, the last of the image")
     return frame

@@ -41,14 +41,11 @@ def ptbxl(root: Path, file: str = "filename_lr", source: str = "ptbxl") -> list[
     fix = "point source.root at the folder of PTB-XL that holds ptbxl_database.csv and scp_statements.csv"
     columns = ("ecg_id", "patient_id", "age", "sex", "scp_codes", "strat_fold", file)
     rows = rows_of(root / "ptbxl_database.csv", columns, fix)
-    # Its first column, the codes, has no name.
-    statements = read_text_table(root / "scp_statements.csv", ("diagnostic", "diagnostic_class"), fix=fix)
+    statements = rows_of(root / "scp_statements.csv", ("diagnostic", "diagnostic_class"), fix)
     classes = {
-        code: superclass
-        for code, flag, superclass in zip(
-            statements.iloc[:, 0], statements["diagnostic"], statements["diagnostic_class"], strict=True
-        )
-        if number(flag) == 1 and superclass
+        next(iter(row.values())): row["diagnostic_class"]  # the first column, the codes, has no name
+        for row in statements
+        if number(row["diagnostic"]) == 1 and row["diagnostic_class"]
     }
     records = []
     for row in rows:

@@ -59,8 +59,8 @@ def ppg_bp(root: Path) -> list[Record]:
 def welltory(root: Path) -> list[Record]:
     """List Welltory: phone-camera PPG (R, G, B) of about 30 Hz in uneven steps, on an even grid of 30 Hz.
 
-    Label ``heart_rate`` in beats per minute, from the chest strap. Which folders share a volunteer is not
-    published: each folder counts as one patient.
+    Label ``heart_rate`` in beats per minute, from the RR intervals in ms of the chest strap. Which folders share a
+    volunteer is not published: each folder counts as one patient.
 
     Source: Neshitov et al. 2021, doi:10.3390/s21206798.
     """
@@ -70,7 +70,9 @@ def welltory(root: Path) -> list[Record]:
     hints = {"time_column": "time", "time_unit": "ms", "columns": ("R", "G", "B"), "rate_hz": 30.0, "unit": "1"}
     records = []
     for folder in folders:
-        name, labels = folder.name, present(heart_rate=_heart_rate(folder / "RR.txt"))
+        name = folder.name
+        rr_ms = [value for word in comments(root, f"{name}/RR.txt").split() if (value := number(word)) and value > 0]
+        labels = present(heart_rate=60_000 * len(rr_ms) / sum(rr_ms) if rr_ms else None)
         records.append(record_of(root, f"{name}/PPG.csv", "tabular", name, name, "welltory", labels, hints=hints))
     return records
 
@@ -124,13 +126,3 @@ def ppg_dalia(root: Path) -> list[Record]:
         hints = {"rate_hz": 64.0, "skip_lines": 2, "channel": "PPG", "unit": "1"}
         records.append(record_of(root, relative, "tabular", patient, "E4", "ppg_dalia", labels, hints=hints))
     return records
-
-
-def _heart_rate(path: Path) -> float | None:
-    """Return the mean rate in beats per minute from RR intervals in ms, or None without usable intervals."""
-    try:
-        text = path.read_text(errors="replace")
-    except OSError:
-        return None
-    rr_ms = [value for word in text.split() if (value := number(word)) and value > 0]
-    return 60_000 * len(rr_ms) / sum(rr_ms) if rr_ms else None
