@@ -171,15 +171,16 @@ def _open(path: Path, hints: Any, *, signal: bool, labels: bool = False) -> np.n
             layout = _header(file, labels=labels)
             _require_exact(layout, path.stat().st_size)
     index = hints.get("index")
+    variable = str(hints.get("variable", ""))
     array: np.ndarray
     if not zipped:
         if layout.size == 0:
             raise BadRecord("no_samples", "the array is empty")
         array = np.memmap(path, layout.dtype, "r", layout.start, layout.shape, layout.order)
     elif index is not None:
-        array = _kept(path, str(hints.get("variable", "")), signal, path.stat().st_mtime_ns)
+        array = _kept(path, variable, signal, path.stat().st_mtime_ns)
     else:
-        array = member(path, str(hints.get("variable", "")), signal=signal, labels=labels)
+        return member(path, variable, signal=signal, labels=labels)
     if index is None:
         return array
     row = counted(index, len(array) if array.ndim > 1 else 0)
@@ -218,9 +219,7 @@ def member(
         if variable and variable not in arrays:
             raise BadRecord("missing_channel", "the archive holds no array of this name")
         layouts: dict[str, _Layout] = {}
-        for name, info in arrays.items():
-            if variable and name != variable:
-                continue
+        for name, info in ({variable: arrays[variable]} if variable else arrays).items():
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise BadRecord("unsupported", "the archive is encrypted or not packed by deflate")
             require_bytes(info.compress_size, size)

@@ -95,7 +95,7 @@ def read(record: Record) -> Volume | Signal:
         flat = [frame for of_file in frames for frame in of_file]
         _check_series(headers, flat)
         order, grid, spacing_mm, notes = _placed(flat, headers)
-        values = _stack([number for number, *_ in images], headers, frames, order, count)
+        values = _stack(images, frames, order, count)
         notes |= _clean(values, headers)
         if left_out := len(opened) - len(images):
             notes["left_out"] = float(left_out)
@@ -182,13 +182,12 @@ def _sort(frames: list[Frame], *, several_files: bool) -> tuple[np.ndarray, np.n
     return order, way_mm / (len(frames) - 1), usual_mm
 
 
-def _stack(
-    numbers: list[int], headers: list[Any], frames: list[list[Frame]], order: np.ndarray, count: int
-) -> np.ndarray:
+def _stack(images: list[Any], frames: list[list[Frame]], order: np.ndarray, count: int) -> np.ndarray:
     """Return the measured values of all frames in ``order``, NaN where they are padding."""
     place = iter(np.argsort(order))  # of each frame in the stack
-    values = np.empty((len(order), int(headers[0].Rows), int(headers[0].Columns)), dtype=np.float32)
-    for number, header, of_file in zip(numbers, headers, frames, strict=True):
+    first = images[0][1]
+    values = np.empty((len(order), int(first.Rows), int(first.Columns)), dtype=np.float32)
+    for (number, header, *_), of_file in zip(images, frames, strict=True):
         with naming(number, count), guarded("pydicom"):
             for frame, (stored, padded) in zip(of_file, read_frames(header), strict=True):
                 if frame.slope != 1:  # that of most CT

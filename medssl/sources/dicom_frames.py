@@ -68,11 +68,11 @@ def frames_of(header: Any) -> list[Frame]:
         if per_frame and len(per_frame) != count:
             raise BadRecord("unreadable", "the header describes another number of frames than it states")
         general = shared[0] if shared else {}
-        # A group of the frame comes before a shared one.
-        return [
-            _frame(*(next((g[name].value[0] for g in (own, general) if g.get(name)), {}) for name in GROUPS))
-            for own in per_frame or [{}] * count
-        ]
+        frames = []
+        for own in per_frame or [{}] * count:  # a group of the frame comes before a shared one
+            groups = [own.get(name) or general.get(name) or [{}] for name in GROUPS]
+            frames.append(_frame(*(group[0] for group in groups)))
+        return frames
     first = _frame(header, header, header, header)
     if count == 1:
         return [first]
@@ -94,16 +94,10 @@ def _frame(position: Any, orientation: Any, measures: Any, transformation: Any) 
     if not np.isfinite([scale, offset]).all():
         raise BadRecord("unreadable", "the rescale slope or intercept is not a finite number")
     stated = slope not in (None, "", 0) and intercept not in (None, "")
-    return Frame(
-        row=row,
-        column=column,
-        at_mm=at_mm,
-        spacing_mm=_pixel_spacing(measures.get("PixelSpacing")),
-        thickness_mm=positive(measures.get("SliceThickness")) or float("nan"),
-        slope=scale,
-        intercept=offset,
-        scaled=stated and str(transformation.get("RescaleType") or "").strip().upper() in HOUNSFIELD,
-    )
+    scaled = stated and str(transformation.get("RescaleType") or "").strip().upper() in HOUNSFIELD
+    spacing_mm = _pixel_spacing(measures.get("PixelSpacing"))
+    thickness_mm = positive(measures.get("SliceThickness")) or float("nan")
+    return Frame(row, column, at_mm, spacing_mm, thickness_mm, scale, offset, scaled)
 
 
 def _directions(given: Any) -> tuple[np.ndarray, np.ndarray]:

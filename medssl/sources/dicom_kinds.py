@@ -58,11 +58,7 @@ def other_than_image(header: Any) -> str | None:
 
 
 def modality(header: Any) -> str:
-    """Return the modality of an image in capitals: its own or, where it states none, that of its class.
-
-    Raises:
-        BadRecord: ``unsupported`` if neither says what it is.
-    """
+    """Return the modality of an image in capitals: its own or that of its class; ``unsupported`` without either."""
     if word := _word(header, "Modality"):
         return word
     kind = str(header.get("SOPClassUID") or "")
@@ -73,8 +69,8 @@ def modality(header: Any) -> str:
 
 def is_inverse(header: Any) -> bool:
     """Tell whether an image is meant to be shown with larger values darker."""
-    words = _word(header, "PhotometricInterpretation"), _word(header, "PresentationLUTShape")
-    return words[0] == "MONOCHROME1" or words[1] == "INVERSE"
+    inverse = _word(header, "PresentationLUTShape") == "INVERSE"
+    return inverse or _word(header, "PhotometricInterpretation") == "MONOCHROME1"
 
 
 def check_kind(header: Any) -> None:

@@ -61,12 +61,7 @@ REQUIRED = [
 
 
 def check_syntax(syntax: str) -> None:
-    """Refuse a transfer syntax that has no decoder here.
-
-    Raises:
-        BadRecord: ``unsupported``.
-        ImportError: its decoder is not installed.
-    """
+    """Refuse a transfer syntax without decoder: ``unsupported``, or `ImportError` for one that is not installed."""
     if syntax in NATIVE | JPEG_LOSSLESS:
         return
     if syntax not in DECODERS:

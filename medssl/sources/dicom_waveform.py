@@ -59,7 +59,7 @@ def read(record: Record) -> Signal:
         groups = [(group, list(_channels(group))) for group in file.get("WaveformSequence") or []]
         if not groups:
             raise BadRecord("no_samples", "the file holds no waveform")
-        group, chosen = max(groups, key=lambda one: (_leads(one[1]), _length_s(one[0])))  # the first of equal ones
+        group, chosen = max(groups, key=_rank)  # the first of equal ones
         if not chosen:
             raise BadRecord("bad_unit", "no channel states a voltage and its sensitivity")
         rate_hz = positive(group.get("SamplingFrequency"))
@@ -108,12 +108,11 @@ def _lead(channel: Any) -> str | None:
     return None
 
 
-def _leads(channels: list[_Channel]) -> int:
-    return sum(not channel.name.startswith("channel ") for channel in channels)
-
-
-def _length_s(group: Any) -> float:
-    return int(group.get("NumberOfWaveformSamples") or 0) / (positive(group.get("SamplingFrequency")) or np.inf)
+def _rank(one: tuple[Any, list[_Channel]]) -> tuple[int, float]:
+    """Return the number of standard leads of a group, and its length in s."""
+    group, channels = one
+    leads = sum(not channel.name.startswith("channel ") for channel in channels)
+    return leads, int(group.get("NumberOfWaveformSamples") or 0) / (positive(group.get("SamplingFrequency")) or np.inf)
 
 
 def _stored(group: Any) -> np.ndarray:

@@ -30,7 +30,6 @@ from medssl.sources.claims import guarded, require_bytes, require_file
 from medssl.sources.record import BadRecord, Record, Volume
 
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
-PAGES = {"TIFF"}
 # Why a file that Pillow does not know is refused.
 NO_PICTURE = "the file is no picture in PNG, JPEG, TIFF or BMP; save it as PNG"
 OF_TIFF = (
@@ -103,7 +102,8 @@ def _read(path: Path, *, labels: bool) -> tuple[np.ndarray, dict[str, float]]:
         pages = int(getattr(picture, "n_frames", 1))
         if pages != 1 and picture.format == "PNG":
             raise BadRecord("unsupported", "the picture is an animation; store one slice per file")
-        pages = pages if picture.format in PAGES else 1
+        tiff = picture.format == "TIFF"
+        pages = pages if tiff else 1
         (width, height), mode = picture.size, picture.mode
         if width * height > MAX_PIXELS:
             raise BadRecord("unsupported", "the picture has more than 64 million pixels")
@@ -115,13 +115,12 @@ def _read(path: Path, *, labels: bool) -> tuple[np.ndarray, dict[str, float]]:
                 raise BadRecord("unsupported", "the picture is neither grey nor RGB, palette or CMYK; save it as RGB")
             # Asked before the pixels are decoded, which forgets it.
             raw = _raw_mode(picture)
-            inverse, kind = _of_tiff(picture) if picture.format == "TIFF" else (False, None)
+            inverse, kind = _of_tiff(picture) if tiff else (False, None)
             kinds.add((picture.size, picture.mode, inverse, kind))
             if len(kinds) > 1:
                 raise BadRecord("unsupported", "the pages of the picture differ in size or kind")
             narrowed = mode not in GREY and ";16" in raw
-            # Pillow turns a TIFF itself.
-            upright = picture if picture.format == "TIFF" else ImageOps.exif_transpose(picture)
+            upright = picture if tiff else ImageOps.exif_transpose(picture)  # Pillow turns a TIFF itself
             if labels:
                 if mode not in GREY | {"1", "P"}:
                     raise BadRecord("bad_mask", "the mask is a picture in colour; store labels as grey values")

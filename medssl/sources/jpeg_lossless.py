@@ -156,19 +156,11 @@ def _decode_rows(data, table, values, predictor, default):  # type: ignore[no-un
             corner = np.int64(values[y - 1, x - 1]) if x > 0 and y > 0 else np.int64(0)
             if x == 0 and y == 0:
                 guess = np.int64(default)
-            elif y == 0 or (predictor == 1 and x > 0):
-                guess = left
-            elif x == 0 or predictor == 2:
-                guess = above
-            elif predictor == 3:
-                guess = corner
-            elif predictor == 4:
-                guess = left + above - corner
-            elif predictor == 5:
-                guess = left + ((above - corner) >> 1)
-            elif predictor == 6:
-                guess = above + ((left - corner) >> 1)
+            elif x == 0 or y == 0:
+                guess = left + above  # the one that is there
             else:
-                guess = (left + above) >> 1
+                slope, rise, middle = above - corner, left - corner, (left + above) >> 1
+                guesses = (left, above, corner, left + slope, left + (slope >> 1), above + (rise >> 1), middle)
+                guess = guesses[predictor - 1]
             values[y, x] = (guess + difference) & 0xFFFF
     return 8 * at - count <= 8 * data.size

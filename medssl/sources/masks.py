@@ -100,11 +100,7 @@ def against_names(labels: np.ndarray, names: Mapping[int, str]) -> dict[str, flo
 
 
 def whole(values: np.ndarray) -> np.ndarray:
-    """Return labels as int32.
-
-    Raises:
-        BadRecord: ``bad_mask`` for values that are no integers, or too large.
-    """
+    """Return labels as int32, or refuse values that are no integers, or too large, as ``bad_mask``."""
     if values.dtype.kind == "b":
         return values.astype(np.int32)
     rounded = values if values.dtype.kind in "iu" else np.rint(values)

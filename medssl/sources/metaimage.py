@@ -67,11 +67,7 @@ def read(record: Record) -> Volume:
 
 
 def header(path: Path) -> tuple[dict[str, str], int]:
-    """Return the fields of a header and the number of its bytes; ``ElementDataFile`` is the last field.
-
-    Raises:
-        BadRecord: ``unreadable`` if no header is there.
-    """
+    """Return the fields of a header (``unreadable`` without one), the last ``ElementDataFile``, and its bytes."""
     with path.open("rb") as file:
         head = file.read(MAX_HEADER_BYTES)
     last = re.search(rb"^[ \t]*ElementDataFile[ \t]*[=:][^\n]*(?:\n|\Z)", head, re.MULTILINE)
@@ -105,21 +101,17 @@ def stored(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
         affine = np.eye(4)
         affine[:3, :3] = directions * sizes
         affine[:3, 3] = _numbers(fields, POSITIONS, 3, (0, 0, 0))
-        dtype = _dtype(fields)
+        code = TYPES.get(fields.get("ElementType", ""))
+        if code is None:
+            raise BadRecord("unsupported", "the header states no type of voxels, or one that is no real number")
+        orders = {_true(fields[name]) for name in BYTE_ORDERS if name in fields}
+        if len(orders) > 1:
+            raise BadRecord("unreadable", "the header states two byte orders")
+        dtype = np.dtype((">" if True in orders else "<") + code)
         data = _stored(path, fields, end, math.prod(shape) * dtype.itemsize)
         values = np.frombuffer(data, dtype).reshape(shape)
         known = any(name in fields for name in SIZES)
         return values, grids.from_lps(affine), tuple(sizes) if known else (math.nan,) * 3
-
-
-def _dtype(fields: dict[str, str]) -> np.dtype:
-    code = TYPES.get(fields.get("ElementType", ""))
-    if code is None:
-        raise BadRecord("unsupported", "the header states no type of voxels, or one that is no real number")
-    orders = {_true(fields[name]) for name in BYTE_ORDERS if name in fields}
-    if len(orders) > 1:
-        raise BadRecord("unreadable", "the header states two byte orders")
-    return np.dtype((">" if True in orders else "<") + code)
 
 
 def _stored(path: Path, fields: dict[str, str], end: int, need: int) -> bytes:

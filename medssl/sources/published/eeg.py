@@ -16,6 +16,7 @@ from medssl.sources.record import Record
 STAGES = {"W": "wake", "1": "n1", "2": "n2", "3": "n3", "4": "n3", "R": "rem"}
 # Run of EEGMMIDB -> task and whether the movement was imagined; runs 3 to 14 are three rounds of four.
 MOVEMENTS = (("fists_one", "no"), ("fists_one", "yes"), ("fists_feet", "no"), ("fists_feet", "yes"))
+RUNS = {1: ("eyes_open", None), 2: ("eyes_closed", None), **dict(enumerate(3 * MOVEMENTS, start=3))}
 # Task -> what its annotations T0, T1 and T2 stand for.
 MOVES = {"fists_one": ("rest", "left_fist", "right_fist"), "fists_feet": ("rest", "both_fists", "both_feet")}
 
@@ -54,10 +55,7 @@ def eegmmidb(root: Path) -> list[Record]:
     records = []
     for relative in found(root, "S[0-9][0-9][0-9]/S[0-9][0-9][0-9]R[0-9][0-9].edf", fix):
         patient, run = relative.stem[:4], int(relative.stem[5:])
-        task: str | None = {1: "eyes_open", 2: "eyes_closed"}.get(run)
-        imagined = None
-        if 3 <= run <= 14:
-            task, imagined = MOVEMENTS[(run - 3) % 4]
+        task, imagined = RUNS.get(run, (None, None))
         labels = present(task=task, imagined=imagined)
         events = {f"T{i}": ("movement", name) for i, name in enumerate(MOVES.get(task or "", ()))}
         record = record_of(root, relative, "edf", patient, relative.stem[4:], "eegmmidb", labels, event_labels=events)

@@ -35,8 +35,7 @@ def luna16_slices(root: Path) -> list[Record]:
     fix = "point source.root at the folder that holds index.csv and png/"
     records = []
     for row in rows_of(root / "index.csv", ("file", "series_uid", "slice_index"), fix):
-        at = number(row["slice_index"])
-        anatomy = {} if at is None else {"slice_index": at}
+        anatomy = present(slice_index=number(row["slice_index"]))
         series, trial = row["series_uid"], row["slice_index"]
         records.append(record_of(root, f"png/{row['file']}", "image", series, trial, "luna16_slices", anatomy=anatomy))
     return records

@@ -10,7 +10,6 @@ from medssl.sources.published.tables import SEXES, age_of, comments, field, foun
 from medssl.sources.record import Record, SourceError
 from medssl.sources.tables import as_dicts, read_text_table
 
-PPG_BP_TRIALS = ("1", "2", "3")
 # Names of the original workbook -> names of labels.csv.
 PPG_BP_COLUMNS = {
     "subject_ID": "subject_id", "Sex(M/F)": "sex", "Age(year)": "age_years", "BMI(kg/m^2)": "bmi",
@@ -28,13 +27,12 @@ def ppg_bp(root: Path) -> list[Record]:
     Source: Liang et al. 2018, doi:10.1038/sdata.2018.20.
     """
     fix = "point source.root at the folder that holds labels.csv or 'PPG-BP dataset.xlsx', and signals/"
-    columns = tuple(PPG_BP_COLUMNS.values())
     workbook = root / "PPG-BP dataset.xlsx"
     if workbook.is_file() and not (root / "labels.csv").is_file():
         table = read_text_table(workbook, tuple(PPG_BP_COLUMNS), fix=fix, header=1, excel=True)
         rows = as_dicts(table.rename(columns=PPG_BP_COLUMNS))
     else:
-        rows = rows_of(root / "labels.csv", columns, fix)
+        rows = rows_of(root / "labels.csv", tuple(PPG_BP_COLUMNS.values()), fix)
     records = []
     for row in rows:
         stage = row["hypertension"].strip()
@@ -49,8 +47,8 @@ def ppg_bp(root: Path) -> list[Record]:
             bmi=number(row["bmi"]),
             diabetes="yes" if "diabetes" in row["diabetes"].lower() else "no",
         )
-        for trial in PPG_BP_TRIALS:
-            patient, hints = row["subject_id"], {"rate_hz": 1000.0, "channel": "PPG", "unit": "1"}
+        patient, hints = row["subject_id"], {"rate_hz": 1000.0, "channel": "PPG", "unit": "1"}
+        for trial in ("1", "2", "3"):
             file = f"signals/{patient}_{trial}.txt"
             records.append(record_of(root, file, "tabular", patient, trial, "ppg_bp", labels, hints=hints))
     return records
@@ -64,13 +62,12 @@ def welltory(root: Path) -> list[Record]:
 
     Source: Neshitov et al. 2021, doi:10.3390/s21206798.
     """
-    folders = [folder for folder in sorted(root.glob("subject_*")) if folder.is_dir()]
-    if not folders:
+    names = sorted(folder.name for folder in root.glob("subject_*") if folder.is_dir())
+    if not names:
         raise SourceError(f"{root}: no folder subject_NN; point source.root at the folder of the Welltory set")
     hints = {"time_column": "time", "time_unit": "ms", "columns": ("R", "G", "B"), "rate_hz": 30.0, "unit": "1"}
     records = []
-    for folder in folders:
-        name = folder.name
+    for name in names:
         rr_ms = [value for word in comments(root, f"{name}/RR.txt").split() if (value := number(word)) and value > 0]
         labels = present(heart_rate=60_000 * len(rr_ms) / sum(rr_ms) if rr_ms else None)
         records.append(record_of(root, f"{name}/PPG.csv", "tabular", name, name, "welltory", labels, hints=hints))
@@ -92,10 +89,8 @@ def bidmc(root: Path, source: str = "bidmc", unit: str = "1") -> list[Record]:
             continue
         note = comments(root, f"bidmc_csv/bidmc_{match[1]}_Fix.txt")
         text = note + "\n" + comments(root, f"{name}.hea")
-        labels = present(
-            age=age_of(field(text, "Age")),
-            sex=SEXES.get((field(text, "Gender") or field(text, "Sex")).lower()),
-        )
+        sex = field(text, "Gender") or field(text, "Sex")
+        labels = present(age=age_of(field(text, "Age")), sex=SEXES.get(sex.lower()))
         subject = re.search(r"\bs\d{5}\b", text)
         patient = subject[0] if subject else name
         records.append(record_of(root, f"{name}.hea", "wfdb", patient, name, source, labels, hints={"unit": unit}))

@@ -23,11 +23,7 @@ def rows_of(path: Path, columns: tuple[str, ...], fix: str) -> list[dict[str, st
 
 
 def tab_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a tab-separated table, cells as they are; none of an empty one.
-
-    Raises:
-        SourceError: the table cannot be read.
-    """
+    """Return the rows of a tab-separated table, cells as they are, or refuse one that cannot be read."""
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restkey="", restval=""))
@@ -36,11 +32,7 @@ def tab_rows(path: Path) -> list[dict[str, str]]:
 
 
 def found(root: Path, pattern: str, fix: str) -> list[Path]:
-    """Return the files of a set relative to ``root``, sorted; hidden files are leftovers of a Mac.
-
-    Raises:
-        SourceError: there are none.
-    """
+    """Return the files of a set relative to ``root``, sorted, or refuse it without any; a Mac leaves hidden ones."""
     paths = sorted(p.relative_to(root) for p in root.glob(pattern) if not p.name.startswith("."))
     if not paths:
         raise SourceError(f"{root}: no {pattern}; {fix}")
@@ -48,11 +40,7 @@ def found(root: Path, pattern: str, fix: str) -> list[Path]:
 
 
 def listed(root: Path, fix: str) -> list[str]:
-    """Return the names in PhysioNet's file RECORDS.
-
-    Raises:
-        SourceError: the file is absent, unreadable or empty.
-    """
+    """Return the names in PhysioNet's file RECORDS, or refuse a set without it or without names in it."""
     path = root / "RECORDS"
     try:
         names = path.read_text("utf-8").split()
