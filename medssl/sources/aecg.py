@@ -133,9 +133,8 @@ def _parse(path: Path) -> list[list[_Sequence]]:
             raise BadRecord("unsupported", "the XML file is not in UTF-8 or Latin-1")
         other = next((name for root, name in OTHERS.items() if re.search(rb"<(\w+:)?" + root + rb"[\s>/]", head)), None)
         if other:
-            raise BadRecord(
-                "unsupported", f"the file is {other}, no annotated ECG; export DICOM, HL7 aECG or CSV instead"
-            )
+            detail = f"the file is {other}, no annotated ECG; export DICOM, HL7 aECG or CSV instead"
+            raise BadRecord("unsupported", detail)
         file.seek(0)
         while block := file.read(READ_BYTES):
             # Before the parser sees it: within one block it would go on to expand what the type defines.

@@ -84,9 +84,7 @@ def read(record: Record) -> Signal | Volume:
         array = _open(record.path, record.hints, signal=rate_hz is not None)
         if 0 in array.shape:
             raise BadRecord("no_samples", "the array is empty")
-        if rate_hz is not None:
-            return _signal(array, record, rate_hz)
-        return _volume(array, record)
+        return _volume(array, record) if rate_hz is None else _signal(array, record, rate_hz)
 
 
 def _signal(array: np.ndarray, record: Record, rate_hz: float) -> Signal:

@@ -101,7 +101,7 @@ def read(record: Record) -> Volume | Signal:
             notes["left_out"] = float(left_out)
         unit = "HU" if modality(headers[0]) == "CT" else "1"
         placed = bool(np.isfinite(spacing_mm).all()) and flat[0].at_mm is not None
-        return masks.with_mask(record, values, grid, unit, notes, spacing_mm=spacing_mm, placed=placed)
+        return masks.with_mask(record, values, grid, notes, unit=unit, spacing_mm=spacing_mm, placed=placed)
 
 
 def _check_series(headers: list[Any], frames: list[Frame]) -> None:
@@ -168,9 +168,8 @@ def _sort(frames: list[Frame], *, several_files: bool) -> tuple[np.ndarray, np.n
     usual_mm = float(np.median(steps_mm))
     if steps_mm.min() < 1e-3:
         if several_files:
-            raise BadRecord(
-                "unreadable", "two slices lie at the same position; give one folder for each echo, phase or repeat"
-            )
+            detail = "two slices lie at the same position; give one folder for each echo, phase or repeat"
+            raise BadRecord("unreadable", detail)
         raise BadRecord("unsupported", "frames lie at the same position; export one file per echo, moment or stack")
     if np.abs(steps_mm - usual_mm).max() > UNEVEN * usual_mm:
         raise BadRecord("unsupported", "the slices are not evenly spaced; one may be missing")

@@ -78,8 +78,7 @@ def oriented(
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
     """Return a view of values, their grid and spacing with axes in the order, and the direction, of those of the world.
 
-    Raises:
-        BadRecord: ``unreadable`` for axes that span no volume.
+    Axes that span no volume are refused as ``unreadable``.
     """
     from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
@@ -125,9 +124,8 @@ def straightened(
     cosines = np.abs(lengths) / np.linalg.norm(axes, axis=0)
     tilt_deg = float(np.degrees(np.arccos(cosines[shifts.any(axis=0)].clip(max=1)).max()))
     if tilt_deg > MAX_TILT_DEG:
-        raise BadRecord(
-            "unsupported", "the slices follow one another at more than 45 degrees; resample to a rectangular grid"
-        )
+        detail = "the slices follow one another at more than 45 degrees; resample to a rectangular grid"
+        raise BadRecord("unsupported", detail)
     reach = shifts * (shape - 1)
     low = np.floor(np.minimum(reach, 0).sum(axis=1))
     high = np.ceil(np.maximum(reach, 0).sum(axis=1)) + shape - 1

@@ -17,8 +17,8 @@ PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"}
 
 
 def with_mask(
-    record: Record, values: np.ndarray, grid: np.ndarray, unit: str, notes: Mapping[str, float],
-    *, spacing_mm: tuple[float, ...] | None = None, placed: bool = True,
+    record: Record, values: np.ndarray, grid: np.ndarray, notes: Mapping[str, float], *,
+    unit: str | None = None, spacing_mm: tuple[float, ...] | None = None, placed: bool = True,
 ) -> Volume:  # fmt: skip
     """Return values as float32 on the axes of a `Volume`, with the label map ``record.mask`` if given.
 
@@ -26,9 +26,11 @@ def with_mask(
         values: ``(slices, rows, columns)``; those that no slice of a tilted stack covers become air in HU, the lowest
             value otherwise.
         grid: of these values; see `medssl.sources.grid`.
+        unit: of the values; by default ``hints["unit"]``, else ``"1"``.
         spacing_mm: as of `medssl.sources.grid.upright`.
         placed: whether the grid says where the values are, and not only which way they face.
     """
+    unit = unit or str(record.hints.get("unit", "1"))
     fill = AIR_HU if unit == "HU" else None
     values, grid, spacing, tilt = grids.upright(values, grid, spacing_mm=spacing_mm, fill=fill)
     values = np.require(values, np.float32, ["C", "W"])
@@ -57,9 +59,8 @@ def load(
     if suffix in (".jpg", ".jpeg"):
         raise BadRecord("bad_mask", "the mask is JPEG, which changes labels; save it as PNG, of a volume as NIfTI")
     if suffix in PICTURES:
-        raise BadRecord(
-            "bad_mask", "the mask is a picture and its volume is none; save it as NIfTI (.nii.gz) with the same affine"
-        )
+        detail = "the mask is a picture and its volume is none; save it as NIfTI (.nii.gz) with the same affine"
+        raise BadRecord("bad_mask", detail)
     with named():
         stored, own = (metaimage if suffix in metaimage.SUFFIXES else nifti).stored(path)[:2]
     with guarded("the reader of masks"):

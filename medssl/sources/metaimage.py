@@ -60,7 +60,7 @@ def read(record: Record) -> Volume:
     """
     values, grid, spacing = stored(record.path)
     with guarded("the MetaImage reader"):
-        volume = masks.with_mask(record, values, grid, str(record.hints.get("unit", "1")), {}, spacing_mm=spacing)
+        volume = masks.with_mask(record, values, grid, {}, spacing_mm=spacing)
         if volume.unit == "HU":  # LUNA16 and others hold -2000 or -3024 outside the field of view
             np.maximum(volume.values, np.float32(AIR_HU), out=volume.values)
     return volume

@@ -42,8 +42,7 @@ def read(record: Record) -> Volume:
     """
     values, grid, conflict = stored(record.path, record.hints.get("frame"))
     with guarded("nibabel"):
-        notes = {"header_conflict": float(conflict)}
-        return masks.with_mask(record, values, grid, str(record.hints.get("unit", "1")), notes)
+        return masks.with_mask(record, values, grid, {"header_conflict": float(conflict)})
 
 
 def stored(path: Path, frame: Any = None) -> tuple[np.ndarray, np.ndarray, bool]:
