@@ -12,7 +12,6 @@ import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 from xml.etree.ElementTree import XMLParser
 
 import numpy as np
@@ -31,12 +30,12 @@ SET = ("AnnotatedECG", "component", "series", "component", "sequenceSet")
 SEQUENCE = (*SET, "component", "sequence")
 VALUE = (*SEQUENCE, "value")
 FIELDS = {"head", "increment", "origin", "scale", "digits"}
-# Encodings in which "<!DOCTYPE" is these nine bytes.
 # XML of other makers: the name of its first element, and what it is.
 OTHERS = {
     rb"RestingECG": "a GE MUSE export", rb"restingecgdata": "a Philips export",
     rb"CardiologyXML": "a GE CardioSoft export",
 }  # fmt: skip
+# Encodings in which "<!DOCTYPE" is these nine bytes.
 ENCODINGS = {"utf-8", "us-ascii", "ascii", "iso-8859-1", "latin1", "windows-1252"}
 
 
@@ -58,7 +57,6 @@ class _Sequences:
         self._path: list[str] = []
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """Open an element."""
         self._path.append(tag.rpartition("}")[2])
         path = tuple(self._path)
         if len(path) > MAX_DEPTH:
@@ -78,21 +76,15 @@ class _Sequences:
             self.sets[-1][-1].parts[path[-1]] = attributes
 
     def end(self, tag: str) -> None:
-        """Close an element."""
         self._path.pop()
 
     def data(self, text: str) -> None:
-        """Take text, which matters only as the digits of a sequence."""
         if len(self._path) == len(VALUE) + 1 and tuple(self._path) == (*VALUE, "digits"):
             self.sets[-1][-1].digits.append(text)
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         """Refuse a document type: it can define entities that grow without end or name other files."""
         raise BadRecord("unsupported", "the XML file declares a document type; annotated ECGs have none")
-
-    def close(self) -> list[list[_Sequence]]:
-        """Return what was found."""
-        return self.sets
 
 
 def read(record: Record) -> Signal:
@@ -131,20 +123,18 @@ def read(record: Record) -> Signal:
 
 def _parse(path: Path) -> list[list[_Sequence]]:
     """Return the sequences of each sequence set, without building a tree."""
-    parser = XMLParser(target=_Sequences())
-    tail = b""
+    found = _Sequences()
+    parser, tail = XMLParser(target=found), b""
     with path.open("rb") as file:
         head = file.read(1024)
-        if b"\0" in head or head.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise BadRecord("unsupported", "the XML file is not in UTF-8 or Latin-1")
         encoding = re.search(rb"""^[^>]*\bencoding\s*=\s*["']([\w.-]+)""", head)
-        if encoding and encoding[1].decode("ascii").lower() not in ENCODINGS:
+        stated = encoding[1].decode("ascii").lower() if encoding else "utf-8"
+        if b"\0" in head or head.startswith((b"\xff\xfe", b"\xfe\xff")) or stated not in ENCODINGS:
             raise BadRecord("unsupported", "the XML file is not in UTF-8 or Latin-1")
         other = next((name for root, name in OTHERS.items() if re.search(rb"<(\w+:)?" + root + rb"[\s>/]", head)), None)
         if other:
-            raise BadRecord(
-                "unsupported", f"the file is {other}, no annotated ECG; export DICOM, HL7 aECG or CSV instead"
-            )
+            detail = f"the file is {other}, no annotated ECG; export DICOM, HL7 aECG or CSV instead"
+            raise BadRecord("unsupported", detail)
         file.seek(0)
         while block := file.read(READ_BYTES):
             # Before the parser sees it: within one block it would go on to expand what the type defines.
@@ -152,7 +142,8 @@ def _parse(path: Path) -> list[list[_Sequence]]:
                 raise BadRecord("unsupported", "the XML file declares a document type; annotated ECGs have none")
             parser.feed(block)
             tail = block[-16:]
-    return cast("list[list[_Sequence]]", parser.close())
+    parser.close()
+    return found.sets
 
 
 def _rate_hz(sequences: list[_Sequence]) -> float:
@@ -188,7 +179,7 @@ def _values(sequence: _Sequence, target: str) -> np.ndarray:
         try:
             digits = np.fromstring("".join(sequence.digits), dtype=np.float64, sep=" ")
         except (DeprecationWarning, ValueError):
-            raise BadRecord("unreadable", "the digits of a lead are not numbers") from None
+            digits = np.array([np.nan])
     if not np.isfinite(digits).all():
         raise BadRecord("unreadable", "the digits of a lead are not numbers")
     return (origin + scale * digits).astype(np.float32)

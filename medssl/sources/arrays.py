@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from medssl.sources import grid as grids
 from medssl.sources import masks
 from medssl.sources.claims import counted, guarded, positive, require_bytes, require_file, span
 from medssl.sources.record import BadRecord, Record, Signal, Volume
@@ -31,8 +32,7 @@ FIXES = {
     "c": "the array holds complex numbers; save their magnitude, numpy.abs(x)",
     "b": "the array holds true and false; save x.astype('uint8')",
     "O": "the array holds objects, such as lists of unequal length; save one recording a file, or fill up with NaN",
-    "U": "the array holds words; save x.astype(float)",
-    "S": "the array holds words; save x.astype(float)",
+    **dict.fromkeys("US", "the array holds words; save x.astype(float)"),
     "M": "the array holds dates; save numbers",
     "m": "the array holds durations; save numbers",
     "V": "the array is a table with names; save its columns as plain numbers",
@@ -84,9 +84,7 @@ def read(record: Record) -> Signal | Volume:
         array = _open(record.path, record.hints, signal=rate_hz is not None)
         if 0 in array.shape:
             raise BadRecord("no_samples", "the array is empty")
-        if rate_hz is not None:
-            return _signal(array, record, rate_hz)
-        return _volume(array, record)
+        return _volume(array, record) if rate_hz is None else _signal(array, record, rate_hz)
 
 
 def _signal(array: np.ndarray, record: Record, rate_hz: float) -> Signal:
@@ -113,30 +111,17 @@ def _signal(array: np.ndarray, record: Record, rate_hz: float) -> Signal:
 
 def _volume(array: np.ndarray, record: Record) -> Volume:
     values = _oriented(array, record)
-    mask = None
-    if record.mask is not None:
-        if record.mask.suffix.lower() in (".npy", ".npz"):
-            with masks.named():
-                require_file(record.mask)
-                labels = _oriented(_open(record.mask, {}, signal=False, labels=True), record)
-            if labels.shape != values.shape:
-                raise BadRecord("bad_mask", "the mask and the volume differ in shape")
-            mask = masks.whole(labels)
-        else:
-            mask = masks.load(record.mask, values.shape, None)[0]
-    unit = str(record.hints.get("unit", "1"))
-    return Volume(values, _spacing(record.hints.get("spacing_mm"), len(values)), unit, mask)
-
-
-def _spacing(hint: Any, depth: int) -> tuple[float, float, float]:
-    """Return ``(D, H, W)`` spacing in mm; NaN where it is unknown."""
-    given = [float("nan")] * 3 if hint is None else [float(mm) for mm in np.ravel(hint)]
-    if hint is not None and (len(given) > 3 or not all(positive(mm) for mm in given)):
-        raise BadRecord("unreadable", "spacing_mm is not one to three positive numbers")
-    if len(given) == 1:
-        given = given * (3 if depth > 1 else 2)
-    thickness, rows, columns = [float("nan")] * (3 - len(given)) + given
-    return thickness, rows, columns
+    if record.mask is not None and record.mask.suffix.lower() in (".npy", ".npz"):
+        with masks.named():
+            require_file(record.mask)
+            labels = _oriented(_open(record.mask, {}, signal=False, labels=True), record)
+        if labels.shape != values.shape:
+            raise BadRecord("bad_mask", "the mask and the volume differ in shape")
+        mask: np.ndarray | None = masks.whole(labels)
+    else:
+        mask = masks.load(record.mask, values.shape, None)[0]
+    spacing = grids.stated_spacing(record.hints.get("spacing_mm"), len(values))
+    return Volume(values, spacing, str(record.hints.get("unit", "1")), mask)
 
 
 def _oriented(array: np.ndarray, record: Record) -> np.ndarray:
@@ -184,15 +169,16 @@ def _open(path: Path, hints: Any, *, signal: bool, labels: bool = False) -> np.n
             layout = _header(file, labels=labels)
             _require_exact(layout, path.stat().st_size)
     index = hints.get("index")
+    variable = str(hints.get("variable", ""))
     array: np.ndarray
     if not zipped:
         if layout.size == 0:
             raise BadRecord("no_samples", "the array is empty")
         array = np.memmap(path, layout.dtype, "r", layout.start, layout.shape, layout.order)
     elif index is not None:
-        array = _kept(path, str(hints.get("variable", "")), signal, path.stat().st_mtime_ns)
+        array = _kept(path, variable, signal, path.stat().st_mtime_ns)
     else:
-        array = member(path, str(hints.get("variable", "")), signal=signal, labels=labels)
+        return member(path, variable, signal=signal, labels=labels)
     if index is None:
         return array
     row = counted(index, len(array) if array.ndim > 1 else 0)
@@ -231,9 +217,7 @@ def member(
         if variable and variable not in arrays:
             raise BadRecord("missing_channel", "the archive holds no array of this name")
         layouts: dict[str, _Layout] = {}
-        for name, info in arrays.items():
-            if variable and name != variable:
-                continue
+        for name, info in ({variable: arrays[variable]} if variable else arrays).items():
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise BadRecord("unsupported", "the archive is encrypted or not packed by deflate")
             require_bytes(info.compress_size, size)

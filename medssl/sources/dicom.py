@@ -43,7 +43,7 @@ from medssl.sources import grid as grids
 from medssl.sources.claims import guarded, require_file
 from medssl.sources.dicom_files import listed, naming, parse, transfer_syntax
 from medssl.sources.dicom_frames import FRAME_TAGS, Frame, frames_of
-from medssl.sources.dicom_kinds import KIND_TAGS, check_kind, is_ecg, is_inverse, modality, other_than_image
+from medssl.sources.dicom_kinds import KIND_TAGS, check_kind, is_inverse, modality, other_than_image
 from medssl.sources.dicom_pixels import PIXEL_TAGS, check_claims, check_syntax, read_frames
 from medssl.sources.record import AIR_HU, BadRecord, Record, Signal, Volume
 
@@ -74,17 +74,16 @@ def read(record: Record) -> Volume | Signal:
         ImportError: the decoder of a compression is not installed.
     """
     files, count = listed(record.path)
-    opened: list[tuple[int, Any, str, int]] = []
+    opened: list[tuple[int, Any, str, int]] = []  # number of the file, header, transfer syntax, bytes
     for number, file in files:
         with naming(number, count):
             syntax = transfer_syntax(file)
             check_syntax(syntax)  # before the rest is parsed: a deflated file may fill the memory
             opened.append((number, parse(file, syntax, HEADER_TAGS), syntax, require_file(file)))
-    if len(opened) == 1 and is_ecg(opened[0][1]):
+    if len(opened) == 1 and str(opened[0][1].get("SOPClassUID")) in dicom_waveform.CLASSES:
         return dicom_waveform.read(record)
     with guarded("pydicom"):
         images = [one for one in opened if other_than_image(one[1]) is None] or opened[:1]
-    left_out = len(opened) - len(images)
     frames: list[list[Frame]] = []
     for number, header, syntax, size in images:
         with naming(number, count), guarded("pydicom"):
@@ -93,20 +92,16 @@ def read(record: Record) -> Volume | Signal:
             frames.append(frames_of(header))
     headers = [header for _, header, _, _ in images]
     with guarded("pydicom"):
-        _check_series(headers, [frame for of_file in frames for frame in of_file])
-        order, grid, spacing_mm, notes = _placed(frames, headers)
-        values = _stack([number for number, *_ in images], headers, frames, order, count)
+        flat = [frame for of_file in frames for frame in of_file]
+        _check_series(headers, flat)
+        order, grid, spacing_mm, notes = _placed(flat, headers)
+        values = _stack(images, frames, order, count)
         notes |= _clean(values, headers)
-        fill = AIR_HU if modality(headers[0]) == "CT" else None
-        values, place, spacing, tilt = grids.upright(values, grid, spacing_mm=spacing_mm, fill=fill)
-        values = np.ascontiguousarray(values)
-    notes |= tilt | ({"left_out": float(left_out)} if left_out else {})
-    mask = None
-    if record.mask is not None:
-        known = np.isfinite(spacing).all() and frames[0][0].at_mm is not None
-        mask, more = masks.load(record.mask, values.shape, place if known else None)
-        notes |= more
-    return Volume(values, spacing, "HU" if modality(headers[0]) == "CT" else "1", mask, notes)
+        if left_out := len(opened) - len(images):
+            notes["left_out"] = float(left_out)
+        unit = "HU" if modality(headers[0]) == "CT" else "1"
+        placed = bool(np.isfinite(spacing_mm).all()) and flat[0].at_mm is not None
+        return masks.with_mask(record, values, grid, notes, unit=unit, spacing_mm=spacing_mm, placed=placed)
 
 
 def _check_series(headers: list[Any], frames: list[Frame]) -> None:
@@ -115,12 +110,11 @@ def _check_series(headers: list[Any], frames: list[Frame]) -> None:
         raise BadRecord("unreadable", "the folder mixes several series; give one folder per series")
     if len({str(h.FrameOfReferenceUID) for h in headers if h.get("FrameOfReferenceUID")}) > 1:
         raise BadRecord("unreadable", "the slices have several frames of reference; give one folder for each")
-    if len({(h.Rows, h.Columns, modality(h)) for h in headers}) != 1:
-        raise BadRecord("unreadable", "the slices differ in size or orientation")
     if len({is_inverse(h) for h in headers}) != 1:
         raise BadRecord("unreadable", "in some slices larger values are brighter, in others darker")
     turned = np.array([[*frame.row, *frame.column] for frame in frames])
-    if not np.allclose(turned, turned[0], atol=1e-3):
+    sizes = {(h.Rows, h.Columns, modality(h)) for h in headers}
+    if len(sizes) != 1 or not np.allclose(turned, turned[0], atol=1e-3):
         raise BadRecord("unreadable", "the slices differ in size or orientation")
     spacing_mm = np.array([frame.spacing_mm for frame in frames])
     if not np.allclose(spacing_mm, spacing_mm[0], rtol=1e-3, equal_nan=True):
@@ -130,28 +124,27 @@ def _check_series(headers: list[Any], frames: list[Frame]) -> None:
 
 
 def _placed(
-    frames: list[list[Frame]], headers: list[Any]
+    frames: list[Frame], headers: list[Any]
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, ...], dict[str, float]]:
     """Return the order of frames along their normal, their grid, the spacing of its axes in mm, and notes."""
-    flat = [frame for of_file in frames for frame in of_file]
-    first = flat[0]
+    first = frames[0]
     nearest = {int(np.argmax(np.abs(direction))) for direction in (first.normal, first.column, first.row)}
     if len(nearest) < 3:
         raise BadRecord("unsupported", "the slices are too oblique to name their axes")
-    if len(flat) == 1 and np.argmax(np.abs(first.normal)) != 2:
+    if len(frames) == 1 and np.argmax(np.abs(first.normal)) != 2:
         raise BadRecord("unsupported", "the single slice is not axial")
-    order, step_mm, distance_mm = _sort(flat, several_files=len(headers) > 1)
+    order, step_mm, distance_mm = _sort(frames, several_files=len(headers) > 1)
     spacing_mm = (distance_mm, *first.spacing_mm)
     rows_mm, columns_mm = np.where(np.isfinite(first.spacing_mm), first.spacing_mm, 1.0)
     affine = np.eye(4)  # without sizes or a position its directions alone are used
     affine[:3, :3] = np.stack([step_mm, first.column * rows_mm, first.row * columns_mm], axis=1)
-    at_mm = flat[order[0]].at_mm
+    at_mm = frames[order[0]].at_mm
     affine[:3, 3] = 0 if at_mm is None else at_mm
     # Of a single slice it is the turn about the table; its normal then differs from the patient's long axis.
-    along = step_mm if len(flat) > 1 else np.array([0.0, 0.0, 1.0])
+    along = step_mm if len(frames) > 1 else np.array([0.0, 0.0, 1.0])
     cosine = abs(float(first.normal @ along)) / float(np.linalg.norm(along))
     tilt_deg = math.degrees(math.acos(min(1.0, cosine)))
-    if tilt_deg > MAX_TILT_ERROR_DEG and len(flat) > 1 and not np.isfinite(first.spacing_mm).all():
+    if tilt_deg > MAX_TILT_ERROR_DEG and len(frames) > 1 and not np.isfinite(first.spacing_mm).all():
         raise BadRecord("unsupported", "the slices are tilted, and no pixel spacing is stated to straighten them by")
     stated = headers[0].get("GantryDetectorTilt")
     conflict = stated not in (None, "") and abs(abs(float(stated)) - tilt_deg) > MAX_TILT_ERROR_DEG
@@ -175,9 +168,8 @@ def _sort(frames: list[Frame], *, several_files: bool) -> tuple[np.ndarray, np.n
     usual_mm = float(np.median(steps_mm))
     if steps_mm.min() < 1e-3:
         if several_files:
-            raise BadRecord(
-                "unreadable", "two slices lie at the same position; give one folder for each echo, phase or repeat"
-            )
+            detail = "two slices lie at the same position; give one folder for each echo, phase or repeat"
+            raise BadRecord("unreadable", detail)
         raise BadRecord("unsupported", "frames lie at the same position; export one file per echo, moment or stack")
     if np.abs(steps_mm - usual_mm).max() > UNEVEN * usual_mm:
         raise BadRecord("unsupported", "the slices are not evenly spaced; one may be missing")
@@ -189,13 +181,12 @@ def _sort(frames: list[Frame], *, several_files: bool) -> tuple[np.ndarray, np.n
     return order, way_mm / (len(frames) - 1), usual_mm
 
 
-def _stack(
-    numbers: list[int], headers: list[Any], frames: list[list[Frame]], order: np.ndarray, count: int
-) -> np.ndarray:
+def _stack(images: list[Any], frames: list[list[Frame]], order: np.ndarray, count: int) -> np.ndarray:
     """Return the measured values of all frames in ``order``, NaN where they are padding."""
     place = iter(np.argsort(order))  # of each frame in the stack
-    values = np.empty((len(order), int(headers[0].Rows), int(headers[0].Columns)), dtype=np.float32)
-    for number, header, of_file in zip(numbers, headers, frames, strict=True):
+    first = images[0][1]
+    values = np.empty((len(order), int(first.Rows), int(first.Columns)), dtype=np.float32)
+    for (number, header, *_), of_file in zip(images, frames, strict=True):
         with naming(number, count), guarded("pydicom"):
             for frame, (stored, padded) in zip(of_file, read_frames(header), strict=True):
                 if frame.slope != 1:  # that of most CT

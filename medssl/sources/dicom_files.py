@@ -93,18 +93,11 @@ def listed(path: Path) -> tuple[list[tuple[int, Path]], int]:
         if not is_dicom(path):
             raise BadRecord("unreadable", "the file is not DICOM")
         return [(1, path)], 1
-    files = [
-        file
-        for file in sorted(path.iterdir())
-        if file.is_file() and not file.name.startswith(".") and file.name.upper() != "DICOMDIR"
-    ]
-    found: list[tuple[int, Path]] = []
-    others: list[tuple[int, Path]] = []
-    for number, file in enumerate(files, start=1):
-        inside(file, path)
-        (found if is_dicom(file) else others).append((number, file))
+    visible = (file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith("."))
+    files = list(enumerate((file for file in visible if file.name.upper() != "DICOMDIR"), start=1))
+    found = [(number, file) for number, file in files if is_dicom(inside(file, path))]
     named = {_pattern(file.name) for _, file in found}
-    for number, file in others:
+    for number, file in sorted(set(files) - set(found)):
         if file.suffix.lower() in SUFFIXES or _pattern(file.name) in named:
             with naming(number, len(files)):
                 raise BadRecord("unreadable", "a file of the series is empty or not DICOM; copy or export it again")

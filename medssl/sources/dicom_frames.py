@@ -20,6 +20,10 @@ FRAME_TAGS = [
     "FrameIncrementPointer", "GridFrameOffsetVector", "RescaleSlope", "RescaleIntercept", "RescaleType",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
+# Functional groups, in the order of the arguments of `_frame`.
+GROUPS = (
+    "PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "PixelValueTransformationSequence",
+)  # fmt: skip
 GRID_OFFSETS = 0x3004000C
 # Hounsfield units, or a word for "unspecified" that scanners put beside them.
 HOUNSFIELD = {"", "HU", "HU_MOD", "US"}
@@ -63,8 +67,12 @@ def frames_of(header: Any) -> list[Frame]:
     if shared or per_frame:
         if per_frame and len(per_frame) != count:
             raise BadRecord("unreadable", "the header describes another number of frames than it states")
-        general = shared[0] if shared else None
-        return [_enhanced(general, per_frame[i] if per_frame else None) for i in range(count)]
+        general = shared[0] if shared else {}
+        frames = []
+        for own in per_frame or [{}] * count:  # a group of the frame comes before a shared one
+            groups = [own.get(name) or general.get(name) or [{}] for name in GROUPS]
+            frames.append(_frame(*(group[0] for group in groups)))
+        return frames
     first = _frame(header, header, header, header)
     if count == 1:
         return [first]
@@ -72,23 +80,6 @@ def frames_of(header: Any) -> list[Frame]:
         raise BadRecord("unsupported", "the frames state no position")
     along_mm = _offsets(header, count, first)
     return [replace(first, at_mm=first.at_mm + offset_mm * first.normal) for offset_mm in along_mm]
-
-
-def _enhanced(shared: Any, own: Any) -> Frame:
-    """Return one frame of an enhanced image; a group of the frame comes before a shared one."""
-
-    def group(name: str) -> Any:
-        for groups in (own, shared):
-            if groups is not None and groups.get(name):
-                return groups[name].value[0]
-        return {}
-
-    return _frame(
-        group("PlanePositionSequence"),
-        group("PlaneOrientationSequence"),
-        group("PixelMeasuresSequence"),
-        group("PixelValueTransformationSequence"),
-    )
 
 
 def _frame(position: Any, orientation: Any, measures: Any, transformation: Any) -> Frame:
@@ -103,16 +94,10 @@ def _frame(position: Any, orientation: Any, measures: Any, transformation: Any) 
     if not np.isfinite([scale, offset]).all():
         raise BadRecord("unreadable", "the rescale slope or intercept is not a finite number")
     stated = slope not in (None, "", 0) and intercept not in (None, "")
-    return Frame(
-        row=row,
-        column=column,
-        at_mm=at_mm,
-        spacing_mm=_pixel_spacing(measures.get("PixelSpacing")),
-        thickness_mm=positive(measures.get("SliceThickness")) or float("nan"),
-        slope=scale,
-        intercept=offset,
-        scaled=stated and str(transformation.get("RescaleType") or "").strip().upper() in HOUNSFIELD,
-    )
+    scaled = stated and str(transformation.get("RescaleType") or "").strip().upper() in HOUNSFIELD
+    spacing_mm = _pixel_spacing(measures.get("PixelSpacing"))
+    thickness_mm = positive(measures.get("SliceThickness")) or float("nan")
+    return Frame(row, column, at_mm, spacing_mm, thickness_mm, scale, offset, scaled)
 
 
 def _directions(given: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from medssl.sources import dicom_waveform
 from medssl.sources.claims import positive
 from medssl.sources.record import BadRecord
 
@@ -18,12 +17,13 @@ KIND_TAGS = [
     "ModalityLUTSequence", "PixelAspectRatio", "PixelPresentation", "VolumetricProperties", SIEMENS_BLOCK,
     SIEMENS_TILES,
 ]  # fmt: skip
+PLACES = ("ImageOrientationPatient", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 # Secondary captures, single and multi-frame: pictures of a screen or of paper.
 CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 STORAGE = "1.2.840.10008.5.1.4.1.1."
 MODALITIES = {"2": "CT", "4": "MR", "128": "PT", "130": "PT"}  # of the images of these classes
 # What is stored by classes that are no images; some hold pixels all the same.
-OTHER = {
+OTHER: dict[str, str | None] = {
     "9": "a waveform that is no ECG, or is one of several files",
     "11": "how images are shown (a presentation state), not an image",
     "30": "a map of a parameter, not an image; export it as NIfTI",
@@ -34,11 +34,11 @@ OTHER = {
     "79": "measurements of an eye, not an image",
     "88": "a report (such as of the dose), not an image",
     "104": "an encapsulated document, not an image",
+    "481.1": None,  # images of radiotherapy
     "481.2": "radiation doses, not an image",
     "481.3": "contours (an RT structure set), not an image; convert them to NIfTI and name that as a mask",
     "481": "a plan or record of radiotherapy, not an image",
 }
-IMAGES_OF_RADIOTHERAPY = {"481.1"}
 
 
 def other_than_image(header: Any) -> str | None:
@@ -47,10 +47,8 @@ def other_than_image(header: Any) -> str | None:
     if kind.startswith(STORAGE):
         parts = kind.removeprefix(STORAGE).split(".")
         for name in (".".join(parts[:2]), parts[0]):
-            if name in OTHER and name not in IMAGES_OF_RADIOTHERAPY:
+            if name in OTHER:
                 return OTHER[name]
-            if name in IMAGES_OF_RADIOTHERAPY:
-                return None
     if _word(header, "Modality") == "RTDOSE":
         return OTHER["481.2"]
     # An image of a known class without pixels is one that was cut off.
@@ -59,17 +57,8 @@ def other_than_image(header: Any) -> str | None:
     return None
 
 
-def is_ecg(header: Any) -> bool:
-    """Tell whether an object is an ECG that `medssl.sources.dicom_waveform` reads."""
-    return str(header.get("SOPClassUID")) in dicom_waveform.CLASSES
-
-
 def modality(header: Any) -> str:
-    """Return the modality of an image in capitals: its own or, where it states none, that of its class.
-
-    Raises:
-        BadRecord: ``unsupported`` if neither says what it is.
-    """
+    """Return the modality of an image in capitals: its own or that of its class; ``unsupported`` without either."""
     if word := _word(header, "Modality"):
         return word
     kind = str(header.get("SOPClassUID") or "")
@@ -80,29 +69,27 @@ def modality(header: Any) -> str:
 
 def is_inverse(header: Any) -> bool:
     """Tell whether an image is meant to be shown with larger values darker."""
-    words = _word(header, "PhotometricInterpretation"), _word(header, "PresentationLUTShape")
-    return words[0] == "MONOCHROME1" or words[1] == "INVERSE"
+    inverse = _word(header, "PresentationLUTShape") == "INVERSE"
+    return inverse or _word(header, "PhotometricInterpretation") == "MONOCHROME1"
 
 
 def check_kind(header: Any) -> None:
-    """Refuse one file by what it is, before its pixels are read.
-
-    Raises:
-        BadRecord: ``unsupported``.
-    """
+    """Refuse one file by what it is, as ``unsupported``, before its pixels are read."""
     if other := other_than_image(header):
         raise BadRecord("unsupported", f"the file holds {other}")
-    _check_captured(header)
-    words = _words(header, "ImageType")
+    if _word(header, "BurnedInAnnotation") == "YES":
+        raise BadRecord("unsupported", "the image is marked as having text burned in, which may identify a person")
+    kind, words = str(header.get("SOPClassUID", "")), _words(header, "ImageType")
+    captured = kind == CAPTURES or kind.startswith(f"{CAPTURES}.") or header.get("ConversionType")
+    placed = any(header.get(name) for name in PLACES)
+    if captured or words & {"SCREEN SAVE", "SCREENSAVE"} or ("SECONDARY" in words and not placed):
+        raise BadRecord("unsupported", "the image is a secondary capture, which may have text burned in")
     if "MOSAIC" in words or _tiles(header) > 1:
-        raise BadRecord(
-            "unsupported",
-            "the file is a Siemens MOSAIC: its slices are tiles of one picture; convert it with dcm2niix",
-        )
+        detail = "the file is a Siemens MOSAIC: its slices are tiles of one picture; convert it with dcm2niix"
+        raise BadRecord("unsupported", detail)
     if header.get("ModalityLUTSequence"):
-        raise BadRecord(
-            "unsupported", "the stored values pass through a table (Modality LUT); export with slope and intercept"
-        )
+        detail = "the stored values pass through a table (Modality LUT); export with slope and intercept"
+        raise BadRecord("unsupported", detail)
     if _word(header, "PixelPresentation") not in ("", "MONOCHROME"):
         raise BadRecord("unsupported", "the image is grey with colours laid over it; export it in grey")
     if _words(header, "VolumetricProperties") & {"DISTORTED", "MIXED"}:
@@ -112,19 +99,6 @@ def check_kind(header: Any) -> None:
     ratio = header.get("PixelAspectRatio") or []
     if len(ratio) == 2 and not header.get("PixelSpacing") and positive(ratio[0]) != positive(ratio[1]):
         raise BadRecord("unsupported", "the pixels are not square, and their size is not stated (PixelAspectRatio)")
-
-
-def _check_captured(header: Any) -> None:
-    if _word(header, "BurnedInAnnotation") == "YES":
-        raise BadRecord("unsupported", "the image is marked as having text burned in, which may identify a person")
-    kind, words = str(header.get("SOPClassUID", "")), _words(header, "ImageType")
-    placed = any(
-        header.get(name)
-        for name in ("ImageOrientationPatient", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-    )
-    captured = kind == CAPTURES or kind.startswith(f"{CAPTURES}.") or header.get("ConversionType")
-    if captured or words & {"SCREEN SAVE", "SCREENSAVE"} or ("SECONDARY" in words and not placed):
-        raise BadRecord("unsupported", "the image is a secondary capture, which may have text burned in")
 
 
 def _word(header: Any, name: str) -> str:
@@ -139,11 +113,7 @@ def _words(header: Any, name: str) -> set[str]:
 def _tiles(header: Any) -> int:
     """Return the number of tiles that a private element of Siemens states, 0 without it."""
     block, tiles = header.get(SIEMENS_BLOCK), header.get(SIEMENS_TILES)
-    if block is None or tiles is None or not _text(block.value).startswith("SIEMENS MR"):
+    if block is None or tiles is None or "SIEMENS MR" not in str(block.value):
         return 0
     value = tiles.value
     return int.from_bytes(value[:2], "little") if isinstance(value, bytes) else int(value)
-
-
-def _text(value: Any) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)

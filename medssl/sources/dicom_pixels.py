@@ -19,6 +19,7 @@ almost any kind ends the whole process (3.2.6: abort or segmentation fault), so 
 from __future__ import annotations
 
 import importlib
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,24 +55,13 @@ PIXEL_TAGS = [
     "ExtendedOffsetTableLengths", "FloatPixelData", "DoubleFloatPixelData", "PixelPaddingValue",
     "PixelPaddingRangeLimit",
 ]  # fmt: skip
-REQUIRED = (
-    "PhotometricInterpretation",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-)
+REQUIRED = [
+    "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+]  # fmt: skip
 
 
 def check_syntax(syntax: str) -> None:
-    """Refuse a transfer syntax that has no decoder here.
-
-    Raises:
-        BadRecord: ``unsupported``.
-        ImportError: its decoder is not installed.
-    """
+    """Refuse a transfer syntax without decoder: ``unsupported``, or `ImportError` for one that is not installed."""
     if syntax in NATIVE | JPEG_LOSSLESS:
         return
     if syntax not in DECODERS:
@@ -99,10 +89,8 @@ def check_claims(header: Any, syntax: str, size: int) -> None:
     missing = [name for name in REQUIRED if header.get(name) is None] + ["PixelData"] * ("PixelData" not in header)
     if missing:
         raise BadRecord("unreadable", f"the file holds no {missing[0]}; it may be cut off: copy or export it again")
-    if int(header.get("SamplesPerPixel") or 1) != 1 or str(header.PhotometricInterpretation).strip().upper() not in (
-        "MONOCHROME1",
-        "MONOCHROME2",
-    ):
+    shown = str(header.PhotometricInterpretation).strip().upper()
+    if int(header.get("SamplesPerPixel") or 1) != 1 or shown not in ("MONOCHROME1", "MONOCHROME2"):
         raise BadRecord("unsupported", "the image is in colour; export it in grey")
     allocated, stored, high = int(header.BitsAllocated), int(header.BitsStored), int(header.HighBit)
     if allocated not in (8, 16, 32):
@@ -140,7 +128,8 @@ def read_frames(image: Any) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     stored, high = int(image.BitsStored), int(image.HighBit)
     padding = _padding(image)
     streams = [] if syntax in NATIVE else _streams(image, count)
-    precisions = [0 if syntax in NATIVE or syntax == RLE else _precision(s, syntax, image) for s in streams]
+    coded = bool(streams) and syntax != RLE  # with a header of its own, which states the bits of a sample
+    precisions = [_precision(stream, syntax, image) for stream in streams] if coded else [0] * count
     if syntax in JPEG_LOSSLESS:
         decoded = (jpeg_lossless.decode(stream) for stream in streams)
     elif streams:
@@ -149,15 +138,12 @@ def read_frames(image: Any) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         # With the bits that no value has: padding may be in them.
         options: dict[str, Any] = {"raw": True, "correct_unused_bits": False}
         decoded = (frame for frame, _ in get_decoder(syntax).iter_array(image, **options))
-    for index, frame in enumerate(decoded):
+    for precision, frame in zip(precisions, decoded, strict=True):
         if frame.shape != (image.Rows, image.Columns):
             raise jpeg_lossless.damaged()
-        if not streams or syntax == RLE:
-            values = _own_bits(frame, stored, high, signed)
-        elif syntax in JPEG_2000:  # its streams carry the sign
-            values = frame
-        else:
-            values = _own_bits(frame, precisions[index], precisions[index] - 1, signed)
+        bits, top = (precision, precision - 1) if coded else (stored, high)
+        # JPEG 2000 carries the sign.
+        values = frame if syntax in JPEG_2000 else _own_bits(frame, bits, top, signed)
         if padding is None:
             yield values, None
             continue
@@ -215,7 +201,6 @@ def _decode(stream: bytes, image: Any) -> np.ndarray:
 
 
 def _streams(image: Any, count: int) -> list[bytes]:
-    """Return the compressed stream of each frame."""
     from pydicom.encaps import generate_frames
 
     offsets = image.get("ExtendedOffsetTable"), image.get("ExtendedOffsetTableLengths")
@@ -239,22 +224,19 @@ def _precision(stream: bytes, syntax: str, image: Any) -> int:
         size = stream[at + 4 : at + 43]
         if at < 0 or len(size) < 39:
             raise jpeg_lossless.damaged()
-        right, bottom, left, top, tile_w, tile_h, tile_x, tile_y = (
-            int.from_bytes(size[4 + 4 * i : 8 + 4 * i], "big") for i in range(8)
-        )
-        rows, columns, components = bottom - top, right - left, int.from_bytes(size[36:38], "big")
-        precision = (size[38] & 127) + 1
+        right, bottom, left, top, *tile, components, precision = struct.unpack(">8IHB", size[4:])
+        rows, columns, precision = bottom - top, right - left, (precision & 127) + 1
     else:
         frames = [body for marker, body, _ in jpeg_lossless.segments(stream) if marker in jpeg_lossless.FRAMES]
         if len(frames) != 1 or len(frames[0]) < 6:
             raise jpeg_lossless.damaged()
-        body = frames[0]
-        precision, components = body[0], body[5]
-        rows, columns = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
+        precision, rows, columns, components = struct.unpack(">B2HB", frames[0][:6])
     if (rows, columns) != (image.Rows, image.Columns):
         raise BadRecord("unreadable", "the compressed image has another size than the header states")
-    if syntax in JPEG_2000 and (tile_x > left or tile_y > top or tile_w * tile_h < min(rows * columns, MIN_TILE)):
-        raise jpeg_lossless.damaged()
+    if syntax in JPEG_2000:
+        tile_w, tile_h, tile_x, tile_y = tile
+        if tile_x > left or tile_y > top or tile_w * tile_h < min(rows * columns, MIN_TILE):
+            raise jpeg_lossless.damaged()
     if components != 1:
         raise BadRecord("unsupported", "the compressed image has several components")
     if syntax in JPEG and precision != 8:

@@ -56,12 +56,10 @@ def read(record: Record) -> Signal:
         file = pydicom.dcmread(record.path, specific_tags=["WaveformSequence"])
         if file.file_meta.TransferSyntaxUID not in LITTLE_ENDIAN:
             raise BadRecord("unsupported", "the waveform is big endian or compressed")
-        groups = list(file.get("WaveformSequence") or [])
+        groups = [(group, list(_channels(group))) for group in file.get("WaveformSequence") or []]
         if not groups:
             raise BadRecord("no_samples", "the file holds no waveform")
-        channels = [list(_channels(group)) for group in groups]
-        best = max(range(len(groups)), key=lambda i: (_leads(channels[i]), _length_s(groups[i]), -i))
-        group, chosen = groups[best], channels[best]
+        group, chosen = max(groups, key=_rank)  # the first of equal ones
         if not chosen:
             raise BadRecord("bad_unit", "no channel states a voltage and its sensitivity")
         rate_hz = positive(group.get("SamplingFrequency"))
@@ -70,8 +68,12 @@ def read(record: Record) -> Signal:
         stored = _stored(group)
         start, stop = span(record, rate_hz, len(stored))
         values = np.empty((len(chosen), stop - start), dtype=np.float32)
+        padding = group.get("WaveformPaddingValue")
         for row, channel in zip(values, chosen, strict=True):
-            row[:] = _measured(stored[start:stop, channel.index], channel, group, VOLTS[target])
+            part = stored[start:stop, channel.index]
+            row[:] = (part * channel.gain + channel.baseline) * (channel.volts / VOLTS[target])
+            if isinstance(padding, bytes) and len(padding) >= part.itemsize:
+                row[part == np.frombuffer(padding, dtype=part.dtype, count=1)[0]] = np.nan
     return Signal(values, rate_hz, tuple(channel.name for channel in chosen), target)
 
 
@@ -106,41 +108,25 @@ def _lead(channel: Any) -> str | None:
     return None
 
 
-def _leads(channels: list[_Channel]) -> int:
-    return sum(not channel.name.startswith("channel ") for channel in channels)
+def _rank(one: tuple[Any, list[_Channel]]) -> tuple[int, float]:
+    """Return the number of standard leads of a group, and its length in s."""
+    group, channels = one
+    leads = sum(not channel.name.startswith("channel ") for channel in channels)
+    return leads, int(group.get("NumberOfWaveformSamples") or 0) / (positive(group.get("SamplingFrequency")) or np.inf)
 
 
-def _length_s(group: Any) -> float:
-    return int(group.get("NumberOfWaveformSamples") or 0) / (positive(group.get("SamplingFrequency")) or np.inf)
-
-
-def _sample_type(group: Any) -> np.dtype[Any]:
-    """Return the little endian type of a stored sample."""
+def _stored(group: Any) -> np.ndarray:
+    """Return the stored samples ``(T, C)`` of a group."""
+    channels, length, data = int(group.NumberOfWaveformChannels), int(group.NumberOfWaveformSamples), group.WaveformData
     code = SAMPLES.get(str(group.get("WaveformSampleInterpretation", "")).strip())
     if code is None:
         raise BadRecord("unsupported", "the samples are neither plain 8, 16 nor 32 bit integers")
     kind = np.dtype(f"<{code}")
     if int(group.WaveformBitsAllocated) != 8 * kind.itemsize:
         raise BadRecord("unreadable", "the bits of a sample contradict each other")
-    return kind
-
-
-def _stored(group: Any) -> np.ndarray:
-    """Return the stored samples ``(T, C)`` of a group."""
-    channels, length, data = int(group.NumberOfWaveformChannels), int(group.NumberOfWaveformSamples), group.WaveformData
-    kind = _sample_type(group)
     if channels < 1 or length < 1:
         raise BadRecord("no_samples", "the waveform holds no samples")
     if channels != len(group.ChannelDefinitionSequence):
         raise BadRecord("unreadable", "the header describes another number of channels than it states")
     require_bytes(channels * length * kind.itemsize, len(data))
     return np.frombuffer(data, dtype=kind, count=channels * length).reshape(length, channels)
-
-
-def _measured(stored: np.ndarray, channel: _Channel, group: Any, unit_v: float) -> np.ndarray:
-    """Return one channel in the unit that is ``unit_v`` volts."""
-    values = (stored * channel.gain + channel.baseline) * (channel.volts / unit_v)
-    padding = group.get("WaveformPaddingValue")
-    if isinstance(padding, bytes) and len(padding) >= stored.dtype.itemsize:
-        values[stored == np.frombuffer(padding, dtype=stored.dtype, count=1)[0]] = np.nan
-    return values

@@ -15,6 +15,10 @@ from medssl.sources.record import BadRecord, inside
 MAX_BYTES = 1_000_000
 # Column of the cortical table -> suffix of the measure, which is its unit.
 CORTEX = {"SurfArea": "area_mm2", "GrayVol": "mm3", "ThickAvg": "mm"}
+# Name of a table -> how its measures begin, and the columns read.
+TABLES = {
+    "aseg.stats": ("", {"Volume_mm3": "mm3"}), "lh.aparc.stats": ("lh_", CORTEX), "rh.aparc.stats": ("rh_", CORTEX),
+}  # fmt: skip
 INTRACRANIAL = re.compile(r"# Measure EstimatedTotalIntraCranialVol, eTIV,[^,]*, ([\d.]+), mm\^3")
 
 
@@ -33,27 +37,18 @@ def measures(folder: Path) -> dict[str, float]:
         BadRecord: ``missing_file`` where none of the three tables is there, ``unreadable`` for a damaged one.
     """
     stats = folder / "stats" if (folder / "stats").is_dir() else folder
-    out: dict[str, float] = {}
-    found = 0
-    for table, prefix, columns in (
-        ("aseg.stats", "", {"Volume_mm3": "mm3"}),
-        ("lh.aparc.stats", "lh_", CORTEX),
-        ("rh.aparc.stats", "rh_", CORTEX),
-    ):
-        path = stats / table
-        if not path.is_file():
-            continue
-        found += 1
-        if require_file(inside(path, folder)) > MAX_BYTES:
-            raise BadRecord("unreadable", "a FreeSurfer table is longer than 1 MB")
-        out |= _table(path.read_text(encoding="latin-1"), prefix, columns)
+    found = [path for name in TABLES if (path := stats / name).is_file()]
     if not found:
         raise BadRecord("missing_file", "the FreeSurfer folder holds no aseg.stats and no lh. or rh.aparc.stats")
+    out: dict[str, float] = {}
+    for path in found:
+        if require_file(inside(path, folder)) > MAX_BYTES:
+            raise BadRecord("unreadable", "a FreeSurfer table is longer than 1 MB")
+        out |= _table(path.read_text(encoding="latin-1"), *TABLES[path.name])
     return out
 
 
 def _table(text: str, prefix: str, columns: dict[str, str]) -> dict[str, float]:
-    """Return the measures of one table."""
     names: list[str] = []
     out: dict[str, float] = {}
     for line in text.splitlines():

@@ -7,8 +7,11 @@ NIfTI counts towards right, anterior, superior (`from_ras`), DICOM and MetaImage
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from medssl.sources.claims import positive
 from medssl.sources.record import BadRecord
 
 # A shift below half a voxel changes no nearest neighbour, and headers round their numbers.
@@ -18,6 +21,20 @@ MAX_ENLARGEMENT = 4  # of a tilted stack on its rectangular grid; a gantry of 30
 # Share of a label map outside its volume. An organ may be cut off by the field of view; of one that is mostly outside
 # less than half would be measured, and headers that are wrong put most of it there.
 MAX_OUTSIDE = 0.5
+
+
+def stated_spacing(hint: Any, depth: int = 1) -> tuple[float, float, float]:
+    """Return ``(D, H, W)`` spacing in mm from ``hints["spacing_mm"]``, NaN where it is unknown.
+
+    One number is that of all axes or, of a single slice, of rows and columns; two are those of rows and columns.
+    """
+    given = [float("nan")] if hint is None else [positive(mm) or 0.0 for mm in np.ravel(np.array(hint, dtype=object))]
+    if 0.0 in given or not 1 <= len(given) <= 3:
+        raise BadRecord("unreadable", "spacing_mm is not one to three positive numbers")
+    if len(given) == 1:
+        given = given * (3 if depth > 1 else 2)
+    thickness, rows, columns = [float("nan")] * (3 - len(given)) + given
+    return thickness, rows, columns
 
 
 def from_ras(affine: np.ndarray) -> np.ndarray:
@@ -47,14 +64,13 @@ def upright(
     if not np.isfinite(grid).all():
         raise BadRecord("unreadable", "the orientation in the header is not usable")
     notes = {}
-    sizes = tuple(np.linalg.norm(grid[:3, :3], axis=0)) if spacing_mm is None else spacing_mm
-    if np.isfinite(sizes).all():
-        values, straight, tilt_deg = straightened(values, grid, fill=fill)
+    if spacing_mm is None or np.isfinite(spacing_mm).all():
+        values, grid, tilt_deg = straightened(values, grid, fill=fill)
         if tilt_deg:
-            notes, grid = {"tilt_deg": tilt_deg}, straight
-            sizes = tuple(np.linalg.norm(grid[:3, :3], axis=0))
-    values, grid, spacing = oriented(values, grid, sizes)
-    return values, grid, spacing, notes
+            notes, spacing_mm = {"tilt_deg": tilt_deg}, None
+    if spacing_mm is None:
+        spacing_mm = tuple(np.linalg.norm(grid[:3, :3], axis=0))
+    return *oriented(values, grid, spacing_mm), notes
 
 
 def oriented(
@@ -62,8 +78,7 @@ def oriented(
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
     """Return a view of values, their grid and spacing with axes in the order, and the direction, of those of the world.
 
-    Raises:
-        BadRecord: ``unreadable`` for axes that span no volume.
+    Axes that span no volume are refused as ``unreadable``.
     """
     from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
@@ -109,9 +124,8 @@ def straightened(
     cosines = np.abs(lengths) / np.linalg.norm(axes, axis=0)
     tilt_deg = float(np.degrees(np.arccos(cosines[shifts.any(axis=0)].clip(max=1)).max()))
     if tilt_deg > MAX_TILT_DEG:
-        raise BadRecord(
-            "unsupported", "the slices follow one another at more than 45 degrees; resample to a rectangular grid"
-        )
+        detail = "the slices follow one another at more than 45 degrees; resample to a rectangular grid"
+        raise BadRecord("unsupported", detail)
     reach = shifts * (shape - 1)
     low = np.floor(np.minimum(reach, 0).sum(axis=1))
     high = np.ceil(np.maximum(reach, 0).sum(axis=1)) + shape - 1
@@ -144,10 +158,8 @@ def fitted(
     must be the same.
 
     Args:
-        labels: integers on axes superior, posterior, left.
-        own: their grid.
-        shape: of the volume.
-        grid: of the volume.
+        labels: integers on axes superior, posterior, left; ``own`` is their grid.
+        shape, grid: of the volume.
 
     Returns:
         Labels of ``shape``. Notes ``mask_resampled`` (0 or 1) and ``mask_outside``, the share of the labelled voxels of

@@ -24,12 +24,18 @@ from typing import Any
 
 import numpy as np
 
+from medssl.sources import grid as grids
 from medssl.sources import masks
 from medssl.sources.claims import guarded, require_bytes, require_file
 from medssl.sources.record import BadRecord, Record, Volume
 
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
-PAGES = {"TIFF"}
+# Why a file that Pillow does not know is refused.
+NO_PICTURE = "the file is no picture in PNG, JPEG, TIFF or BMP; save it as PNG"
+OF_TIFF = (
+    "the TIFF is damaged, or its pixels are of a kind or byte order that is not read (such as 64 bits, half floats "
+    "or numbers with sign that show 0 white); save it with 8 or 16 bits of grey or floats of 32 bits, 0 as black"
+)
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
 # Bits and sample format of a TIFF -> type of the numbers that Pillow returns as others of the same bytes.
@@ -63,17 +69,14 @@ def read(record: Record) -> Volume:
         BadRecord: ``missing_file``, ``unsupported`` (animations, more than 64 million pixels, pages of several sizes
             or kinds, colour spaces beyond the table), ``bad_mask`` or ``unreadable``.
     """
-    spacing = _spacing(record.hints.get("spacing_mm"))
+    spacing = grids.stated_spacing(record.hints.get("spacing_mm"))
     pages, notes = _read(record.path, labels=False)
     values = pages.astype(np.float32)
-    mask = None
-    if record.mask is not None:
-        mask = _mask(record.mask, values.shape)
-    return Volume(values, spacing, str(record.hints.get("unit", "1")), mask, notes)
+    return Volume(values, spacing, str(record.hints.get("unit", "1")), _mask(record.mask, values.shape), notes)
 
 
-def _mask(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    if path.suffix.lower() not in (".png", ".tif", ".tiff", ".bmp"):
+def _mask(path: Path | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    if path is None or path.suffix.lower() not in (".png", ".tif", ".tiff", ".bmp"):
         return masks.load(path, shape, None)[0]
     with masks.named():
         labels = masks.whole(_read(path, labels=True)[0])
@@ -92,13 +95,15 @@ def _read(path: Path, *, labels: bool) -> tuple[np.ndarray, dict[str, float]]:
         try:
             picture = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:
-            raise _unknown(file) from None
+            file.seek(0)
+            raise BadRecord("unreadable", OF_TIFF if file.read(4) in TIFF_STARTS else NO_PICTURE) from None
         # A PNG with several frames is an animation; its later frames are drawn over one another. Those of a JPEG (MPO)
         # are previews.
         pages = int(getattr(picture, "n_frames", 1))
         if pages != 1 and picture.format == "PNG":
             raise BadRecord("unsupported", "the picture is an animation; store one slice per file")
-        pages = pages if picture.format in PAGES else 1
+        tiff = picture.format == "TIFF"
+        pages = pages if tiff else 1
         (width, height), mode = picture.size, picture.mode
         if width * height > MAX_PIXELS:
             raise BadRecord("unsupported", "the picture has more than 64 million pixels")
@@ -110,13 +115,12 @@ def _read(path: Path, *, labels: bool) -> tuple[np.ndarray, dict[str, float]]:
                 raise BadRecord("unsupported", "the picture is neither grey nor RGB, palette or CMYK; save it as RGB")
             # Asked before the pixels are decoded, which forgets it.
             raw = _raw_mode(picture)
-            inverse, kind = _of_tiff(picture) if picture.format == "TIFF" else (False, None)
+            inverse, kind = _of_tiff(picture) if tiff else (False, None)
             kinds.add((picture.size, picture.mode, inverse, kind))
             if len(kinds) > 1:
                 raise BadRecord("unsupported", "the pages of the picture differ in size or kind")
             narrowed = mode not in GREY and ";16" in raw
-            # Pillow turns a TIFF itself.
-            upright = picture if picture.format == "TIFF" else ImageOps.exif_transpose(picture)
+            upright = picture if tiff else ImageOps.exif_transpose(picture)  # Pillow turns a TIFF itself
             if labels:
                 if mode not in GREY | {"1", "P"}:
                     raise BadRecord("bad_mask", "the mask is a picture in colour; store labels as grey values")
@@ -132,18 +136,6 @@ def _read(path: Path, *, labels: bool) -> tuple[np.ndarray, dict[str, float]]:
         if inverse and mode in GREY - {"L"}:  # others Pillow turns
             values = np.nanmin(values) + np.nanmax(values) - values if mode == "F" else 65535 - values
     return values, {name: share for name, share in notes.items() if share or name == "colour"}
-
-
-def _unknown(file: Any) -> BadRecord:
-    """Return why a file that Pillow does not know is refused."""
-    file.seek(0)
-    if file.read(4) not in TIFF_STARTS:
-        return BadRecord("unreadable", "the file is no picture in PNG, JPEG, TIFF or BMP; save it as PNG")
-    return BadRecord(
-        "unreadable",
-        "the TIFF is damaged, or its pixels are of a kind or byte order that is not read (such as 64 bits, half floats "
-        "or numbers with sign that show 0 white); save it with 8 or 16 bits of grey or floats of 32 bits, 0 as black",
-    )
 
 
 def _of_tiff(picture: Any) -> tuple[bool, Any]:
@@ -172,17 +164,3 @@ def _colours(picture: Any) -> dict[str, float]:
     if picture.has_transparency_data and picture.mode in COLOUR | {"L"}:
         transparent = float((np.asarray(picture.convert("RGBA").getchannel("A")) < 255).mean())
     return {"colour": coloured, "transparent": transparent}
-
-
-def _spacing(hint: Any) -> tuple[float, float, float]:
-    """Return ``(D, H, W)`` spacing in mm from a hint of one to three numbers."""
-    if hint is None:
-        return (float("nan"),) * 3
-    try:
-        given = np.atleast_1d(np.asarray(hint, dtype=np.float64)).ravel()
-    except (TypeError, ValueError):
-        given = np.empty(0)
-    if given.size not in (1, 2, 3) or not (np.isfinite(given) & (given > 0)).all():
-        raise BadRecord("unreadable", "spacing_mm is not one to three positive numbers")
-    padded = {1: [np.nan, given[0], given[0]], 2: [np.nan, *given], 3: list(given)}[given.size]
-    return float(padded[0]), float(padded[1]), float(padded[2])

@@ -8,7 +8,9 @@ Source: ITU-T T.81, Annexes B (markers), C and F.2.2 (Huffman codes), H (predict
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from numba import njit
@@ -39,16 +41,14 @@ def decode(stream: bytes) -> np.ndarray:
             scan, start = body, end
     if not start or len(frame) < 9 or len(scan) < 6:
         raise damaged()
-    precision, rows, columns = frame[0], int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
-    if frame[5] != 1 or scan[0] != 1:
+    precision, rows, columns, components = struct.unpack(">B2HB", frame[:6])
+    if components != 1 or scan[0] != 1:
         raise BadRecord("unsupported", "the compressed image has several components")
     table, predictor, shift = tables.get(scan[2] >> 4), scan[3], scan[5] & 15
     if table is None or predictor not in range(1, 8) or not 2 <= precision <= 16 or shift >= precision:
         raise damaged()
-    if not rows or not columns or interval % columns:  # H.1.1: an interval is a whole number of rows
-        raise damaged()
-    # Each sample takes at least one bit.
-    if rows * columns > 8 * (len(stream) - start):
+    # An interval is a whole number of rows (H.1.1), and each sample takes at least one bit.
+    if not rows or not columns or interval % columns or rows * columns > 8 * (len(stream) - start):
         raise damaged()
     values = np.zeros((rows, columns), dtype=np.uint16)
     height, first = interval // columns or rows, 0
@@ -74,14 +74,12 @@ def segments(stream: bytes) -> Iterator[tuple[int, bytes, int]]:
         raise damaged()
     at = 2
     while at + 4 <= len(stream):
-        if stream[at] != 0xFF:
-            raise damaged()
-        if stream[at + 1] == 0xFF:  # a fill byte
+        if stream[at : at + 2] == b"\xff\xff":  # a fill byte
             at += 1
             continue
         marker, length = stream[at + 1], int.from_bytes(stream[at + 2 : at + 4], "big")
         end = at + 2 + length
-        if length < 2 or end > len(stream):
+        if stream[at] != 0xFF or length < 2 or end > len(stream):
             raise damaged()
         yield marker, stream[at + 4 : end], end
         if marker == SCAN:
@@ -101,7 +99,7 @@ def _huffman_tables(body: bytes) -> dict[int, np.ndarray]:
         table = np.zeros(1 << 16, dtype=np.int32)
         code, symbols = 0, iter(body[17 : 17 + total])
         for length, count in enumerate(counts, start=1):
-            for symbol in (next(symbols) for _ in range(count)):
+            for symbol in islice(symbols, count):
                 if code >= 1 << length or symbol > 16:
                     raise damaged()
                 table[code << (16 - length) : (code + 1) << (16 - length)] = length << 8 | symbol
@@ -147,33 +145,22 @@ def _decode_rows(data, table, values, predictor, default):  # type: ignore[no-un
             if length == 0:
                 return False
             count -= length
-            if size == 16:
-                difference = np.int64(32768)
-            elif size == 0:
-                difference = np.int64(0)
-            else:
+            difference = np.int64(32768)  # of size 16, which has no bits of its own
+            if size < 16:
                 count -= size
                 difference = (bits >> count) & ((1 << size) - 1)
-                if difference < 1 << (size - 1):
+                if size > 0 and difference < 1 << (size - 1):
                     difference -= (1 << size) - 1
             left = np.int64(values[y, x - 1]) if x > 0 else np.int64(0)
             above = np.int64(values[y - 1, x]) if y > 0 else np.int64(0)
             corner = np.int64(values[y - 1, x - 1]) if x > 0 and y > 0 else np.int64(0)
             if x == 0 and y == 0:
                 guess = np.int64(default)
-            elif y == 0 or (predictor == 1 and x > 0):
-                guess = left
-            elif x == 0 or predictor == 2:
-                guess = above
-            elif predictor == 3:
-                guess = corner
-            elif predictor == 4:
-                guess = left + above - corner
-            elif predictor == 5:
-                guess = left + ((above - corner) >> 1)
-            elif predictor == 6:
-                guess = above + ((left - corner) >> 1)
+            elif x == 0 or y == 0:
+                guess = left + above  # the one that is there
             else:
-                guess = (left + above) >> 1
+                slope, rise, middle = above - corner, left - corner, (left + above) >> 1
+                guesses = (left, above, corner, left + slope, left + (slope >> 1), above + (rise >> 1), middle)
+                guess = guesses[predictor - 1]
             values[y, x] = (guess + difference) & 0xFFFF
     return 8 * at - count <= 8 * data.size

@@ -10,17 +10,41 @@ import numpy as np
 
 from medssl.sources import grid as grids
 from medssl.sources.claims import guarded
-from medssl.sources.record import BadRecord
+from medssl.sources.record import AIR_HU, BadRecord, Record, Volume
 
 MAX_ROUNDING = 0.01  # labels stored with a scale come back as 2.9999
 PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"}
 
 
-def load(path: Path, shape: tuple[int, ...], grid: np.ndarray | None) -> tuple[np.ndarray, dict[str, float]]:
+def with_mask(
+    record: Record, values: np.ndarray, grid: np.ndarray, notes: Mapping[str, float], *,
+    unit: str | None = None, spacing_mm: tuple[float, ...] | None = None, placed: bool = True,
+) -> Volume:  # fmt: skip
+    """Return values as float32 on the axes of a `Volume`, with the label map ``record.mask`` if given.
+
+    Args:
+        values: ``(slices, rows, columns)``; those that no slice of a tilted stack covers become air in HU, the lowest
+            value otherwise.
+        grid: of these values; see `medssl.sources.grid`.
+        unit: of the values; by default ``hints["unit"]``, else ``"1"``.
+        spacing_mm: as of `medssl.sources.grid.upright`.
+        placed: whether the grid says where the values are, and not only which way they face.
+    """
+    unit = unit or str(record.hints.get("unit", "1"))
+    fill = AIR_HU if unit == "HU" else None
+    values, grid, spacing, tilt = grids.upright(values, grid, spacing_mm=spacing_mm, fill=fill)
+    values = np.require(values, np.float32, ["C", "W"])
+    mask, fit = load(record.mask, values.shape, grid if placed else None)
+    return Volume(values, spacing, unit, mask, {**notes, **tilt, **fit})
+
+
+def load(
+    path: Path | None, shape: tuple[int, ...], grid: np.ndarray | None
+) -> tuple[np.ndarray | None, dict[str, float]]:
     """Return a label map as int32 on axes superior, posterior, left, and notes.
 
     Args:
-        path: MetaImage by its suffix, otherwise NIfTI.
+        path: MetaImage by its suffix, otherwise NIfTI; None where there is no label map.
         shape: of the volume.
         grid: of the volume, None where it has no place of its own; see `medssl.sources.grid.fitted`.
 
@@ -29,13 +53,14 @@ def load(path: Path, shape: tuple[int, ...], grid: np.ndarray | None) -> tuple[n
     """
     from medssl.sources import metaimage, nifti
 
+    if path is None:
+        return None, {}
     suffix = path.suffix.lower()
     if suffix in (".jpg", ".jpeg"):
         raise BadRecord("bad_mask", "the mask is JPEG, which changes labels; save it as PNG, of a volume as NIfTI")
     if suffix in PICTURES:
-        raise BadRecord(
-            "bad_mask", "the mask is a picture and its volume is none; save it as NIfTI (.nii.gz) with the same affine"
-        )
+        detail = "the mask is a picture and its volume is none; save it as NIfTI (.nii.gz) with the same affine"
+        raise BadRecord("bad_mask", detail)
     with named():
         stored, own = (metaimage if suffix in metaimage.SUFFIXES else nifti).stored(path)[:2]
     with guarded("the reader of masks"):
@@ -76,11 +101,7 @@ def against_names(labels: np.ndarray, names: Mapping[int, str]) -> dict[str, flo
 
 
 def whole(values: np.ndarray) -> np.ndarray:
-    """Return labels as int32.
-
-    Raises:
-        BadRecord: ``bad_mask`` for values that are no integers, or too large.
-    """
+    """Return labels as int32, or refuse values that are no integers, or too large, as ``bad_mask``."""
     if values.dtype.kind == "b":
         return values.astype(np.int32)
     rounded = values if values.dtype.kind in "iu" else np.rint(values)

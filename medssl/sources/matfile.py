@@ -17,10 +17,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import h5py
 import numpy as np
 
 from medssl.sources.claims import require_bytes
@@ -93,10 +94,8 @@ def open_matlab(path: Path, size: int) -> Iterator[Array]:
                     raise BadRecord("unreadable", f"the file claims more than {MAX_VARIABLES} variables")
                 if name:  # others are what MATLAB keeps of objects
                     found.setdefault(name, []).append(array)
-            yield _Struct("struct", (1, 1), load=lambda: found)
+            yield _Struct("struct", (1, 1), fields=lambda: found)
             return
-    import h5py
-
     _check_superblock(head[at + len(HDF5) :], size, at)
     with h5py.File(path, "r", locking=False) as root:
         yield _hdf5(root)
@@ -105,17 +104,13 @@ def open_matlab(path: Path, size: int) -> Iterator[Array]:
 # --- versions 4 to 7 ------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, kw_only=True)
 class _Struct(Array):
-    load: Callable[[], dict[str, list[Array]]]
-
-    @cached_property
-    def fields(self) -> dict[str, list[Array]]:
-        return self.load()
+    fields: Callable[[], dict[str, list[Array]]]
 
     def names(self) -> list[str]:
-        return list(self.fields)
+        return list(self.fields())
 
     def field(self, name: str) -> list[Array]:
-        return self.fields.get(name, [])
+        return self.fields().get(name, [])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +227,7 @@ def _array(head: memoryview, order: str, load: Callable[[], memoryview] | None =
     if shape_kind != 5 or not 0 < len(shape) <= 32 or min(shape) < 0:
         raise BadRecord("unreadable", "the size of an array is damaged")
     if kind == "struct":
-        return _name(name), _Struct(kind, shape, load=lambda: _fields(whole()[at:], shape, order))
+        return _name(name), _Struct(kind, shape, fields=cache(lambda: _fields(whole()[at:], shape, order)))
     number, held, _ = _tag(head, at, order) if at < len(head) else (1, 0, 0)  # an empty array may end here
     if kind == "numbers" and (number not in NUMBERS or math.prod(shape) * int(NUMBERS[number][1]) != held):
         raise BadRecord("unreadable", "the size of an array does not agree with its numbers")
@@ -268,8 +263,6 @@ class _Hdf5(Array):
     item: Any
 
     def names(self) -> list[str]:
-        import h5py
-
         if self.kind != "struct":
             return []
         if len(self.item) > MAX_VARIABLES:
@@ -278,8 +271,6 @@ class _Hdf5(Array):
         return [name for name in self.item if isinstance(self.item.get(name, getlink=True), h5py.HardLink)]
 
     def field(self, name: str) -> list[Array]:
-        import h5py
-
         link = self.item.get(name, getlink=True) if self.kind == "struct" else None
         if link is None:
             return []
@@ -323,8 +314,6 @@ class _Hdf5(Array):
 
 def _hdf5(item: Any) -> _Hdf5:
     """Return an object of an HDF5 file as an array; MATLAB stores text and logical values as numbers too."""
-    import h5py
-
     if isinstance(item, h5py.Group):
         return _Hdf5("struct", (1, 1), item=item)
     if not isinstance(item, h5py.Dataset):

@@ -49,22 +49,15 @@ def read(record: Record) -> Signal:
 
 
 def _pick(variables: list[tuple[str, Array]], record: Record) -> Array:
-    """Return the table to read."""
-    tables = [
-        (name, array)
-        for name, array in variables
-        if array.kind == "numbers" and len(array.shape) == 2 and min(array.shape) > 0 and max(array.shape) > 1
-    ]
     wanted = record.hints.get("variable")
-    if wanted is not None:
-        tables = [table for table in tables if table[0] == wanted]
-        if not tables:
-            raise BadRecord("missing_channel", "the file has no table of numbers under the name in 'variable'")
+    named = [array for name, array in variables if wanted in (None, name) and array.kind == "numbers"]
+    tables = [array for array in named if len(array.shape) == 2 and min(array.shape) > 0 and max(array.shape) > 1]
+    if wanted is not None and not tables:
+        raise BadRecord("missing_channel", "the file has no table of numbers under the name in 'variable'")
     if not tables:
         raise BadRecord("no_samples", "the file holds no table of numbers with two axes (structs are not read)")
     if len(tables) > 1:
         raise BadRecord("unsupported", "the file holds several tables of numbers; name one in the hint 'variable'")
-    table = tables[0][1]
-    if len(set(table.shape)) == 1:
+    if len(set(tables[0].shape)) == 1:
         raise BadRecord("unsupported", "the table has as many channels as time steps, so its time axis is unknown")
-    return table
+    return tables[0]

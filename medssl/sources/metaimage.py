@@ -59,27 +59,15 @@ def read(record: Record) -> Volume:
             text, scaled, voxels in several files), ``no_samples``, ``bad_mask`` or ``unreadable``.
     """
     values, grid, spacing = stored(record.path)
-    unit = str(record.hints.get("unit", "1"))
     with guarded("the MetaImage reader"):
-        values, grid, spacing, notes = grids.upright(
-            values, grid, spacing_mm=spacing, fill=AIR_HU if unit == "HU" else None
-        )
-        values = np.array(values, dtype=np.float32, order="C")
-    if unit == "HU":  # LUNA16 and others hold -2000 or -3024 outside the field of view
-        np.maximum(values, np.float32(AIR_HU), out=values)
-    mask = None
-    if record.mask is not None:
-        mask, more = masks.load(record.mask, values.shape, grid)
-        notes |= more
-    return Volume(values, spacing, unit, mask, notes)
+        volume = masks.with_mask(record, values, grid, {}, spacing_mm=spacing)
+        if volume.unit == "HU":  # LUNA16 and others hold -2000 or -3024 outside the field of view
+            np.maximum(volume.values, np.float32(AIR_HU), out=volume.values)
+    return volume
 
 
 def header(path: Path) -> tuple[dict[str, str], int]:
-    """Return the fields of a header and the number of its bytes; ``ElementDataFile`` is the last field.
-
-    Raises:
-        BadRecord: ``unreadable`` if no header is there.
-    """
+    """Return the fields of a header (``unreadable`` without one), the last ``ElementDataFile``, and its bytes."""
     with path.open("rb") as file:
         head = file.read(MAX_HEADER_BYTES)
     last = re.search(rb"^[ \t]*ElementDataFile[ \t]*[=:][^\n]*(?:\n|\Z)", head, re.MULTILINE)
@@ -92,11 +80,7 @@ def header(path: Path) -> tuple[dict[str, str], int]:
 
 
 def stored(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
-    """Return values ``(z, y, x)``, their grid (`medssl.sources.grid`) and spacing in mm, NaN if it is not stated.
-
-    Raises:
-        BadRecord: as `read`.
-    """
+    """Return values ``(z, y, x)``, their grid (`medssl.sources.grid`) and spacing in mm, NaN if it is not stated."""
     with guarded("the MetaImage reader"):
         require_file(path)
         fields, end = header(path)
@@ -117,21 +101,17 @@ def stored(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
         affine = np.eye(4)
         affine[:3, :3] = directions * sizes
         affine[:3, 3] = _numbers(fields, POSITIONS, 3, (0, 0, 0))
-        dtype = _dtype(fields)
+        code = TYPES.get(fields.get("ElementType", ""))
+        if code is None:
+            raise BadRecord("unsupported", "the header states no type of voxels, or one that is no real number")
+        orders = {_true(fields[name]) for name in BYTE_ORDERS if name in fields}
+        if len(orders) > 1:
+            raise BadRecord("unreadable", "the header states two byte orders")
+        dtype = np.dtype((">" if True in orders else "<") + code)
         data = _stored(path, fields, end, math.prod(shape) * dtype.itemsize)
         values = np.frombuffer(data, dtype).reshape(shape)
         known = any(name in fields for name in SIZES)
         return values, grids.from_lps(affine), tuple(sizes) if known else (math.nan,) * 3
-
-
-def _dtype(fields: dict[str, str]) -> np.dtype:
-    code = TYPES.get(fields.get("ElementType", ""))
-    if code is None:
-        raise BadRecord("unsupported", "the header states no type of voxels, or one that is no real number")
-    orders = {_true(fields[name]) for name in BYTE_ORDERS if name in fields}
-    if len(orders) > 1:
-        raise BadRecord("unreadable", "the header states two byte orders")
-    return np.dtype((">" if True in orders else "<") + code)
 
 
 def _stored(path: Path, fields: dict[str, str], end: int, need: int) -> bytes:
@@ -161,13 +141,10 @@ def _stored(path: Path, fields: dict[str, str], end: int, need: int) -> bytes:
     with file.open("rb") as opened:
         opened.seek(start)
         data = opened.read(length)
-    return _inflated(data, need) if packed else data
-
-
-def _inflated(data: bytes, need: int) -> bytes:
-    """Return ``need`` bytes; no more is inflated."""
+    if not packed:
+        return data
     stream = zlib.decompressobj(zlib.MAX_WBITS + 32)  # zlib or gzip, as MetaIO takes both
-    voxels = stream.decompress(data, need)
+    voxels = stream.decompress(data, need)  # no more is inflated
     # Only at its end is the checksum of the stream compared, and nothing left over.
     if len(voxels) < need or not stream.eof:
         raise BadRecord("unreadable", "the compressed data are cut off, or longer than the header claims")
@@ -182,14 +159,11 @@ def _numbers(
     fields: dict[str, str], names: tuple[str, ...], count: int, default: Sequence[float] | np.ndarray = ()
 ) -> list[float]:
     """Return the numbers of the first of ``names`` that is there."""
-    name = next((name for name in names if name in fields), None)
-    if name is None:
-        numbers = [float(number) for number in default]
-    else:
-        try:
-            numbers = [float(word) for word in fields[name].split()]
-        except ValueError:
-            numbers = []
+    words = next((fields[name].split() for name in names if name in fields), default)
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        numbers = []
     if len(numbers) != count or not all(math.isfinite(n) for n in numbers):
         raise BadRecord("unreadable", "a field of numbers is absent from the header, or holds others than it should")
     return numbers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from medssl.sources import grid as grids
 from medssl.sources import masks
 from medssl.sources.claims import counted, guarded, require_bytes, require_file
-from medssl.sources.record import AIR_HU, BadRecord, Record, Volume, inside
+from medssl.sources.record import BadRecord, Record, Volume, inside
 
 # Deflate cannot shrink more than 1032 times; anything beyond is a header that lies.
 MAX_DEFLATE = 1040
@@ -39,27 +40,13 @@ def read(record: Record) -> Volume:
         BadRecord: ``missing_file``, ``unsupported`` (not 3-D, several frames and no hint, colour, complex, Analyze,
             no orientation), ``no_samples``, ``bad_mask`` or ``unreadable``.
     """
-    unit = str(record.hints.get("unit", "1"))
     values, grid, conflict = stored(record.path, record.hints.get("frame"))
     with guarded("nibabel"):
-        values, grid, spacing, tilt = grids.upright(
-            values.astype(np.float32, copy=False), grid, fill=AIR_HU if unit == "HU" else None
-        )
-        values = np.ascontiguousarray(values)
-    notes = {"header_conflict": float(conflict), **tilt}
-    mask = None
-    if record.mask is not None:
-        mask, more = masks.load(record.mask, values.shape, grid)
-        notes |= more
-    return Volume(values, spacing, unit, mask, notes)
+        return masks.with_mask(record, values, grid, {"header_conflict": float(conflict)})
 
 
 def stored(path: Path, frame: Any = None) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Return the values ``(k, j, i)`` of a file, their grid (`medssl.sources.grid`), and whether its header conflicts.
-
-    Raises:
-        BadRecord: as `read`.
-    """
+    """Return values ``(k, j, i)``, their grid (`medssl.sources.grid`), and whether the header contradicts itself."""
     import nibabel
 
     with guarded("nibabel"):
@@ -108,25 +95,21 @@ def _open(path: Path) -> Any:
         zipped = file.read(2) == GZIP
     if zipped:
         return _open_gz(path, size)
-    suffix = path.suffix
+    header_file, suffix = path, path.suffix
     if suffix.lower() in (".hdr", ".img"):
-        parts = [path.with_suffix(".HDR" if suffix.isupper() else ".hdr")]
-        parts += [path.with_suffix(".IMG" if suffix.isupper() else ".img")]
+        parts = [path.with_suffix(end.upper() if suffix.isupper() else end) for end in (".hdr", ".img")]
         for part in parts:
             if not part.is_file():
                 raise BadRecord("missing_file", f"the other file of the pair, {part.suffix}, is not beside this one")
         sizes = [require_file(inside(part, path.parent)) for part in parts]
         header_file, size = parts[0], sizes[1]
-    else:
-        header_file = path
     with header_file.open("rb") as file:
-        header = _header(file.read(HEADER_BYTES))
-    claimed = _claimed(header)
+        kind, claimed = _layout(file.read(HEADER_BYTES))
     require_bytes(claimed, size)
-    if header_file is not path or suffix.lower() != ".gz":
+    if suffix.lower() != ".gz":
         return nibabel.load(path)  # type: ignore[attr-defined, unused-ignore]
     with path.open("rb") as file:  # nibabel goes by the name
-        return _kind(header).from_bytes(file.read(claimed))
+        return kind.from_bytes(file.read(claimed))
 
 
 def _open_gz(path: Path, size: int) -> Any:
@@ -134,32 +117,25 @@ def _open_gz(path: Path, size: int) -> Any:
     try:
         with gzip.open(path) as file:
             head = file.read(HEADER_BYTES)
-            header = _header(head)
-            claimed = _claimed(header)
+            kind, claimed = _layout(head)
             require_bytes(claimed, size * MAX_DEFLATE)
             data = head + file.read(max(0, claimed - len(head)))
             file.read(1)  # at the end of the file its checksum is compared
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise BadRecord("unreadable", "the compressed file is cut off or damaged; copy or download it again") from None
     require_bytes(claimed, len(data))
-    return _kind(header).from_bytes(data)
+    return kind.from_bytes(data)
 
 
-def _kind(header: Any) -> Any:
+def _layout(head: bytes) -> tuple[Any, int]:
+    """Return nibabel's class for the ``head`` of a file, and the bytes of data to the end of its last voxel."""
     import nibabel
 
-    return nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
-
-
-def _header(head: bytes) -> Any:
-    """Return the header in the first bytes of a file, or refuse what has no place in a `Volume`."""
-    import nibabel
-
-    kinds = [k for k in (nibabel.Nifti1Header, nibabel.Nifti2Header) if k.may_contain_header(head)]
-    if not kinds or len(head) < kinds[0].sizeof_hdr:
+    kinds = [k for k in (nibabel.Nifti1Image, nibabel.Nifti2Image) if k.header_class.may_contain_header(head)]
+    if not kinds or len(head) < kinds[0].header_class.sizeof_hdr:
         # Analyze 7.5 looks the same but for the magic word, and does not say which side is left.
         raise BadRecord("unsupported", "the file is not NIfTI-1 or NIfTI-2; convert it to .nii.gz")
-    header = kinds[0](head[: kinds[0].sizeof_hdr], check=False)
+    header = kinds[0].header_class(head[: kinds[0].header_class.sizeof_hdr], check=False)
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
     if len(shape) < 3 or any(n != 1 for n in shape[4:]):
         raise BadRecord("unsupported", f"the image has {len(shape)} dimensions; 3 are needed, or 4 and a frame")
@@ -167,29 +143,18 @@ def _header(head: bytes) -> Any:
         raise BadRecord("unsupported", "the image holds colours or complex numbers")
     if min(shape) < 1:
         raise BadRecord("no_samples", "the image holds no voxel")
-    return header
-
-
-def _claimed(header: Any) -> int:
-    """Return the number of bytes from the start of the data file to the end of the last voxel."""
     offset = float(header["vox_offset"])
     if not 0 <= offset < 2**62:
         raise BadRecord("unreadable", "the header places the voxels outside the file")
     # Python's integers: a product of corrupt sizes passes 2**63.
-    voxels = 1
-    for length in header.get_data_shape():
-        voxels *= int(length)
-    return int(offset) + voxels * int(header.get_data_dtype().itemsize)
+    return kinds[0], int(offset) + math.prod(map(int, shape)) * int(dtype.itemsize)
 
 
 def _frame(shape: tuple[int, ...], hint: Any) -> int:
-    """Return the index of the frame to read."""
     count = shape[3] if len(shape) > 3 else 1
-    if hint is None:
-        if count > 1:
-            raise BadRecord("unsupported", "the image has several frames; hints['frame'] chooses one, counted from 0")
-        return 0
-    frame = counted(hint, count)
+    if hint is None and count > 1:
+        raise BadRecord("unsupported", "the image has several frames; hints['frame'] chooses one, counted from 0")
+    frame = counted(0 if hint is None else hint, count)
     if frame is None:
         raise BadRecord("unsupported", f"frame is not a whole number from 0 to {count - 1}, the last of the image")
     return frame

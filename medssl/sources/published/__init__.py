@@ -12,29 +12,7 @@ from medssl.sources.published.ppg import bidmc, bidmc_ecg, ppg_bp, ppg_dalia, we
 from medssl.sources.published.volumes import ixi, msd, msd_hippocampus, openbhb
 
 __all__ = [
-    "bidmc",
-    "bidmc_ecg",
-    "cinc2017",
-    "cinc2020",
-    "cinc2021",
-    "covid_ct",
-    "eegmat",
-    "eegmmidb",
-    "ixi",
-    "lidc",
-    "luna16",
-    "luna16_slices",
-    "medmnist",
-    "mitbih",
-    "msd",
-    "msd_hippocampus",
-    "openbhb",
-    "ppg_bp",
-    "ppg_dalia",
-    "ptbdb",
-    "ptbxl",
-    "ptbxl_500",
-    "sleep_edf",
-    "tcga_lung",
-    "welltory",
-]
+    "bidmc", "bidmc_ecg", "cinc2017", "cinc2020", "cinc2021", "covid_ct", "eegmat", "eegmmidb", "ixi", "lidc", "luna16",
+    "luna16_slices", "medmnist", "mitbih", "msd", "msd_hippocampus", "openbhb", "ppg_bp", "ppg_dalia", "ptbdb", "ptbxl",
+    "ptbxl_500", "sleep_edf", "tcga_lung", "welltory",
+]  # fmt: skip

@@ -6,9 +6,8 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from medssl.sources.claims import locate
 from medssl.sources.labels import number
-from medssl.sources.published.tables import SEXES, age_of, comments, field, found, listed, present, rows_of
+from medssl.sources.published.tables import SEXES, age_of, comments, field, found, listed, present, record_of, rows_of
 from medssl.sources.record import Record
 from medssl.sources.tables import read_text_table
 
@@ -31,7 +30,7 @@ SNOMED = {
 MITBIH_TWICE = {"202": "201"}
 
 
-def ptbxl(root: Path) -> list[Record]:
+def ptbxl(root: Path, file: str = "filename_lr", source: str = "ptbxl") -> list[Record]:
     """List PTB-XL at 100 Hz: 12-lead ECG of 10 s, patients, ten folds; `ptbxl_500` lists it at 500 Hz.
 
     Labels: ``superclass`` (diagnostic superclasses), ``norm`` (normal, abnormal), ``age`` in years (the set
@@ -39,26 +38,14 @@ def ptbxl(root: Path) -> list[Record]:
 
     Source: Wagner et al. 2020, doi:10.1038/s41597-020-0495-6.
     """
-    return _ptbxl(root, "filename_lr", "ptbxl")
-
-
-def ptbxl_500(root: Path) -> list[Record]:
-    """List PTB-XL at 500 Hz; all else as `ptbxl`."""
-    return _ptbxl(root, "filename_hr", "ptbxl_500")
-
-
-def _ptbxl(root: Path, file: str, source: str) -> list[Record]:
     fix = "point source.root at the folder of PTB-XL that holds ptbxl_database.csv and scp_statements.csv"
     columns = ("ecg_id", "patient_id", "age", "sex", "scp_codes", "strat_fold", file)
     rows = rows_of(root / "ptbxl_database.csv", columns, fix)
-    # Its first column, the codes, has no name.
-    statements = read_text_table(root / "scp_statements.csv", ("diagnostic", "diagnostic_class"), fix=fix)
+    statements = rows_of(root / "scp_statements.csv", ("diagnostic", "diagnostic_class"), fix)
     classes = {
-        code: superclass
-        for code, flag, superclass in zip(
-            statements.iloc[:, 0], statements["diagnostic"], statements["diagnostic_class"], strict=True
-        )
-        if number(flag) == 1 and superclass
+        next(iter(row.values())): row["diagnostic_class"]  # the first column, the codes, has no name
+        for row in statements
+        if number(row["diagnostic"]) == 1 and row["diagnostic_class"]
     }
     records = []
     for row in rows:
@@ -72,20 +59,15 @@ def _ptbxl(root: Path, file: str, source: str) -> list[Record]:
             labels["superclass"] = superclass
             labels["norm"] = "normal" if superclass == ("NORM",) else "abnormal"
         fold = number(row["strat_fold"])
-        path, hints = locate(root, row[file] + ".hea")
-        records.append(
-            Record(
-                path=path,
-                format="wfdb",
-                patient=row["patient_id"].removesuffix(".0"),  # the set writes them as floats
-                trial=row["ecg_id"],
-                source=source,
-                labels=labels,
-                fold=None if fold is None else int(fold),
-                hints=hints,
-            )
-        )
+        fold = None if fold is None else int(fold)
+        patient = row["patient_id"].removesuffix(".0")  # the set writes them as floats
+        records.append(record_of(root, row[file] + ".hea", "wfdb", patient, row["ecg_id"], source, labels, fold=fold))
     return records
+
+
+def ptbxl_500(root: Path) -> list[Record]:
+    """List PTB-XL at 500 Hz; all else as `ptbxl`."""
+    return ptbxl(root, "filename_hr", "ptbxl_500")
 
 
 def cinc2017(root: Path) -> list[Record]:
@@ -101,8 +83,8 @@ def cinc2017(root: Path) -> list[Record]:
     for name, label in zip(rows["name"], rows["label"], strict=True):
         rhythm = RHYTHMS.get(label.strip())
         af = None if rhythm in (None, "noisy") else "af" if rhythm == "af" else "not_af"
-        path, hints = locate(root, f"{name}.hea")
-        records.append(Record(path, "wfdb", name, name, "cinc2017", present(rhythm=rhythm, af=af), hints=hints))
+        labels = present(rhythm=rhythm, af=af)
+        records.append(record_of(root, f"{name}.hea", "wfdb", name, name, "cinc2017", labels))
     return records
 
 
@@ -126,8 +108,7 @@ def ptbdb(root: Path) -> list[Record]:
             age=age_of(field(text, "age")),
             sex=SEXES.get(field(text, "sex").lower()),
         )
-        path, hints = locate(root, f"{name}.hea")
-        records.append(Record(path, "wfdb", patient, trial or name, "ptbdb", labels, hints=hints))
+        records.append(record_of(root, f"{name}.hea", "wfdb", patient, trial or name, "ptbdb", labels))
     return records
 
 
@@ -136,10 +117,10 @@ def cinc2020(root: Path) -> list[Record]:
 
     Source: Perez Alday et al. 2020, doi:10.1088/1361-6579/abc960.
     """
-    return _cinc_snomed(root, "cinc2020")
+    return cinc2021(root, "cinc2020")
 
 
-def cinc2021(root: Path) -> list[Record]:
+def cinc2021(root: Path, source: str = "cinc2021") -> list[Record]:
     """List the training data of the CinC challenge 2021: 12-lead ECG of eight collections.
 
     Labels: ``dx`` (all diagnoses: the challenge's abbreviation for those it scores, the SNOMED code for others),
@@ -150,10 +131,6 @@ def cinc2021(root: Path) -> list[Record]:
 
     Source: Reyna et al. 2021, doi:10.23919/CinC53138.2021.9662687.
     """
-    return _cinc_snomed(root, "cinc2021")
-
-
-def _cinc_snomed(root: Path, source: str) -> list[Record]:
     records = []
     for relative in found(root, "**/*.hea", "point source.root at the folder of the challenge's training data"):
         text = comments(root, relative)
@@ -166,9 +143,7 @@ def _cinc_snomed(root: Path, source: str) -> list[Record]:
             sex=SEXES.get(field(text, "Sex").lower()),
             collection=above[-1] if above and above[-1] not in ("training", "WFDB") else None,
         )
-        path, hints = locate(root, relative)
-        name = relative.stem
-        records.append(Record(path, "wfdb", name, name, source, labels, hints=hints))
+        records.append(record_of(root, relative, "wfdb", relative.stem, relative.stem, source, labels))
     return records
 
 
@@ -184,8 +159,7 @@ def mitbih(root: Path) -> list[Record]:
     for name in listed(root, "point source.root at the folder of mitdb 1.0.0 that holds RECORDS and 100.hea"):
         words = [*comments(root, f"{name}.hea").split(), "", ""]  # 69 M 1085 1629 x1
         labels = present(age=age_of(words[0]), sex=SEXES.get(words[1].lower()))
-        path, hints = locate(root, f"{name}.hea")
-        records.append(Record(path, "wfdb", MITBIH_TWICE.get(name, name), name, "mitbih", labels, hints=hints))
+        records.append(record_of(root, f"{name}.hea", "wfdb", MITBIH_TWICE.get(name, name), name, "mitbih", labels))
     return records
 
 

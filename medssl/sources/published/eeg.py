@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from medssl.sources.claims import locate
 from medssl.sources.labels import number
-from medssl.sources.published.tables import SEXES, found, present, rows_of
+from medssl.sources.published.tables import SEXES, found, present, record_of, rows_of
 from medssl.sources.record import Record
 
 # Rechtschaffen & Kales' stages, of which the AASM joins 3 and 4.
 STAGES = {"W": "wake", "1": "n1", "2": "n2", "3": "n3", "4": "n3", "R": "rem"}
 # Run of EEGMMIDB -> task and whether the movement was imagined; runs 3 to 14 are three rounds of four.
 MOVEMENTS = (("fists_one", "no"), ("fists_one", "yes"), ("fists_feet", "no"), ("fists_feet", "yes"))
+RUNS = {1: ("eyes_open", None), 2: ("eyes_closed", None), **dict(enumerate(3 * MOVEMENTS, start=3))}
+# Task -> what its annotations T0, T1 and T2 stand for.
+MOVES = {"fists_one": ("rest", "left_fist", "right_fist"), "fists_feet": ("rest", "both_fists", "both_feet")}
 
 
 def eegmat(root: Path) -> list[Record]:
@@ -32,9 +37,8 @@ def eegmat(root: Path) -> list[Record]:
             count_quality={"1": "good", "0": "bad"}.get(row["Count quality"]),
         )
         for trial, condition in (("1", "rest"), ("2", "mental_arithmetic")):
-            path, hints = locate(root, f"{row['Subject']}_{trial}.edf")
-            labels = {"condition": condition, **about}
-            records.append(Record(path, "edf", row["Subject"], trial, "eegmat", labels, hints=hints))
+            file, labels = f"{row['Subject']}_{trial}.edf", {"condition": condition, **about}
+            records.append(record_of(root, file, "edf", row["Subject"], trial, "eegmat", labels))
     return records
 
 
@@ -51,20 +55,11 @@ def eegmmidb(root: Path) -> list[Record]:
     records = []
     for relative in found(root, "S[0-9][0-9][0-9]/S[0-9][0-9][0-9]R[0-9][0-9].edf", fix):
         patient, run = relative.stem[:4], int(relative.stem[5:])
-        task: str | None = {1: "eyes_open", 2: "eyes_closed"}.get(run)
-        imagined = None
-        if 3 <= run <= 14:
-            task, imagined = MOVEMENTS[(run - 3) % 4]
-        path, hints = locate(root, relative)
+        task, imagined = RUNS.get(run, (None, None))
         labels = present(task=task, imagined=imagined)
-        moves = {"fists_one": ("left_fist", "right_fist"), "fists_feet": ("both_fists", "both_feet")}.get(task or "")
-        events = {f"T{i}": ("movement", name) for i, name in enumerate(("rest", *moves))} if moves else {}
-        records.append(
-            Record(
-                path, "edf", patient, relative.stem[4:], "eegmmidb", labels,
-                events=path if events else None, event_labels=events, hints=hints,
-            )
-        )  # fmt: skip
+        events = {f"T{i}": ("movement", name) for i, name in enumerate(MOVES.get(task or "", ()))}
+        record = record_of(root, relative, "edf", patient, relative.stem[4:], "eegmmidb", labels, event_labels=events)
+        records.append(replace(record, events=record.path if events else None))
     return records
 
 
@@ -86,18 +81,11 @@ def sleep_edf(root: Path) -> list[Record]:
         if not match:
             continue
         labels = present(study={"SC": "cassette", "ST": "telemetry"}[match[1]], night=float(match[3]))
-        path, hints = locate(root, relative)
+        scoring: dict[str, Any] = {}
         # The letters after the night say who scored it.
-        scored = sorted(path.parent.glob(f"{name[:7]}*-Hypnogram.edf"))[:1]
-        events = None
-        if scored:
-            events, events_hints = locate(root, relative.with_name(scored[0].name))
-            hints = hints or events_hints
-        stages = {f"Sleep stage {text}": ("stage", stage) for text, stage in STAGES.items()}
-        records.append(
-            Record(
-                path, "edf", match[1] + match[2], name, "sleep_edf", labels,
-                events=events, event_labels=stages if events else {}, hints=hints,
-            )
-        )  # fmt: skip
+        for scored in sorted((root / relative).parent.glob(f"{name[:7]}*-Hypnogram.edf"))[:1]:
+            events, hints = locate(root, relative.with_name(scored.name))
+            stages = {f"Sleep stage {text}": ("stage", stage) for text, stage in STAGES.items()}
+            scoring = {"events": events, "event_labels": stages, "hints": hints}
+        records.append(record_of(root, relative, "edf", match[1] + match[2], name, "sleep_edf", labels, **scoring))
     return records

@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 
 from medssl.sources.claims import locate
 from medssl.sources.labels import number
-from medssl.sources.published.tables import SEXES, found, present, rows_of
+from medssl.sources.published.tables import SEXES, found, present, record_of, rows_of
 from medssl.sources.record import BadRecord, Label, Record, SourceError
 
 ORGANS = (
@@ -35,12 +35,9 @@ def luna16_slices(root: Path) -> list[Record]:
     fix = "point source.root at the folder that holds index.csv and png/"
     records = []
     for row in rows_of(root / "index.csv", ("file", "series_uid", "slice_index"), fix):
-        at = number(row["slice_index"])
-        path, hints = locate(root, f"png/{row['file']}")
-        anatomy = {} if at is None else {"slice_index": at}
-        records.append(
-            Record(path, "image", row["series_uid"], row["slice_index"], "luna16_slices", anatomy=anatomy, hints=hints)
-        )
+        anatomy = present(slice_index=number(row["slice_index"]))
+        series, trial = row["series_uid"], row["slice_index"]
+        records.append(record_of(root, f"png/{row['file']}", "image", series, trial, "luna16_slices", anatomy=anatomy))
     return records
 
 
@@ -57,8 +54,8 @@ def tcga_lung(root: Path) -> list[Record]:
             sex=SEXES.get(row["sex"].lower()),
             age=number(row["age_years"]),
         )
-        path, hints = locate(root, f"dicom/{row['file']}")
-        records.append(Record(path, "dicom", row["patient_id"], row["series_uid"], "tcga_lung", labels, hints=hints))
+        patient, series = row["patient_id"], row["series_uid"]
+        records.append(record_of(root, f"dicom/{row['file']}", "dicom", patient, series, "tcga_lung", labels))
     return records
 
 
@@ -86,10 +83,9 @@ def covid_ct(root: Path) -> list[Record]:
             # 2020.01.24.919183-p27-132.png: preprint, page, picture. 1%0.jpg: series and slice.
             preprint = re.match(r"\d{4}\.\d\d\.\d\d\.\d+", relative.stem)
             who = preprint[0] if preprint else relative.stem.partition("%")[0]
-            path, hints = locate(root, relative)
             patient, fold = f"{folder}/{who}", folds.get(_composed(relative.name))
-            labels: dict[str, Label] = {"covid": covid}
-            records.append(Record(path, "image", patient, relative.stem, "covid_ct", labels, fold=fold, hints=hints))
+            labels = present(covid=covid)
+            records.append(record_of(root, relative, "image", patient, relative.stem, "covid_ct", labels, fold=fold))
     return records
 
 

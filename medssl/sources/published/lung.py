@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from medssl.sources.claims import locate
 from medssl.sources.labels import number
-from medssl.sources.published.tables import existing, found, present, rows_of
+from medssl.sources.published.tables import found, present, record_of, rows_of
 from medssl.sources.record import Record, SourceError
 
 LUNG_LABELS = {3: "left_lung", 4: "right_lung", 5: "trachea"}
@@ -30,26 +31,15 @@ def luna16(root: Path) -> list[Record]:
         sizes_mm.setdefault(row["seriesuid"], []).append(number(row["diameter_mm"]))
     records = []
     for relative in found(root, "**/subset[0-9]/*.mhd", fix):
-        series = relative.stem
+        series, fold = relative.stem, int(relative.parent.name.removeprefix("subset"))
         nodules = sizes_mm.get(series, [])
         largest = max((mm for mm in nodules if mm is not None), default=None)
-        path, hints = locate(root, relative)
-        mask, mask_hints = locate(root, relative.parent.parent / "seg-lungs-LUNA16" / relative.name)
-        there = mask.is_file()
-        records.append(
-            Record(
-                path=path,
-                format="metaimage",
-                patient=series,
-                trial=series,
-                source="luna16",
-                labels=present(nodules=float(len(nodules)), largest_nodule_mm=largest),
-                fold=int(relative.parent.name.removeprefix("subset")),
-                mask=mask if there else None,
-                mask_labels=LUNG_LABELS if there else {},
-                hints={**hints, **(mask_hints if there else {}), "unit": "HU"},
-            )
-        )
+        labels = present(nodules=float(len(nodules)), largest_nodule_mm=largest)
+        more: dict[str, Any] = {"fold": fold, "hints": {"unit": "HU"}}
+        mask = relative.parent.parent / "seg-lungs-LUNA16" / relative.name
+        if locate(root, mask)[0].is_file():
+            more |= {"mask": mask, "mask_labels": LUNG_LABELS}
+        records.append(record_of(root, relative, "metaimage", series, series, "luna16", labels, **more))
     return records
 
 
@@ -62,16 +52,15 @@ def lidc(root: Path) -> list[Record]:
     Source: Armato et al. 2011, doi:10.1118/1.3528204.
     """
     records = []
-    for folder, below, names in os.walk(existing(root)):
+    for folder, below, names in os.walk(root):
         below[:] = [name for name in below if not name.startswith(".")]
         relative = Path(folder).relative_to(root)
         at = next((i for i, part in enumerate(relative.parts) if re.fullmatch(r"LIDC-IDRI-\d{4}", part)), None)
         slices = [name for name in names if name.lower().endswith(".dcm") and not name.startswith(".")]
         if at is None or len(slices) < MIN_SLICES:
             continue
-        path, hints = locate(root, relative)
         trial = Path(*relative.parts[at + 1 :]).as_posix()
-        records.append(Record(path, "dicom", relative.parts[at], trial, "lidc", hints=hints))
+        records.append(record_of(root, relative, "dicom", relative.parts[at], trial, "lidc"))
     if not records:
         raise SourceError(
             f"{root}: no LIDC-IDRI-0001/ or such with a folder of {MIN_SLICES} slices (.dcm); point source.root at the "

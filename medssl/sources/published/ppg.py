@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from medssl.sources.claims import locate
 from medssl.sources.labels import number
-from medssl.sources.published.tables import SEXES, age_of, comments, existing, field, found, listed, present, rows_of
+from medssl.sources.published.tables import SEXES, age_of, comments, field, found, listed, present, record_of, rows_of
 from medssl.sources.record import Record, SourceError
 from medssl.sources.tables import as_dicts, read_text_table
 
-PPG_BP_TRIALS = ("1", "2", "3")
 # Names of the original workbook -> names of labels.csv.
 PPG_BP_COLUMNS = {
     "subject_ID": "subject_id", "Sex(M/F)": "sex", "Age(year)": "age_years", "BMI(kg/m^2)": "bmi",
@@ -29,13 +27,12 @@ def ppg_bp(root: Path) -> list[Record]:
     Source: Liang et al. 2018, doi:10.1038/sdata.2018.20.
     """
     fix = "point source.root at the folder that holds labels.csv or 'PPG-BP dataset.xlsx', and signals/"
-    columns = tuple(PPG_BP_COLUMNS.values())
     workbook = root / "PPG-BP dataset.xlsx"
     if workbook.is_file() and not (root / "labels.csv").is_file():
         table = read_text_table(workbook, tuple(PPG_BP_COLUMNS), fix=fix, header=1, excel=True)
         rows = as_dicts(table.rename(columns=PPG_BP_COLUMNS))
     else:
-        rows = rows_of(root / "labels.csv", columns, fix)
+        rows = rows_of(root / "labels.csv", tuple(PPG_BP_COLUMNS.values()), fix)
     records = []
     for row in rows:
         stage = row["hypertension"].strip()
@@ -50,36 +47,34 @@ def ppg_bp(root: Path) -> list[Record]:
             bmi=number(row["bmi"]),
             diabetes="yes" if "diabetes" in row["diabetes"].lower() else "no",
         )
-        for trial in PPG_BP_TRIALS:
-            path, hints = locate(root, f"signals/{row['subject_id']}_{trial}.txt")
-            hints = {**hints, "rate_hz": 1000.0, "channel": "PPG", "unit": "1"}
-            records.append(Record(path, "tabular", row["subject_id"], trial, "ppg_bp", labels, hints=hints))
+        patient, hints = row["subject_id"], {"rate_hz": 1000.0, "channel": "PPG", "unit": "1"}
+        for trial in ("1", "2", "3"):
+            file = f"signals/{patient}_{trial}.txt"
+            records.append(record_of(root, file, "tabular", patient, trial, "ppg_bp", labels, hints=hints))
     return records
 
 
 def welltory(root: Path) -> list[Record]:
     """List Welltory: phone-camera PPG (R, G, B) of about 30 Hz in uneven steps, on an even grid of 30 Hz.
 
-    Label ``heart_rate`` in beats per minute, from the chest strap. Which folders share a volunteer is not
-    published: each folder counts as one patient.
+    Label ``heart_rate`` in beats per minute, from the RR intervals in ms of the chest strap. Which folders share a
+    volunteer is not published: each folder counts as one patient.
 
     Source: Neshitov et al. 2021, doi:10.3390/s21206798.
     """
-    folders = [folder for folder in sorted(existing(root).glob("subject_*")) if folder.is_dir()]
-    if not folders:
+    names = sorted(folder.name for folder in root.glob("subject_*") if folder.is_dir())
+    if not names:
         raise SourceError(f"{root}: no folder subject_NN; point source.root at the folder of the Welltory set")
-    columns = {"time_column": "time", "time_unit": "ms", "columns": ("R", "G", "B"), "rate_hz": 30.0, "unit": "1"}
+    hints = {"time_column": "time", "time_unit": "ms", "columns": ("R", "G", "B"), "rate_hz": 30.0, "unit": "1"}
     records = []
-    for folder in folders:
-        path, hints = locate(root, f"{folder.name}/PPG.csv")
-        labels = present(heart_rate=_heart_rate(folder / "RR.txt"))
-        records.append(
-            Record(path, "tabular", folder.name, folder.name, "welltory", labels, hints={**hints, **columns})
-        )
+    for name in names:
+        rr_ms = [value for word in comments(root, f"{name}/RR.txt").split() if (value := number(word)) and value > 0]
+        labels = present(heart_rate=60_000 * len(rr_ms) / sum(rr_ms) if rr_ms else None)
+        records.append(record_of(root, f"{name}/PPG.csv", "tabular", name, name, "welltory", labels, hints=hints))
     return records
 
 
-def bidmc(root: Path) -> list[Record]:
+def bidmc(root: Path, source: str = "bidmc", unit: str = "1") -> list[Record]:
     """List the PPG (``PLETH``) and respiration (``RESP``) of BIDMC: 8 min of intensive care at 125 Hz, 53 records.
 
     Labels ``age``, ``sex``. The published channel names may end in a comma (``PLETH,``). Each record counts as one
@@ -87,15 +82,6 @@ def bidmc(root: Path) -> list[Record]:
 
     Source: Pimentel et al. 2017, doi:10.1109/TBME.2016.2613124; PhysioNet doi:10.13026/C2208R.
     """
-    return _bidmc(root, "bidmc", "1")
-
-
-def bidmc_ecg(root: Path) -> list[Record]:
-    """List the ECG (``II``, ``V``, ``AVR``) of BIDMC in mV; all else as `bidmc`."""
-    return _bidmc(root, "bidmc_ecg", "mV")
-
-
-def _bidmc(root: Path, source: str, unit: str) -> list[Record]:
     records = []
     for name in listed(root, "point source.root at the folder of bidmc 1.0.0 that holds RECORDS and bidmc01.hea"):
         match = re.fullmatch(r"bidmc(\d\d)", name)
@@ -103,15 +89,17 @@ def _bidmc(root: Path, source: str, unit: str) -> list[Record]:
             continue
         note = comments(root, f"bidmc_csv/bidmc_{match[1]}_Fix.txt")
         text = note + "\n" + comments(root, f"{name}.hea")
-        labels = present(
-            age=age_of(field(text, "Age")),
-            sex=SEXES.get((field(text, "Gender") or field(text, "Sex")).lower()),
-        )
+        sex = field(text, "Gender") or field(text, "Sex")
+        labels = present(age=age_of(field(text, "Age")), sex=SEXES.get(sex.lower()))
         subject = re.search(r"\bs\d{5}\b", text)
-        path, hints = locate(root, f"{name}.hea")
         patient = subject[0] if subject else name
-        records.append(Record(path, "wfdb", patient, name, source, labels, hints={**hints, "unit": unit}))
+        records.append(record_of(root, f"{name}.hea", "wfdb", patient, name, source, labels, hints={"unit": unit}))
     return records
+
+
+def bidmc_ecg(root: Path) -> list[Record]:
+    """List the ECG (``II``, ``V``, ``AVR``) of BIDMC in mV; all else as `bidmc`."""
+    return bidmc(root, "bidmc_ecg", "mV")
 
 
 def ppg_dalia(root: Path) -> list[Record]:
@@ -129,18 +117,7 @@ def ppg_dalia(root: Path) -> list[Record]:
         patient = relative.parts[0]
         text = comments(root, f"{patient}/{patient}_quest.csv")
         labels = present(age=age_of(field(text, "AGE")), sex=SEXES.get(field(text, "GENDER").lower()))
-        path, hints = locate(root, relative)
         # Two lines come before the values: when it began, and the rate.
-        hints = {**hints, "rate_hz": 64.0, "skip_lines": 2, "channel": "PPG", "unit": "1"}
-        records.append(Record(path, "tabular", patient, "E4", "ppg_dalia", labels, hints=hints))
+        hints = {"rate_hz": 64.0, "skip_lines": 2, "channel": "PPG", "unit": "1"}
+        records.append(record_of(root, relative, "tabular", patient, "E4", "ppg_dalia", labels, hints=hints))
     return records
-
-
-def _heart_rate(path: Path) -> float | None:
-    """Return the mean rate in beats per minute from RR intervals in ms, or None without usable intervals."""
-    try:
-        text = path.read_text(errors="replace")
-    except OSError:
-        return None
-    rr_ms = [value for word in text.split() if (value := number(word)) and value > 0]
-    return 60_000 * len(rr_ms) / sum(rr_ms) if rr_ms else None

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from medssl.sources.claims import locate
 from medssl.sources.labels import number
-from medssl.sources.record import Label, SourceError
+from medssl.sources.record import Label, Record, SourceError
 from medssl.sources.tables import as_dicts, read_text_table
 
 SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
 MAX_COMMENT_BYTES = 100_000
-
-
-def existing(root: Path) -> Path:
-    """Return the folder of a set, or refuse one that is absent."""
-    if not root.is_dir():
-        raise SourceError(f"{root}: no such folder; set source.root to the folder of the data set")
-    return root
 
 
 def rows_of(path: Path, columns: tuple[str, ...], fix: str) -> list[dict[str, str]]:
@@ -27,21 +22,8 @@ def rows_of(path: Path, columns: tuple[str, ...], fix: str) -> list[dict[str, st
     return as_dicts(read_text_table(path, columns, fix=fix))
 
 
-def tabbed(path: Path, columns: tuple[str, ...], fix: str) -> list[dict[str, str]]:
-    """Return the rows of a tab-separated table as text, as `rows_of` does those of a CSV."""
-    rows = tab_rows(path)
-    missing = [name for name in columns if not rows or name not in rows[0]]
-    if missing:
-        raise SourceError(f"{path}: column '{missing[0]}' is missing; {fix}")
-    return [{name: str(text).strip() for name, text in row.items()} for row in rows]
-
-
 def tab_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a tab-separated table, cells as they are; none of an empty one.
-
-    Raises:
-        SourceError: the table cannot be read.
-    """
+    """Return the rows of a tab-separated table, cells as they are, or refuse one that cannot be read."""
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restkey="", restval=""))
@@ -50,24 +32,16 @@ def tab_rows(path: Path) -> list[dict[str, str]]:
 
 
 def found(root: Path, pattern: str, fix: str) -> list[Path]:
-    """Return the files of a set relative to ``root``, sorted; hidden files are leftovers of a Mac.
-
-    Raises:
-        SourceError: there are none.
-    """
-    paths = sorted(p.relative_to(root) for p in existing(root).glob(pattern) if not p.name.startswith("."))
+    """Return the files of a set relative to ``root``, sorted, or refuse it without any; a Mac leaves hidden ones."""
+    paths = sorted(p.relative_to(root) for p in root.glob(pattern) if not p.name.startswith("."))
     if not paths:
         raise SourceError(f"{root}: no {pattern}; {fix}")
     return paths
 
 
 def listed(root: Path, fix: str) -> list[str]:
-    """Return the names in PhysioNet's file RECORDS.
-
-    Raises:
-        SourceError: the file is absent, unreadable or empty.
-    """
-    path = existing(root) / "RECORDS"
+    """Return the names in PhysioNet's file RECORDS, or refuse a set without it or without names in it."""
+    path = root / "RECORDS"
     try:
         names = path.read_text("utf-8").split()
     except (OSError, ValueError) as error:
@@ -108,6 +82,17 @@ def age_of(text: str) -> float | None:
     """Return an age in years, or None for a word or a number that is none (-1 and 999 stand for unknown)."""
     age = number(text.strip().rstrip("+"))
     return age if age is not None and 0 < age < 130 else None
+
+
+def record_of(
+    root: Path, file: str | Path, format: str, patient: str, trial: str, source: str, labels: Mapping[str, Label] = {},
+    *, mask: str | Path | None = None, hints: Mapping[str, Any] = {}, **more: Any,
+) -> Record:  # fmt: skip
+    """Return the `Record` of a ``file``, and its ``mask``, relative to ``root``; refused where one leaves ``root``."""
+    path, refusal = locate(root, file)
+    mask, mask_refusal = locate(root, mask) if mask is not None else (None, {})
+    hints = {**hints, **mask_refusal, **refusal}
+    return Record(path, format, patient, trial, source, labels, mask=mask, hints=hints, **more)
 
 
 def present(**labels: Label | None) -> dict[str, Label]:

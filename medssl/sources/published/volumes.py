@@ -13,9 +13,9 @@ import numpy as np
 
 from medssl.sources.claims import guarded, locate, refused, require_file
 from medssl.sources.labels import number
-from medssl.sources.published.tables import SEXES, age_of, existing, found, present, rows_of, tabbed
+from medssl.sources.published.tables import SEXES, age_of, found, present, record_of, rows_of
 from medssl.sources.record import BadRecord, Label, Record, SourceError, inside
-from medssl.sources.tables import read_text_table
+from medssl.sources.tables import as_dicts, read_text_table
 
 IXI_SEX = "SEX_ID (1=m, 2=f)"
 MAX_REGION_BYTES = 1_000_000
@@ -34,30 +34,19 @@ def msd_hippocampus(root: Path) -> list[Record]:
     if (root / "volumes.csv").is_file():
         rows = rows_of(root / "volumes.csv", ("subject", *measures), "restore volumes.csv or remove it")
     else:
-        names = [p.name for p in sorted(existing(root).glob("imagesTr/*.nii.gz")) if not p.name.startswith(".")]
-        if not names:
-            raise SourceError(f"{root}: no imagesTr/*.nii.gz; point source.root at the folder Task04_Hippocampus")
-        rows = [{"subject": name.removesuffix(".nii.gz")} for name in names]
+        images = found(root, "imagesTr/*.nii.gz", "point source.root at the folder Task04_Hippocampus")
+        rows = [{"subject": image.name.removesuffix(".nii.gz")} for image in images]
     records = []
     for row in rows:
         patient = row["subject"]
         anatomy = {name: value for name in measures if (value := number(row.get(name, ""))) is not None}
-        path, hints = locate(root, f"imagesTr/{patient}.nii.gz")
-        mask, mask_hints = locate(root, f"labelsTr/{patient}.nii.gz")
+        labels = present(total_volume=anatomy.get("total_mm3"), anterior_volume=anatomy.get("anterior_mm3"))
         records.append(
-            Record(
-                path=path,
-                format="nifti",
-                patient=patient,
-                trial=patient,
-                source="msd_hippocampus",
-                labels=present(total_volume=anatomy.get("total_mm3"), anterior_volume=anatomy.get("anterior_mm3")),
-                anatomy=anatomy,
-                mask=mask,
-                mask_labels={1: "anterior", 2: "posterior"},
-                hints=hints or mask_hints,
+            record_of(
+                root, f"imagesTr/{patient}.nii.gz", "nifti", patient, patient, "msd_hippocampus", labels,
+                anatomy=anatomy, mask=f"labelsTr/{patient}.nii.gz", mask_labels={1: "anterior", 2: "posterior"},
             )
-        )
+        )  # fmt: skip
     return records
 
 
@@ -80,14 +69,10 @@ def msd(root: Path) -> list[Record]:
         raise SourceError(f"{path}: not the description of a task ({type(error).__name__}); {fix}") from None
     records = []
     for image, label in pairs:
-        at, hints = locate(root, image)
-        mask, mask_hints = locate(root, label)
-        hints = hints or mask_hints
-        if modality.upper() == "CT":
-            hints = {**hints, "unit": "HU"}
-        patient = at.name.removesuffix(".gz").removesuffix(".nii")
-        labels = present(modality=modality)
-        records.append(Record(at, "nifti", patient, patient, "msd", labels, mask=mask, mask_labels=organs, hints=hints))
+        patient = locate(root, image)[0].name.removesuffix(".gz").removesuffix(".nii")
+        labels, hints = present(modality=modality), {"unit": "HU"} if modality.upper() == "CT" else {}
+        more: dict[str, Any] = {"mask": label, "mask_labels": organs, "hints": hints}
+        records.append(record_of(root, image, "nifti", patient, patient, "msd", labels, **more))
     return records
 
 
@@ -103,7 +88,7 @@ def openbhb(root: Path) -> list[Record]:
     fix = "point source.root at the folder that holds participants.tsv (or train/ and val/) and the .npy files"
     people: dict[str, dict[str, str]] = {}
     for table in found(root, "**/participants.tsv", fix):
-        for row in tabbed(root / table, ("participant_id", "age", "sex"), fix):
+        for row in rows_of(root / table, ("participant_id", "age", "sex"), fix):
             people[row["participant_id"].removeprefix("sub-")] = row
     records = []
     for relative in found(root, "**/sub-*_preproc-cat12vbm_desc-gm_T1w.npy", fix):
@@ -118,14 +103,14 @@ def openbhb(root: Path) -> list[Record]:
         )
         anatomy = {to: ml for name, to in OPENBHB_VOLUMES.items() if (ml := number(row.get(name, ""))) is not None}
         trial = "_".join(f"{key}-{entities[key]}" for key in ("ses", "run") if key in entities) or "vbm"
-        path, hints = locate(root, relative)
-        for table in sorted(path.parent.glob(f"{relative.name.partition('_preproc-')[0]}_preproc-*_ROI.npy")):
+        more: dict[str, Any] = {"anatomy": anatomy, "hints": {"axes": "RAS", "spacing_mm": (1.5, 1.5, 1.5)}}
+        scan = relative.name.partition("_preproc-")[0]
+        for table in sorted((root / relative).parent.glob(f"{scan}_preproc-*_ROI.npy")):
             try:
                 anatomy |= _regions(table, root)
             except BadRecord as bad:
-                hints = {**refused(bad.reason, bad.detail), **hints}
-        hints = {**hints, "axes": "RAS", "spacing_mm": (1.5, 1.5, 1.5)}
-        records.append(Record(path, "array", patient, trial, "openbhb", labels, anatomy, hints=hints))
+                more["hints"] = {**refused(bad.reason, bad.detail), **more["hints"]}
+        records.append(record_of(root, relative, "array", patient, trial, "openbhb", labels, **more))
     return records
 
 
@@ -170,9 +155,8 @@ def ixi(root: Path) -> list[Record]:
         patient, site, number_, contrast = relative.name.removesuffix(".nii.gz").split("-")[:4]
         if contrast == "DTI":  # each direction is a file of its own
             continue
-        path, hints = locate(root, relative)
         known = {**people.get(patient, {}), "site": site, "contrast": contrast}
-        records.append(Record(path, "nifti", patient, f"{number_}-{contrast}", "ixi", known, hints=hints))
+        records.append(record_of(root, relative, "nifti", patient, f"{number_}-{contrast}", "ixi", known))
     return records
 
 
@@ -184,7 +168,7 @@ def _ixi_rows(root: Path, fix: str) -> list[dict[str, str]]:
         table = read_text_table(root / "IXI.xls", columns, fix=fix, excel=True)
     except ImportError:  # the old Excel format needs a package of its own
         raise SourceError(f"{root}: reading IXI.xls needs the package xlrd; or save it as IXI.csv") from None
-    return [{str(name): str(text).strip() for name, text in row.items()} for row in table.to_dict("records")]
+    return as_dicts(table)
 
 
 def _organ(name: str) -> str:
