@@ -13,7 +13,7 @@ import neurokit2 as nk
 import numpy as np
 from scipy.signal import find_peaks
 
-from medssl.sources.synthetic.traits import Traits
+from medssl.synthetic.traits import Traits
 
 Rng = np.random.Generator
 

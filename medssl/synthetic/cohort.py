@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from medssl.config import SIGNALS, Cohort
-from medssl.sources.synthetic import defects, signals, volumes, write
-from medssl.sources.synthetic.traits import DEFECT_STREAM, MODALITIES, Identity, Traits, draw, patient_rng
+from medssl.synthetic import defects, signals, volumes, write
+from medssl.synthetic.traits import DEFECT_STREAM, MODALITIES, Identity, Traits, draw, patient_rng
 
 # Streams of one patient. Not 0: NumPy pads a short seed with zeros, so (patient, 0) would repeat (patient,).
 FINGERPRINT = 1

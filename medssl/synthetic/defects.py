@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl.config import SIGNALS
-from medssl.sources.synthetic import signals
+from medssl.synthetic import signals
 
 NEAR_GAIN = 2.0
 NEAR_OFFSET = {"ecg": 0.1, "ppg": 0.5, "eeg": 20.0}  # in the unit of the modality

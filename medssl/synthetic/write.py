@@ -16,8 +16,8 @@ import wfdb
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from medssl.sources.synthetic import signals, volumes
-from medssl.sources.synthetic.traits import BIRTH_DATE, HOSPITAL, STUDY_DATE, Identity, Traits
+from medssl.synthetic import signals, volumes
+from medssl.synthetic.traits import BIRTH_DATE, HOSPITAL, STUDY_DATE, Identity, Traits
 
 START = time(9, 0, 0)
 ECG_STEPS_PER_MV = 500.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from medssl.sources.synthetic.traits import Traits
+from medssl.synthetic.traits import Traits
 
 Rng = np.random.Generator
 Triple = tuple[float, float, float]

@@ -14,8 +14,8 @@ import pytest
 import wfdb
 
 from medssl.config import MODALITIES, SIGNALS, Cohort
-from medssl.sources.synthetic import cohort as cohort_module
-from medssl.sources.synthetic import defects, make, planted_identifiers, signals, traits, volumes
+from medssl.synthetic import cohort as cohort_module
+from medssl.synthetic import defects, make, planted_identifiers, signals, traits, volumes
 
 SMALL = Cohort(patients=4, trials=2, exact_duplicates=2, near_duplicates=1, corrupt=4)
 GOOD = {name: 8 if name in SIGNALS else 4 for name in MODALITIES}
