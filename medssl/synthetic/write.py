@@ -5,7 +5,6 @@ The bytes depend on the arguments only: dates are fixed and DICOM's UIDs come fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import time
 from pathlib import Path
 
@@ -17,68 +16,56 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from medssl.synthetic import signals, volumes
-from medssl.synthetic.traits import BIRTH_DATE, HOSPITAL, STUDY_DATE, Identity, Traits
+from medssl.synthetic.traits import BIRTH_DATE, HOSPITAL, STUDY_DATE, Traits
 
 START = time(9, 0, 0)
-ECG_STEPS_PER_MV = 500.0
-PPG_STEPS_PER_UNIT = 1000.0
+# Rate, channels, unit, and digital steps per unit.
+WFDB = {
+    "ecg": (signals.ECG_RATE_HZ, signals.ECG_LEADS, "mV", 500.0),
+    "ppg": (signals.PPG_RATE_HZ, ("PPG",), "NU", 1000.0),
+}
 EDF_RANGE_UV = (-3276.8, 3276.7)  # steps of 0.1 uV
 HU_OFFSET = 1024
 SUFFIX = {"ecg": ".hea", "ppg": ".hea", "eeg": ".edf", "ct": "", "mri": ".nii"}
 
 
-def record(modality: str, path: Path, values: np.ndarray, traits: Traits, entropy: str) -> None:
+def record(path: Path, values: np.ndarray, traits: Traits, *, entropy: str) -> None:
     """Write one recording to ``path``: a WFDB header with its data file, an EDF file, a DICOM folder or a NIfTI file.
 
     Args:
-        modality: which format and rate.
         path: file with the suffix of ``SUFFIX``, or the folder of a series.
         values: ``(C, T)`` in mV, no unit or uV; ``(D, H, W)`` in HU or without scale.
         traits: whose recording; its identity goes into the headers.
         entropy: what makes the UIDs of this recording its own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    identity = Identity(modality, traits.patient)
-    if modality == "ecg":
-        rate_hz, names = signals.ECG_RATE_HZ, signals.ECG_LEADS
-        wfdb_record(path, values, identity, rate_hz=rate_hz, names=names, unit="mV", steps=ECG_STEPS_PER_MV)
-    elif modality == "ppg":
-        rate_hz = signals.PPG_RATE_HZ
-        wfdb_record(path, values, identity, rate_hz=rate_hz, names=("PPG",), unit="NU", steps=PPG_STEPS_PER_UNIT)
-    elif modality == "eeg":
-        edf(path, values, identity, male=traits.male)
-    elif modality == "ct":
-        dicom_series(path, values, identity, entropy=entropy)
+    if traits.modality in WFDB:
+        wfdb_record(path, values, traits)
+    elif traits.modality == "eeg":
+        edf(path, values, traits)
+    elif traits.modality == "ct":
+        dicom_series(path, values, traits, entropy=entropy)
     else:
-        nifti(path, values, identity, spacing_mm=volumes.MRI_SPACING_MM)
+        nifti(path, values, traits)
 
 
-def wfdb_record(
-    path: Path,
-    values: np.ndarray,
-    identity: Identity,
-    *,
-    rate_hz: float,
-    names: tuple[str, ...],
-    unit: str,
-    steps: float,
-) -> None:
-    """Write ``(C, T)`` as 16-bit WFDB with ``steps`` digital steps per unit; identity stands in header comments."""
-    # -32768 is the format's sign for a missing sample.
-    digital = np.clip(np.rint(values.T * steps), -32767, 32767).astype(np.int16)
+def wfdb_record(path: Path, values: np.ndarray, traits: Traits) -> None:
+    """Write ``(C, T)`` as 16-bit WFDB; identity stands in header comments."""
+    rate_hz, names, unit, steps = WFDB[traits.modality]
     count = len(names)
     wfdb.wrsamp(
         path.stem,
         fs=rate_hz,
         units=[unit] * count,
         sig_name=list(names),
-        d_signal=digital,
+        # -32768 is the format's sign for a missing sample.
+        d_signal=np.clip(np.rint(values.T * steps), -32767, 32767).astype(np.int16),
         fmt=["16"] * count,
         adc_gain=[steps] * count,
         baseline=[0] * count,
         comments=[
-            f"Name: {identity.name}",
-            f"MRN: {identity.mrn}",
+            f"Name: {traits.name}",
+            f"MRN: {traits.mrn}",
             f"Birth date: {BIRTH_DATE:%Y%m%d}",
             f"Hospital: {HOSPITAL}",
         ],
@@ -88,70 +75,66 @@ def wfdb_record(
     )
 
 
-def edf(path: Path, values: np.ndarray, identity: Identity, *, male: bool) -> None:
+def edf(path: Path, values: np.ndarray, traits: Traits) -> None:
     """Write ``(C, T)`` in uV as EDF+ in data records of one second, or one shorter record."""
-    length_s = values.shape[1] / signals.EEG_RATE_HZ
     clipped = np.clip(values, *EDF_RANGE_UV).astype(np.float64)
     channels = [
         edfio.EdfSignal(row, signals.EEG_RATE_HZ, label=name, physical_dimension="uV", physical_range=EDF_RANGE_UV)
         for name, row in zip(signals.EEG_CHANNELS, clipped, strict=True)
     ]
-    patient = edfio.Patient(
-        code=identity.mrn, sex="M" if male else "F", birthdate=BIRTH_DATE, name=identity.name.replace("^", "_")
-    )
-    recording = edfio.Recording(
-        startdate=STUDY_DATE, hospital_administration_code=HOSPITAL, equipment_code="PLANTEDDEVICE"
-    )
-    whole = edfio.Edf(
-        channels, patient=patient, recording=recording, starttime=START, data_record_duration=min(1.0, length_s)
-    )
-    whole.write(path)
+    sex, name = "M" if traits.male else "F", traits.name.replace("^", "_")
+    edfio.Edf(
+        channels,
+        patient=edfio.Patient(code=traits.mrn, sex=sex, birthdate=BIRTH_DATE, name=name),
+        recording=edfio.Recording(
+            startdate=STUDY_DATE, hospital_administration_code=HOSPITAL, equipment_code="PLANTEDDEVICE"
+        ),
+        starttime=START,
+        data_record_duration=min(1.0, values.shape[1] / signals.EEG_RATE_HZ),
+    ).write(path)
 
 
-def dicom_series(folder: Path, values: np.ndarray, identity: Identity, *, entropy: str) -> None:
+def dicom_series(folder: Path, values: np.ndarray, traits: Traits, *, entropy: str) -> None:
     """Write ``(D, H, W)`` in HU as one file per slice, numbered from head to foot as scanners often do."""
-    folder.mkdir(parents=True, exist_ok=True)
-    uids = {kind: generate_uid(entropy_srcs=[entropy, kind]) for kind in ("study", "series", "frame")}
+    folder.mkdir()
     stored = (values.astype(np.int32) + HU_OFFSET).clip(0, 4095).astype("<u2")
-    depth = len(stored)
-    dataset = _series_header(identity, uids)
+    depth, rows, columns = stored.shape
+    dz, dy, dx = volumes.CT_SPACING_MM
+    dataset = _series_header(traits, entropy)
+    dataset.Rows, dataset.Columns = rows, columns
+    dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    dataset.PixelSpacing, dataset.SliceThickness = [dy, dx], dz
     for place, image in enumerate(stored):
-        number = depth - place
         dataset.SOPInstanceUID = generate_uid(entropy_srcs=[entropy, f"slice {place}"])
-        dataset.InstanceNumber = number
-        dz, dy, dx = volumes.CT_SPACING_MM
-        rows, columns = image.shape
+        dataset.InstanceNumber = depth - place
         z_mm = (place - (depth - 1) / 2) * dz
         dataset.ImagePositionPatient = [-(columns - 1) / 2 * dx, -(rows - 1) / 2 * dy, z_mm]
-        dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        dataset.PixelSpacing, dataset.SliceThickness = [dy, dx], dz
-        dataset.Rows, dataset.Columns = rows, columns
         dataset.PixelData = image.tobytes()
         dataset.file_meta = FileMetaDataset()
         dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        dataset.save_as(folder / f"IM{number:04d}.dcm", enforce_file_format=True)
+        dataset.save_as(folder / f"IM{depth - place:04d}.dcm", enforce_file_format=True)
 
 
-def _series_header(identity: Identity, uids: Mapping[str, str]) -> Dataset:
+def _series_header(traits: Traits, entropy: str) -> Dataset:
     """Return what all slices of a series share: identity in plain, private and nested elements, and the scale."""
     dataset = Dataset()
     dataset.SOPClassUID, dataset.Modality = CTImageStorage, "CT"
-    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = uids["study"], uids["series"]
-    dataset.FrameOfReferenceUID = uids["frame"]
-    dataset.PatientName, dataset.PatientID = identity.name, identity.patient_id
+    for name, kind in (("StudyInstance", "study"), ("SeriesInstance", "series"), ("FrameOfReference", "frame")):
+        setattr(dataset, f"{name}UID", generate_uid(entropy_srcs=[entropy, kind]))
+    dataset.PatientName, dataset.PatientID = traits.name, traits.patient_id
     dataset.PatientBirthDate = f"{BIRTH_DATE:%Y%m%d}"
     dataset.StudyDate = dataset.SeriesDate = dataset.ContentDate = f"{STUDY_DATE:%Y%m%d}"
     dataset.StudyTime = f"{START:%H%M%S}"
     dataset.InstitutionName = HOSPITAL
     dataset.ReferringPhysicianName = "PLANTEDDOCTOR^ANN"
-    dataset.AccessionNumber = f"PLANTEDACC{identity.patient + 1:04d}"
+    dataset.AccessionNumber = f"PLANTEDACC{traits.patient + 1:04d}"
     nested = Dataset()
-    nested.PatientID, nested.IssuerOfPatientID = identity.mrn, HOSPITAL
+    nested.PatientID, nested.IssuerOfPatientID = traits.mrn, HOSPITAL
     dataset.OtherPatientIDsSequence = [nested]
     private = dataset.private_block(0x0011, "PLANTEDVENDOR", create=True)
-    private.add_new(0x01, "LO", f"PLANTEDPRIVATE {identity.name}")
+    private.add_new(0x01, "LO", f"PLANTEDPRIVATE {traits.name}")
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     dataset.SeriesNumber, dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, 1, "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
@@ -159,10 +142,9 @@ def _series_header(identity: Identity, uids: Mapping[str, str]) -> Dataset:
     return dataset
 
 
-def nifti(path: Path, values: np.ndarray, identity: Identity, *, spacing_mm: volumes.Triple) -> None:
+def nifti(path: Path, values: np.ndarray, traits: Traits) -> None:
     """Write ``(D, H, W)`` as plain NIfTI (a gzip header would hold a time); floats as 16-bit with a scale factor."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dz, dy, dx = spacing_mm
+    dz, dy, dx = volumes.CT_SPACING_MM if traits.modality == "ct" else volumes.MRI_SPACING_MM
     data = np.ascontiguousarray(values.transpose(2, 1, 0))
     # The arrays point to left, posterior, superior; NIfTI's world points to right, anterior, superior.
     affine = np.diag([-dx, -dy, dz, 1.0])
@@ -170,8 +152,8 @@ def nifti(path: Path, values: np.ndarray, identity: Identity, *, spacing_mm: vol
     image = nib.Nifti1Image(data, affine)
     image.set_data_dtype(np.uint8 if values.dtype == np.uint8 else np.int16)
     image.header.set_xyzt_units("mm")
-    image.header["descrip"] = f"{identity.name} {BIRTH_DATE:%Y%m%d} {HOSPITAL}".encode()
-    image.header["aux_file"] = identity.mrn.encode()
-    comment = f"{identity.patient_id} {identity.name} scanned {STUDY_DATE:%Y%m%d}"
+    image.header["descrip"] = f"{traits.name} {BIRTH_DATE:%Y%m%d} {HOSPITAL}".encode()
+    image.header["aux_file"] = traits.mrn.encode()
+    comment = f"{traits.patient_id} {traits.name} scanned {STUDY_DATE:%Y%m%d}"
     image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", comment.encode()))
     nib.save(image, path)
