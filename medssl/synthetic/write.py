@@ -82,10 +82,10 @@ def edf(path: Path, values: np.ndarray, traits: Traits) -> None:
         edfio.EdfSignal(row, signals.EEG_RATE_HZ, label=name, physical_dimension="uV", physical_range=EDF_RANGE_UV)
         for name, row in zip(signals.EEG_CHANNELS, clipped, strict=True)
     ]
-    sex, name = "M" if traits.male else "F", traits.name.replace("^", "_")
+    name = traits.name.replace("^", "_")
     edfio.Edf(
         channels,
-        patient=edfio.Patient(code=traits.mrn, sex=sex, birthdate=BIRTH_DATE, name=name),
+        patient=edfio.Patient(code=traits.mrn, sex="M" if traits.male else "F", birthdate=BIRTH_DATE, name=name),
         recording=edfio.Recording(
             startdate=STUDY_DATE, hospital_administration_code=HOSPITAL, equipment_code="PLANTEDDEVICE"
         ),
