@@ -66,10 +66,7 @@ class StageRun:
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, Mapping):
-            out |= _flatten(value, f"{prefix}{key}.")
-        else:
-            out[f"{prefix}{key}"] = value
+        out |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return out
 
 
@@ -237,19 +234,12 @@ def stage_run(
         modality: name in ``modalities``.
         data_hash: content hash of the store it read.
     """
+    name, commit = project.stage() or stage, git_commit(project.root())
+    tags = {"stage": name, "run": run, "modality": modality, "data_hash": data_hash, "git_commit": commit}
+    tags = {key: value for key, value in tags.items() if value}
     with _one_line():
         client = _client(tracking)
-    tags = {
-        "stage": project.stage() or stage,
-        "run": run,
-        "modality": modality,
-        "data_hash": data_hash,
-        "git_commit": git_commit(project.root()),
-    }
-    with _one_line():
-        created = client.create_run(
-            _experiment(client, tracking), tags={k: v for k, v in tags.items() if v}, run_name=project.stage() or stage
-        )
+        created = client.create_run(_experiment(client, tracking), tags=tags, run_name=name)
     handle = StageRun(client, created.info.run_id)
     try:
         yield handle
