@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,19 +154,22 @@ def parser() -> argparse.ArgumentParser:
     of_params = "params.yaml with modalities.<modality>.ingest (default: the project's defaults)"
     of_encoder = "folder, runs:/ID/encoder or models:/NAME@alias"
 
-    sub = commands.add_parser("demo", help="run the default pipeline in a folder, with a summary; needs no network")
+    def command(work: Callable[[argparse.Namespace], int], does: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(work.__name__, help=does)
+        made.set_defaults(work=work)
+        return made
+
+    sub = command(demo, "run the default pipeline in a folder, with a summary; needs no network")
     sub.add_argument("--out", help="folder (default: a new temporary one)")
     sub.add_argument("--params", default="params.yaml", help="params.yaml or params.real.yaml of the project")
     sub.add_argument("--data", help="folder with ecg/ ppg/ eeg/ mri/ ct/ for params.real.yaml")
-    sub.set_defaults(work=demo)
 
-    sub = commands.add_parser("fetch", help="a public set from PhysioNet, checked, resumable")
+    sub = command(fetch, "a public set from PhysioNet, checked, resumable")
     sub.add_argument("name", metavar="NAME", help=", ".join(public.SETS))
     sub.add_argument("--to", required=True, metavar="DIR", help="folder; files that are there are not fetched again")
     sub.add_argument("--base-url", default=public.BASE_URL, help="server or mirror (default: %(default)s)")
-    sub.set_defaults(work=fetch)
 
-    sub = commands.add_parser("check", help="what is at PATH and everything wrong with it; what two stores share")
+    sub = command(check, "what is at PATH and everything wrong with it; what two stores share")
     sub.add_argument("paths", nargs="+", metavar="PATH", help="raw folder, store, encoder folder or params file")
     sub.add_argument(
         "--leakage",
@@ -177,29 +181,25 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--html", metavar="FILE", help="also write what a raw folder holds as a page")
     sub.add_argument("--modality", help="also cut the recordings as this cohort of the parameters, and tell the losses")
     sub.add_argument("--params", help=of_params)
-    sub.set_defaults(work=check, refuse=sub.error)
+    sub.set_defaults(refuse=sub.error)
 
-    sub = commands.add_parser("ingest", help="a store from a table of files, without DVC")
+    sub = command(ingest, "a store from a table of files, without DVC")
     sub.add_argument("--manifest", required=True, help="CSV or Parquet: path, patient, trial, label_*, anat_*")
     sub.add_argument("--modality", required=True, help="ecg, ppg, eeg, ct or mri")
     sub.add_argument("--out", required=True, help="folder of the store")
     sub.add_argument("--params", help=of_params)
     sub.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
-    sub.set_defaults(work=ingest)
 
-    sub = commands.add_parser("embed", help="embeddings of your own recordings, one row a sample")
+    sub = command(embed, "embeddings of your own recordings, one row a sample")
     sub.add_argument("--encoder", required=True, help=of_encoder)
     sub.add_argument("--input", required=True, help="store, table of files, or one recording")
     sub.add_argument("--out", required=True, help="FILE.parquet")
-    sub.set_defaults(work=embed)
 
-    sub = commands.add_parser("compare", help="runs side by side, with intervals of the differences")
+    sub = command(compare, "runs side by side, with intervals of the differences")
     sub.add_argument("runs", nargs="+", help="names in data/runs, or folders")
-    sub.set_defaults(work=compare)
 
-    sub = commands.add_parser("card", help="the model card as Markdown")
+    sub = command(card, "the model card as Markdown")
     sub.add_argument("encoder", help=of_encoder)
-    sub.set_defaults(work=card)
     return top
 
 

@@ -33,19 +33,12 @@ BUSY = {408, 425, 429, 500, 502, 503, 504}  # answers that may be another one la
 
 @dataclass(frozen=True)
 class PublicSet:
-    """A published version of a data set.
+    """A published version of a data set."""
 
-    Attributes:
-        path: ``<project>/<version>`` below the server, where ``SHA256SUMS.txt`` lies.
-        licence: the terms its owners publish it under.
-        citation: what to cite besides PhysioNet itself.
-        then: what to do next, with ``DIR`` for the folder and ``NAME`` for the set.
-    """
-
-    path: str
+    path: str  # <project>/<version> below the server, where SHA256SUMS.txt lies
     licence: str
-    citation: str
-    then: str = "medssl check DIR --source NAME"
+    citation: str  # besides that of PhysioNet itself
+    then: str = "medssl check DIR --source NAME"  # what to do next
 
 
 CC_BY = "Creative Commons Attribution 4.0"

@@ -10,7 +10,7 @@ import re
 import sqlite3
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -128,8 +128,8 @@ def store_uri(tracking: config.Tracking, folder: Path) -> str:
         TrackingError: the database was moved and cannot be written.
     """
     uri = project.tracking_uri(tracking, folder)
-    database = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and database.is_file():
+    database = _database(uri)
+    if database is not None and database.is_file():
         former: set[Path] = set()
         try:
             with closing(sqlite3.connect(database, timeout=30, isolation_level=None)) as connection:
@@ -147,6 +147,11 @@ def store_uri(tracking: config.Tracking, folder: Path) -> str:
                 ) from None
             # No table yet, or no database: MLflow makes the one and tells the other.
     return uri
+
+
+def _database(uri: str) -> Path | None:
+    """Return the file of an SQLite store, None for a server."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def _path(location: str) -> Path:
@@ -208,17 +213,12 @@ def _experiment(client: Any, tracking: config.Tracking) -> str:
     """Return the experiment's id; local artifacts go to a folder beside the database."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(tracking.experiment)
-    if found is not None:
-        return str(found.experiment_id)
-    uri = project.tracking_uri(tracking, project.root())
-    location = None
-    if uri.startswith("sqlite:///"):
-        location = (Path(uri.removeprefix("sqlite:///")).resolve().parent / _FILES).as_uri()
-    try:
-        return str(client.create_experiment(tracking.experiment, artifact_location=location, tags=_KIND))
-    except MlflowException:  # another process made it in this moment
-        return str(client.get_experiment_by_name(tracking.experiment).experiment_id)
+    if client.get_experiment_by_name(tracking.experiment) is None:
+        database = _database(project.tracking_uri(tracking, project.root()))
+        location = (database.resolve().parent / _FILES).as_uri() if database else None
+        with suppress(MlflowException):  # another process made it in this moment
+            client.create_experiment(tracking.experiment, artifact_location=location, tags=_KIND)
+    return str(client.get_experiment_by_name(tracking.experiment).experiment_id)
 
 
 @contextmanager
@@ -256,11 +256,10 @@ def download(reference: str) -> Path:
     root = project.root()
     params = root / "params.yaml"
     uri = store_uri(config.load(params).tracking if params.is_file() else config.Tracking(), root)
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
-        raise TrackingError(
-            f"{reference}: no runs here, {uri.removeprefix('sqlite:///')} is not there; work in the project's "
-            "folder, or set MLFLOW_TRACKING_URI"
-        )
+    database = _database(uri)
+    if database is not None and not database.is_file():
+        fix = "work in the project's folder, or set MLFLOW_TRACKING_URI"
+        raise TrackingError(f"{reference}: no runs here, {database} is not there; {fix}")
     try:
         with _one_line():
             return Path(mlflow.artifacts.download_artifacts(artifact_uri=reference, tracking_uri=uri))

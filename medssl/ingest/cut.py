@@ -30,23 +30,14 @@ LIMITED = {
 
 @dataclass(frozen=True)
 class Pieces:
-    """A recording cut up, nothing left out yet.
+    """A recording cut up, nothing left out yet."""
 
-    Attributes:
-        samples: (N, C, ...) scaled, refused ones too.
-        places: where each lies: start in seconds, or box of voxels.
-        measures: quality by name, each (N,).
-        refused: reason and detail by position in ``samples``.
-        raw: the recording as it was cut.
-        outside: reason and detail of beats that made no sample, as their window leaves the recording.
-    """
-
-    samples: np.ndarray
-    places: list[Any]
-    measures: dict[str, np.ndarray]
-    refused: dict[int, tuple[str, str]]
-    raw: Signal | Volume
-    outside: list[tuple[str, str]]
+    samples: np.ndarray  # (N, C, ...) scaled, refused ones too
+    places: list[Any]  # where each lies: start in seconds, or box of voxels
+    measures: dict[str, np.ndarray]  # quality by name, each (N,)
+    refused: dict[int, tuple[str, str]]  # reason and detail by position in ``samples``
+    raw: Signal | Volume  # the recording as it was cut
+    outside: list[tuple[str, str]]  # reason and detail of beats whose window leaves the recording
 
     @property
     def kept(self) -> list[int]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -89,23 +91,14 @@ class _Builder:
         row = {name: (row if name in own else other)[name] for name in row}
         self.rows.append({**row, "trial": self.next_trial(row["patient"])})
 
-    def near_duplicate(self, patient: int, rng: np.random.Generator) -> None:
-        """Write the first recording of ``patient`` a second time, almost the same."""
+    def again(self, patient: int, change: Callable[[np.ndarray], np.ndarray] | None) -> Path:
+        """List the first recording of ``patient`` as one more trial, and write it changed; None writes nothing."""
         traits = draw(self.seed, self.modality, patient)
         trial, path = self.place(traits)
-        values = recordings(traits, self.seed, 1)[0].values
-        self.write(path, defects.near_copy(self.modality, values, rng), traits)
         self.rows.append({**self.first_row[patient], "path": path.as_posix(), "trial": trial})
-
-    def corrupt(self, patient: int, kind: str) -> None:
-        """Write one more recording of ``patient`` that no reader can use."""
-        traits = draw(self.seed, self.modality, patient)
-        trial, path = self.place(traits)
-        if kind != "missing":
-            values = recordings(traits, self.seed, 1)[0].values
-            self.write(path, defects.shorten(self.modality, values, kind), traits)
-            defects.damage(self.modality, self.root / path, kind)
-        self.rows.append({**self.first_row[patient], "path": path.as_posix(), "trial": trial})
+        if change is not None:
+            self.write(path, change(recordings(traits, self.seed, 1)[0].values), traits)
+        return self.root / path
 
 
 def make(modality: str, cohort: Cohort, out: Path, seed: int) -> None:
@@ -142,7 +135,8 @@ def make(modality: str, cohort: Cohort, out: Path, seed: int) -> None:
 
 def _plant_defects(builder: _Builder, cohort: Cohort) -> None:
     """Spread the defects over patients: no patient has a second one before each has one."""
-    rng = patient_rng(builder.seed, builder.modality, DEFECT_STREAM)
+    modality = builder.modality
+    rng = patient_rng(builder.seed, modality, DEFECT_STREAM)
     order = rng.permutation(cohort.patients).tolist()
     victims = itertools.cycle(order)
     for k in range(cohort.exact_duplicates):
@@ -151,6 +145,10 @@ def _plant_defects(builder: _Builder, cohort: Cohort) -> None:
         patient = next(victims)
         builder.exact_duplicate(patient, order[(k + 1) % cohort.patients] if crossed else patient)
     for _ in range(cohort.near_duplicates):
-        builder.near_duplicate(next(victims), rng)
+        builder.again(next(victims), partial(defects.near_copy, modality, rng=rng))
     for k in range(cohort.corrupt):
-        builder.corrupt(next(victims), defects.kind_of(builder.modality, k))
+        kind = defects.kind_of(modality, k)
+        absent = kind == "missing"
+        path = builder.again(next(victims), None if absent else partial(defects.shorten, modality, kind=kind))
+        if not absent:
+            defects.damage(modality, path, kind)

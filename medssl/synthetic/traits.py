@@ -20,21 +20,13 @@ DEFECT_STREAM = 2_000_000
 
 @dataclass(frozen=True)
 class Traits:
-    """What the recordings of one patient carry, and the identifiers in their headers, paths and manifest.
-
-    Attributes:
-        modality: of the cohort.
-        patient: index from 0.
-        age_years: 20 to 85.
-        male: sex.
-        disease: the planted disease of the modality.
-    """
+    """What the recordings of one patient carry, and the identifiers in their headers, paths and manifest."""
 
     modality: str
-    patient: int
-    age_years: float
+    patient: int  # index from 0
+    age_years: float  # in `AGE_YEARS`
     male: bool
-    disease: bool
+    disease: bool  # the planted one of the modality
 
     @property
     def age_share(self) -> float:
