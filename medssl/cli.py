@@ -82,8 +82,7 @@ def _ingest_of(args: argparse.Namespace) -> SignalIngest | VolumeIngest:
     if config.modality_of(args.modality) not in config.MODALITIES:
         raise ValueError(f"--modality '{args.modality}'; allowed: {', '.join(config.MODALITIES)}")
     params = config.load(args.params) if args.params else config.load_default()
-    wanted: SignalIngest | VolumeIngest = config.part(params, "modalities", args.modality).ingest
-    return wanted
+    return config.part(params, "modalities", args.modality).ingest
 
 
 def ingest(args: argparse.Namespace) -> int:

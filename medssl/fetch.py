@@ -107,11 +107,9 @@ def fetch(
     that fails does not stop the others.
 
     Args:
-        name: key of `SETS`.
         to: folder, made if absent; files of the set keep their names below it.
         base_url: server or mirror, with ``<project>/<version>/SHA256SUMS.txt`` below it.
         pause_s: wait before the second try of a dropped connection.
-        progress: draw a bar.
 
     Returns:
         Number of files fetched, and of files that were there.

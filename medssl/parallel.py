@@ -46,7 +46,6 @@ def ordered_map(
         function: of the module level, where it goes to other processes.
         items: picklable likewise.
         executor: ``dask`` takes the cluster at ``address``, or starts one of ``workers`` processes on this machine.
-        workers: processes.
         address: of a Dask scheduler, such as ``tcp://10.0.0.1:8786``.
         label, total, progress: of the bar.
         died: stands for a result that no worker lives to give.
@@ -185,8 +184,7 @@ class _Cluster:
 
     def submit(self, batch: list[Any]) -> Future[list[Any]]:
         # pure=False: two equal items are two pieces of work, and nothing is looked up by its hash.
-        future: Future[list[Any]] = self.client.submit(_each, self.function, batch, pure=False)
-        return future
+        return self.client.submit(_each, self.function, batch, pure=False)
 
     def result(self, waiting: Waiting) -> list[Any]:
         """Return the results of the batch that waits first."""

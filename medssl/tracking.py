@@ -56,11 +56,8 @@ class StageRun:
 
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
         """Store a file, or a folder with all its files, under ``folder`` of the run."""
-        path = Path(path)
-        if path.is_dir():
-            self._client.log_artifacts(self.run_id, str(path), folder)
-        else:
-            self._client.log_artifact(self.run_id, str(path), folder)
+        log = self._client.log_artifacts if Path(path).is_dir() else self._client.log_artifact
+        log(self.run_id, str(path), folder)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -228,7 +225,6 @@ def stage_run(
     """Open one MLflow run for a stage execution; it ends FINISHED or, on an error, FAILED.
 
     Args:
-        tracking: section of params.yaml.
         stage: name of the stage, such as ``pretrain@ecg-comet``; DVC's own name wins where there is one.
         run: name in ``runs``, to group the stages of a medssl run.
         modality: name in ``modalities``.

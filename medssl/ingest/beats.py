@@ -49,7 +49,6 @@ def find(values: np.ndarray, rate_hz: float, *, modality: str = "ecg") -> np.nda
 
     Args:
         values: (C, T), finite, any unit.
-        rate_hz: their sampling rate.
         modality: ``ecg`` or ``ppg``.
 
     Raises:
@@ -108,7 +107,6 @@ def steepest(
 
     Args:
         slope: (C, T), any unit.
-        rate_hz: sampling rate.
         smooth_s, rising: see `Shape`.
 
     Returns:

@@ -48,9 +48,7 @@ def build(
 
     Args:
         records: what the source lists, in its stable order; the store keeps that order.
-        out: folder of the store.
         key: name of the cohort, such as ``ecg`` or ``ecg-holter``.
-        params: how to cut.
         secret: key of the hashes that replace identifiers.
         executor, workers, address, progress: how to spread the work; they do not change a byte.
 
@@ -106,7 +104,10 @@ def build(
             seen.add((patient, trial))
             for reason, detail in result.refused:
                 writer.reject(name, "ingest", reason, detail + where)
-            common = {"patient": patient, "trial": trial, **same, **_columns(record)}
+            fold = float("nan" if record.fold is None else record.fold)
+            common = {"patient": patient, "trial": trial, "source": record.source, "fold": fold, **same}
+            for task, value in record.labels.items():
+                common[f"label_{task}"] = list(value) if isinstance(value, tuple) else value
             for index, (sample, row) in enumerate(zip(result.samples, result.rows, strict=True)):
                 anatomy = row.pop("_anatomy")
                 units |= {measure: _unit_of(measure) for measure in anatomy}
@@ -129,12 +130,6 @@ def build(
                 f"max_reject_share allows {params.max_reject_share:.0%}"
             )
     return store.open_store(out)
-
-
-def _columns(record: Record) -> dict[str, Any]:
-    """Return the columns that all samples of a record share."""
-    labels = {f"label_{task}": list(v) if isinstance(v, tuple) else v for task, v in record.labels.items()}
-    return {"source": record.source, "fold": float("nan" if record.fold is None else record.fold), **labels}
 
 
 def _unit_of(measure: str) -> str:

@@ -129,9 +129,8 @@ def _slices(x: Any) -> np.ndarray:
         if isinstance(part, BadRecord):
             raise BadRecord(part.reason, f"slice {k}: {part.detail}")
         if isinstance(first := parts[0], np.ndarray) and part.shape != first.shape:
-            raise BadRecord(
-                "shape", f"slice {k} is of shape {part.shape}, slice 0 of {first.shape}; slices are of one volume"
-            )
+            shapes = f"slice {k} is of shape {part.shape}, slice 0 of {first.shape}"
+            raise BadRecord("shape", f"{shapes}; slices are of one volume")
     return np.stack(parts)  # type: ignore[arg-type]
 
 

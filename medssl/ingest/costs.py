@@ -36,11 +36,6 @@ def of_store(table: pd.DataFrame, rejects: pd.DataFrame, params: SignalIngest | 
     """Return the costs from what a store kept and refused.
 
     A refused sample counts for the reason it was refused for alone, as its other measures were not kept.
-
-    Args:
-        table: of the samples, with columns ``quality_*``.
-        rejects: of the same store.
-        params: with its limits.
     """
     refused = rejects.loc[rejects["stage"] == "ingest", "reason"].value_counts()
     limits = {name.removeprefix("max_"): value for name, value in params if name.startswith("max_")}

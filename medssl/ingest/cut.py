@@ -57,11 +57,8 @@ class Cut:
 def cut(record: Record, *, params: SignalIngest | VolumeIngest, modality: str | None = None) -> Cut | tuple[str, str]:
     """Read one record and cut it into samples, or return ``(reason, detail)``. Runs in a worker.
 
-    Args:
-        record: what to read.
-        params: how to cut.
-        modality: ``ecg``, ``ppg`` or ``eeg``, which decides what a beat is and the limits and index of quality; None:
-            by the unit.
+    ``modality`` is ``ecg``, ``ppg`` or ``eeg`` and decides what a beat is and the limits and index of quality; None: by
+    the unit.
     """
     try:
         return of(sources.read(record), record, params, modality)
@@ -107,17 +104,15 @@ def _how(params: SignalIngest | VolumeIngest, later: str) -> dict[str, Any]:
 
 
 def refusals(measures: dict[str, np.ndarray], params: SignalIngest) -> dict[str, np.ndarray]:
-    """Return which windows (N,) each limit on quality refuses; the first reason counts, and NaN refuses nothing.
+    """Return which windows (N,) each limit refuses by the measures that `medssl.ingest.quality.of_signal` gives.
 
-    Args:
-        measures: as `medssl.ingest.quality.of_signal` gives them.
-        params: with the limits.
+    The first reason counts, and NaN refuses nothing.
     """
     good = np.ones(len(measures["flat"]), dtype=bool)
     out = {}
     for reason in LIMITED:
         limit = getattr(params, f"max_{reason}")
-        out[reason] = good & (measures[reason] > limit) if limit is not None else np.zeros_like(good)
+        out[reason] = good & (measures[reason] > (np.inf if limit is None else limit))
         good &= ~out[reason]
     return out
 

@@ -7,14 +7,13 @@ of the size and time of its files: a file that changed since is read again.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -64,14 +63,14 @@ def _states(record: Record) -> list[tuple[int, int]]:
     named = [(record.path, record.format)]
     named += [(path, manifest.format_of(path)) for path in (record.mask, record.events) if path is not None]
     files = [path for path, _ in named]
-    with contextlib.suppress(OSError, ValueError):  # a name too long: reading it will be refused
+    with suppress(OSError, ValueError):  # a name too long: reading it will be refused
         files += sorted(record.path.iterdir()) if record.path.is_dir() else []
         for path, form in named:
             for base in dict.fromkeys((path.with_suffix(""), path)):
                 files += [Path(f"{base}{suffix}") for suffix in COMPANIONS.get(form, ())]
     states = []
     for file in files:
-        with contextlib.suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):
             found = file.stat()
             states.append((found.st_size, found.st_mtime_ns))
     return states

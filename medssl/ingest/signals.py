@@ -147,9 +147,7 @@ def prepare(
     brought to its length by repeating the last value.
 
     Args:
-        signal: the recording.
         rate_hz, channels, unit: of the windows.
-        window_s: length of a window.
         overlap: share of a window that the next one repeats.
         band_hz, notch_hz: filters, see `band_pass` and `notch`.
         absent: see `medssl.ingest.channels.pick_channels`.

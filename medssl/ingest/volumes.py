@@ -147,7 +147,6 @@ def located(
     """Cut a volume into samples and say where each lies.
 
     Args:
-        volume: what to cut.
         samples: ``volume``, ``slices`` or ``patches``, boxes of ``size`` on a grid that covers all of the volume; the
             grid ends where the volume does, so its last patches overlap more. A volume smaller than a patch is one.
         size: (D, H, W), or (H, W) of slices.

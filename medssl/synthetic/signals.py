@@ -177,9 +177,8 @@ def ecg(traits: Traits, rng: Rng, trial_rngs: Sequence[Rng]) -> list[Recording]:
                     axis[0] *= ECG_DISEASE_T_LEFT
                 axis, offset, spread = half_turn @ axis, offset_s * np.sqrt(rr_s), width_s * t_width
             else:
-                axis = turn @ axis
-                offset = np.full(rr_s.size, offset_s if name == "P" else offset_s * width)
-                spread = width_s * (1.0 if name == "P" else width)
+                wider = 1.0 if name == "P" else width
+                axis, offset, spread = turn @ axis, offset_s * wider, width_s * wider
             steps = (time_s - (beat_s + offset)[:, None]) / spread
             dipole += axis[:, None] * np.exp(-0.5 * steps**2).sum(axis=0)
         trials.append(Recording(_ecg_nuisance(DOWER @ dipole, trial_rng), {"state": state}))
@@ -302,11 +301,8 @@ def eeg(traits: Traits, rng: Rng, trial_rngs: Sequence[Rng]) -> list[Recording]:
 
 def _band(rng: Rng, length: int, centre_hz: float, width_hz: float) -> np.ndarray:
     """Return a rhythm ``(C, T)`` of unit variance, half shared by the channels."""
-
-    def bell(f: np.ndarray) -> np.ndarray:
-        return np.exp(-0.5 * ((f - centre_hz) / width_hz) ** 2)
-
-    noise = coloured(rng, (len(EEG_CHANNELS) + 1, length), EEG_RATE_HZ, bell)
+    shape = (len(EEG_CHANNELS) + 1, length)
+    noise = coloured(rng, shape, EEG_RATE_HZ, lambda f: np.exp(-0.5 * ((f - centre_hz) / width_hz) ** 2))
     return np.sqrt(0.5) * (noise[:1] + noise[1:])
 
 

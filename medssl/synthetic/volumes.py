@@ -66,7 +66,6 @@ class Canvas:
     """A volume painted organ by organ in the body's own axes, turned and shifted against the grid of the scanner."""
 
     def __init__(self, shape: tuple[int, int, int], spacing_mm: Triple, turn: np.ndarray, shift_mm: np.ndarray) -> None:
-        """Start with zeros; the body is turned by ``turn`` and moved by ``shift_mm`` against the grid."""
         axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing_mm, strict=True)]
         grid = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1) - shift_mm[:, None]
         self.z, self.y, self.x = (turn @ grid).reshape(3, *shape).astype(np.float32)
@@ -82,8 +81,7 @@ class Canvas:
         z = z * z
         # The fourth power along z keeps the cross-section over a stretch of slices, as organs do.
         radius = np.sqrt((z * z if box else z) + y * y + x * x)
-        border_mm = min(semi[1], semi[2])
-        return np.clip(0.5 + (1 - radius) * border_mm / self.voxel_mm, 0, 1)
+        return np.clip(0.5 + (1 - radius) * min(semi[1], semi[2]) / self.voxel_mm, 0, 1)
 
     def paint(self, occupancy: np.ndarray, value: float, label: int = 0) -> None:
         """Mix ``value`` in by ``occupancy`` and put ``label`` where it reaches one half."""
@@ -112,8 +110,8 @@ def ct(traits: Traits, rng: Rng, trial_rngs: Sequence[Rng]) -> list[Recording]:
     """Return a torso in HU; disease lowers liver HU, age shrinks kidneys and adds fat, sex scales the body."""
     scan_rng = trial_rngs[0]
 
-    def size(spread: float = CT_SPREAD_SIZE) -> float:
-        return float(np.exp(rng.normal(0, spread)))
+    def size() -> float:
+        return float(np.exp(rng.normal(0, CT_SPREAD_SIZE)))
 
     body = (CT_MALE_SIZE if traits.male else 1.0) * size()
     fat_mm = CT_FAT_MM + CT_AGE_FAT_MM * traits.age_share + (0.0 if traits.male else CT_FEMALE_FAT_MM)

@@ -30,12 +30,10 @@ SUFFIX = {"ecg": ".hea", "ppg": ".hea", "eeg": ".edf", "ct": "", "mri": ".nii"}
 
 
 def record(path: Path, values: np.ndarray, traits: Traits, *, entropy: str) -> None:
-    """Write one recording to ``path``: a WFDB header with its data file, an EDF file, a DICOM folder or a NIfTI file.
+    """Write one recording to ``path``, which has the suffix of `SUFFIX`; that of DICOM is a folder.
 
     Args:
-        path: file with the suffix of ``SUFFIX``, or the folder of a series.
-        values: ``(C, T)`` in mV, no unit or uV; ``(D, H, W)`` in HU or without scale.
-        traits: whose recording; its identity goes into the headers.
+        values: ``(C, T)`` in mV (ECG), no unit (PPG) or uV (EEG); ``(D, H, W)`` in HU (CT) or without scale (MRI).
         entropy: what makes the UIDs of this recording its own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,16 +108,14 @@ def dicom_series(folder: Path, values: np.ndarray, traits: Traits, *, entropy: s
         z_mm = (place - (depth - 1) / 2) * dz
         dataset.ImagePositionPatient = [-(columns - 1) / 2 * dx, -(rows - 1) / 2 * dy, z_mm]
         dataset.PixelData = image.tobytes()
-        dataset.file_meta = FileMetaDataset()
-        dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
-        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         dataset.save_as(folder / f"IM{depth - place:04d}.dcm", enforce_file_format=True)
 
 
 def _series_header(traits: Traits, entropy: str) -> Dataset:
     """Return what all slices of a series share: identity in plain, private and nested elements, and the scale."""
     dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.SOPClassUID, dataset.Modality = CTImageStorage, "CT"
     for name, kind in (("StudyInstance", "study"), ("SeriesInstance", "series"), ("FrameOfReference", "frame")):
         setattr(dataset, f"{name}UID", generate_uid(entropy_srcs=[entropy, kind]))
