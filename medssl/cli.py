@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from medssl.config import SignalIngest, VolumeIngest
 
 
@@ -84,8 +82,7 @@ def _ingest_of(args: argparse.Namespace) -> SignalIngest | VolumeIngest:
     if config.modality_of(args.modality) not in config.MODALITIES:
         raise ValueError(f"--modality '{args.modality}'; allowed: {', '.join(config.MODALITIES)}")
     params = config.load(args.params) if args.params else config.load_default()
-    wanted: SignalIngest | VolumeIngest = config.part(params, "modalities", args.modality).ingest
-    return wanted
+    return config.part(params, "modalities", args.modality).ingest
 
 
 def ingest(args: argparse.Namespace) -> int:
@@ -117,10 +114,10 @@ def embed(args: argparse.Namespace) -> int:
     from medssl.store import write_parquet
 
     encoder = load_encoder(args.encoder)
-    table: pd.DataFrame = recordings.embed(encoder, Path(args.input))
+    table = recordings.embed(encoder, Path(args.input))
     write_parquet(table, Path(args.out))
-    refused = int(table["reason"].ne("").sum())
     reasons = table.loc[table["reason"].ne(""), "reason"]
+    refused = len(reasons)
     alike = reasons.str.replace(r"\d+(\.\d+)?", "N", regex=True)  # each kind once, with its first numbers
     for kind, n in alike.value_counts()[:5].items():
         print(f"{n} refused: {reasons[alike == kind].iloc[0]}", file=sys.stderr)
@@ -133,9 +130,8 @@ def compare(args: argparse.Namespace) -> int:
     """Print runs side by side with patient-level intervals of the differences to the first."""
     from medssl.evaluate.compare import compare_runs
 
-    print(
-        compare_runs([Path(r) if Path(r).exists() else Path("data/runs") / r for r in args.runs]).to_string(index=False)
-    )
+    folders = [Path(run) if Path(run).exists() else Path("data/runs") / run for run in args.runs]
+    print(compare_runs(folders).to_string(index=False))
     return 0
 
 
@@ -151,24 +147,28 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     from medssl import fetch as public
 
-    top = argparse.ArgumentParser(
-        prog="medssl", description="Self-supervised pretraining for medical signals and images."
-    )
+    about = "Self-supervised pretraining for medical signals and images."
+    top = argparse.ArgumentParser(prog="medssl", description=about)
     commands = top.add_subparsers(dest="command", required=True)
+    of_params = "params.yaml with modalities.<modality>.ingest (default: the project's defaults)"
+    of_encoder = "folder, runs:/ID/encoder or models:/NAME@alias"
 
-    sub = commands.add_parser("demo", help="run the default pipeline in a folder, with a summary; needs no network")
+    def command(work: Callable[[argparse.Namespace], int], does: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(work.__name__, help=does)
+        made.set_defaults(work=work)
+        return made
+
+    sub = command(demo, "run the default pipeline in a folder, with a summary; needs no network")
     sub.add_argument("--out", help="folder (default: a new temporary one)")
     sub.add_argument("--params", default="params.yaml", help="params.yaml or params.real.yaml of the project")
     sub.add_argument("--data", help="folder with ecg/ ppg/ eeg/ mri/ ct/ for params.real.yaml")
-    sub.set_defaults(work=demo)
 
-    sub = commands.add_parser("fetch", help="a public set from PhysioNet, checked, resumable")
+    sub = command(fetch, "a public set from PhysioNet, checked, resumable")
     sub.add_argument("name", metavar="NAME", help=", ".join(public.SETS))
     sub.add_argument("--to", required=True, metavar="DIR", help="folder; files that are there are not fetched again")
     sub.add_argument("--base-url", default=public.BASE_URL, help="server or mirror (default: %(default)s)")
-    sub.set_defaults(work=fetch)
 
-    sub = commands.add_parser("check", help="what is at PATH and everything wrong with it; what two stores share")
+    sub = command(check, "what is at PATH and everything wrong with it; what two stores share")
     sub.add_argument("paths", nargs="+", metavar="PATH", help="raw folder, store, encoder folder or params file")
     sub.add_argument(
         "--leakage",
@@ -179,30 +179,26 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--source", default="manifest", help="how a raw folder is laid out (default: manifest)")
     sub.add_argument("--html", metavar="FILE", help="also write what a raw folder holds as a page")
     sub.add_argument("--modality", help="also cut the recordings as this cohort of the parameters, and tell the losses")
-    sub.add_argument("--params", help="params.yaml with modalities.<modality>.ingest (default: the project's defaults)")
-    sub.set_defaults(work=check, refuse=sub.error)
+    sub.add_argument("--params", help=of_params)
+    sub.set_defaults(refuse=sub.error)
 
-    sub = commands.add_parser("ingest", help="a store from a table of files, without DVC")
+    sub = command(ingest, "a store from a table of files, without DVC")
     sub.add_argument("--manifest", required=True, help="CSV or Parquet: path, patient, trial, label_*, anat_*")
     sub.add_argument("--modality", required=True, help="ecg, ppg, eeg, ct or mri")
     sub.add_argument("--out", required=True, help="folder of the store")
-    sub.add_argument("--params", help="params.yaml with modalities.<modality>.ingest (default: the project's defaults)")
+    sub.add_argument("--params", help=of_params)
     sub.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
-    sub.set_defaults(work=ingest)
 
-    sub = commands.add_parser("embed", help="embeddings of your own recordings, one row a sample")
-    sub.add_argument("--encoder", required=True, help="folder, runs:/ID/encoder or models:/NAME@alias")
+    sub = command(embed, "embeddings of your own recordings, one row a sample")
+    sub.add_argument("--encoder", required=True, help=of_encoder)
     sub.add_argument("--input", required=True, help="store, table of files, or one recording")
     sub.add_argument("--out", required=True, help="FILE.parquet")
-    sub.set_defaults(work=embed)
 
-    sub = commands.add_parser("compare", help="runs side by side, with intervals of the differences")
+    sub = command(compare, "runs side by side, with intervals of the differences")
     sub.add_argument("runs", nargs="+", help="names in data/runs, or folders")
-    sub.set_defaults(work=compare)
 
-    sub = commands.add_parser("card", help="the model card as Markdown")
-    sub.add_argument("encoder", help="folder, runs:/ID/encoder or models:/NAME@alias")
-    sub.set_defaults(work=card)
+    sub = command(card, "the model card as Markdown")
+    sub.add_argument("encoder", help=of_encoder)
     return top
 
 
@@ -210,11 +206,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; a user's mistake is one line on stderr and exit code 1."""
     args = parser().parse_args(argv)
     try:
-        code: int = args.work(args)
-    except (ValueError, OSError, json.JSONDecodeError) as error:
+        return int(args.work(args))
+    except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    return code
 
 
 if __name__ == "__main__":

@@ -33,19 +33,12 @@ BUSY = {408, 425, 429, 500, 502, 503, 504}  # answers that may be another one la
 
 @dataclass(frozen=True)
 class PublicSet:
-    """A published version of a data set.
+    """A published version of a data set."""
 
-    Attributes:
-        path: ``<project>/<version>`` below the server, where ``SHA256SUMS.txt`` lies.
-        licence: the terms its owners publish it under.
-        citation: what to cite besides PhysioNet itself.
-        then: what to do next, with ``DIR`` for the folder and ``NAME`` for the set.
-    """
-
-    path: str
+    path: str  # <project>/<version> below the server, where SHA256SUMS.txt lies
     licence: str
-    citation: str
-    then: str = "medssl check DIR --source NAME"
+    citation: str  # besides that of PhysioNet itself
+    then: str = "medssl check DIR --source NAME"  # what to do next
 
 
 CC_BY = "Creative Commons Attribution 4.0"
@@ -53,9 +46,7 @@ ODC_BY = "Open Data Commons Attribution 1.0"
 PHYSIONET = "Goldberger et al. 2000, Circulation 101(23):e215-e220, doi:10.1161/01.CIR.101.23.e215"
 SETS = {
     "ptbxl": PublicSet(
-        "ptb-xl/1.0.3",
-        CC_BY,
-        "Wagner et al. 2020, Scientific Data 7:154, doi:10.1038/s41597-020-0495-6",
+        "ptb-xl/1.0.3", CC_BY, "Wagner et al. 2020, Scientific Data 7:154, doi:10.1038/s41597-020-0495-6"
     ),
     "cinc2017": PublicSet(
         "challenge-2017/1.0.0",
@@ -76,11 +67,7 @@ SETS = {
         ODC_BY,
         "Pimentel et al. 2017, IEEE Trans. Biomed. Eng. 64(8):1914-1923, doi:10.1109/TBME.2016.2613124",
     ),
-    "eegmat": PublicSet(
-        "eegmat/1.0.0",
-        ODC_BY,
-        "Zyma et al. 2019, Data 4(1):14, doi:10.3390/data4010014",
-    ),
+    "eegmat": PublicSet("eegmat/1.0.0", ODC_BY, "Zyma et al. 2019, Data 4(1):14, doi:10.3390/data4010014"),
     "eegmmidb": PublicSet(
         "eegmmidb/1.0.0",
         ODC_BY,
@@ -120,11 +107,9 @@ def fetch(
     that fails does not stop the others.
 
     Args:
-        name: key of `SETS`.
         to: folder, made if absent; files of the set keep their names below it.
         base_url: server or mirror, with ``<project>/<version>/SHA256SUMS.txt`` below it.
         pause_s: wait before the second try of a dropped connection.
-        progress: draw a bar.
 
     Returns:
         Number of files fetched, and of files that were there.
@@ -139,7 +124,6 @@ def fetch(
     if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).netloc:
         raise FetchError(f"--base-url {base_url}: expected an address such as {BASE_URL}")
     url = f"{base_url.rstrip('/')}/{facts(name).path}/"
-    to = Path(to)
     got, had, lost = 0, 0, 0
     failed: list[str] = []
     with requests.Session() as session:
@@ -148,7 +132,9 @@ def fetch(
         listing = _listing(session, url + LISTING, pause_s)
         sums = parse_listing(listing, to)
         to.mkdir(parents=True, exist_ok=True)
-        _publish(listing, to / LISTING)
+        part = to / f"{LISTING}.part"
+        part.write_bytes(listing)
+        os.replace(part, to / LISTING)
         with tqdm(total=len(sums), desc=f"fetch {name}", unit=" files", disable=None if progress else True) as bar:
             for relative, expected in sums.items():
                 target = to / relative
@@ -203,9 +189,10 @@ def _listing(session: requests.Session, url: str, pause_s: float) -> bytes:
     import requests
 
     for attempt in range(TRIES):
+        last = attempt == TRIES - 1
         try:
             with session.get(url, stream=True, timeout=TIMEOUT_S) as answer:
-                if answer.status_code in BUSY and attempt < TRIES - 1:
+                if answer.status_code in BUSY and not last:
                     _wait(answer, attempt, pause_s)
                     continue
                 if answer.status_code != 200:
@@ -219,7 +206,7 @@ def _listing(session: requests.Session, url: str, pause_s: float) -> bytes:
                         raise FetchError(f"{url}: the listing is longer than {MAX_LISTING_BYTES} bytes")
                 return bytes(text)
         except requests.RequestException as error:
-            if attempt == TRIES - 1:
+            if last:
                 raise FetchError(f"{url}: no answer after {TRIES} tries ({type(error).__name__})") from None
             _wait(None, attempt, pause_s)
     raise AssertionError("the last try returns or raises")
@@ -251,9 +238,8 @@ def _transfer(session: requests.Session, url: str, part: Path, pause_s: float) -
     while True:
         have = _size(part)
         try:
-            with session.get(
-                url, headers={"Range": f"bytes={have}-"} if have else {}, stream=True, timeout=TIMEOUT_S
-            ) as answer:
+            asked = {"Range": f"bytes={have}-"} if have else {}
+            with session.get(url, headers=asked, stream=True, timeout=TIMEOUT_S) as answer:
                 if answer.status_code == 416:  # nothing after what is there; the sum tells whether it is the file
                     return
                 if answer.status_code in BUSY:
@@ -264,8 +250,9 @@ def _transfer(session: requests.Session, url: str, part: Path, pause_s: float) -
                     continue
                 if answer.status_code not in (200, 206):
                     raise FetchError(f"the server answered {answer.status_code}")
-                goes_on = answer.status_code == 206 and _start(answer) == have
-                if answer.status_code == 206 and not goes_on:
+                goes_on = answer.status_code == 206
+                held = answer.headers.get("Content-Range", "")
+                if goes_on and not held.startswith(f"bytes {have}-"):
                     part.unlink()  # another piece than the one asked for: begin again, without a range
                     raise requests.ConnectionError
                 # A server that knows no ranges sends the whole file.
@@ -284,22 +271,10 @@ def _transfer(session: requests.Session, url: str, part: Path, pause_s: float) -
             _wait(None, max(0, idle - 1), pause_s)
 
 
-def _start(answer: Any) -> int | None:
-    """Return the first byte that a partial answer holds."""
-    match = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-    return int(match[1]) if match else None
-
-
 def _wait(answer: Any, attempt: int, pause_s: float) -> None:
     """Wait before another try, longer each time, or as long as the server asks for, a minute at most."""
     asked = answer.headers.get("Retry-After", "") if answer is not None else ""
     time.sleep(min(60.0, float(asked) if asked.isdigit() else pause_s * 2**attempt))
-
-
-def _publish(content: bytes, path: Path) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
 
 
 def _size(path: Path) -> int:

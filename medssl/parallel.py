@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
@@ -46,7 +46,6 @@ def ordered_map(
         function: of the module level, where it goes to other processes.
         items: picklable likewise.
         executor: ``dask`` takes the cluster at ``address``, or starts one of ``workers`` processes on this machine.
-        workers: processes.
         address: of a Dask scheduler, such as ``tcp://10.0.0.1:8786``.
         label, total, progress: of the bar.
         died: stands for a result that no worker lives to give.
@@ -55,8 +54,7 @@ def ordered_map(
     Raises:
         RuntimeError: a worker died each time, and ``died`` is None.
     """
-    bar = tqdm(total=total, desc=label, disable=None if progress else True, leave=False)
-    with bar:
+    with tqdm(total=total, desc=label, disable=None if progress else True, leave=False) as bar:
         if executor == "serial" or (executor == "process" and workers == 1):
             blas = ThreadpoolController()
             for item in items:
@@ -65,31 +63,27 @@ def ordered_map(
                 yield result
                 bar.update()
             return
-        work = _Pool(workers, function) if executor == "process" else _Cluster(workers, address)
         batches = iter(items)
-        with work:
-            waiting: Waiting[Item, Result] = deque()
+        waiting: Waiting = deque()
+        with closing(
+            _Pool(function, workers) if executor == "process" else _Cluster(function, workers, address)
+        ) as work:
             while True:
                 while len(waiting) < 4 * workers and (batch := list(islice(batches, at_once))):
-                    waiting.append((batch, work.submit(function, batch)))
+                    waiting.append((batch, work.submit(batch)))
                 if not waiting:
                     return
-                for given in work.result(function, waiting):
-                    if not isinstance(given, Dead):
-                        yield given
-                    elif died is not None:
-                        yield died
-                    else:
-                        raise RuntimeError(f"{label}: a worker process died; it may need more memory")
+                for result in work.result(waiting):
+                    if result is DEAD:
+                        if died is None:
+                            raise RuntimeError(f"{label}: a worker process died; it may need more memory")
+                        result = died
+                    yield result
                     bar.update()
 
 
-class Dead:
-    """In place of a result: the item ends its worker each time."""
-
-
-# Batches under way, the first one first.
-Waiting = deque[tuple[list[Item], "Future[list[Result | Dead]]"]]
+DEAD: Any = object()  # in place of a result: the item ends its worker each time
+Waiting = deque[tuple[list[Any], "Future[list[Any]]"]]  # batches under way, the first one first
 
 
 def _each(function: Callable[[Item], Result], batch: list[Item]) -> list[Result]:
@@ -100,9 +94,8 @@ def _each(function: Callable[[Item], Result], batch: list[Item]) -> list[Result]
 class _Pool:
     """Processes of this machine, replaced when one of them dies."""
 
-    def __init__(self, workers: int, function: Callable[..., Any]) -> None:
-        self.workers = workers
-        self.module = str(getattr(function, "func", function).__module__)
+    def __init__(self, function: Callable[[Any], Any], workers: int) -> None:
+        self.function, self.workers = function, workers
         self.pool = self._fresh(workers)
 
     def _fresh(self, workers: int) -> ProcessPoolExecutor:
@@ -111,52 +104,45 @@ class _Pool:
         forks = "forkserver" in multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("forkserver" if forks else "spawn")
         if forks:
-            context.set_forkserver_preload([self.module])
+            context.set_forkserver_preload([str(getattr(self.function, "func", self.function).__module__)])
         return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
 
-    def __enter__(self) -> _Pool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)
 
-    def submit(self, function: Callable[[Item], Result], batch: list[Item]) -> Future[list[Result | Dead]]:
+    def submit(self, batch: list[Any]) -> Future[list[Any]]:
         try:
-            return self.pool.submit(_each, function, batch)
+            return self.pool.submit(_each, self.function, batch)
         except BrokenProcessPool as error:  # the next call to `result` will replace it
-            broken: Future[list[Result | Dead]] = Future()
+            broken: Future[list[Any]] = Future()
             broken.set_exception(error)
             return broken
 
-    def result(self, function: Callable[[Item], Result], waiting: Waiting[Item, Result]) -> list[Result | Dead]:
+    def result(self, waiting: Waiting) -> list[Any]:
         """Return the results of the batch that waits first."""
-        batch, future = waiting.popleft()
-        try:
-            return future.result()
-        except BrokenProcessPool:
-            pass
+        if not isinstance(waiting[0][1].exception(), BrokenProcessPool):
+            return waiting.popleft()[1].result()
         # Which of those under way ended the process is unknown, so each that has no result is tried by itself.
-        waiting.appendleft((batch, future))
-        self.pool.shutdown(cancel_futures=True)
+        self.close()
         self.pool = self._fresh(1)
         for place, (batch, future) in enumerate(waiting):
             if not future.done() or future.cancelled() or isinstance(future.exception(), BrokenProcessPool):
-                waiting[place] = (batch, self._alone(function, batch))
+                waiting[place] = (batch, self._alone(batch))
         self.pool.shutdown()
         self.pool = self._fresh(self.workers)
         return waiting.popleft()[1].result()
 
-    def _alone(self, function: Callable[[Item], Result], batch: list[Item]) -> Future[list[Result | Dead]]:
+    def _alone(self, batch: list[Any]) -> Future[list[Any]]:
         """Return the results of a batch, item by item in the one worker of the pool, or what says that it died."""
-        done: Future[list[Result | Dead]] = Future()
-        results: list[Result | Dead] = []
+        done: Future[list[Any]] = Future()
+        results = []
         try:
             for item in batch:
                 try:
-                    results.append(self.pool.submit(function, item).result())
+                    results.append(self.pool.submit(self.function, item).result())
                 except BrokenProcessPool:
                     self.pool = self._fresh(1)
-                    results.append(Dead())
+                    results.append(DEAD)
             done.set_result(results)
         except Exception as error:
             done.set_exception(error)
@@ -183,37 +169,29 @@ def _start_worker() -> None:
 class _Cluster:
     """A Dask cluster, by its address or of this machine; it replaces its dead workers itself."""
 
-    def __init__(self, workers: int, address: str | None) -> None:
+    def __init__(self, function: Callable[[Any], Any], workers: int, address: str | None) -> None:
         try:
             from distributed import Client, KilledWorker, LocalCluster
         except ImportError:
             raise ValueError("compute.executor = dask needs dask; install medssl[dask], or take process") from None
-        self.killed = KilledWorker
-        self.stack = ExitStack()
-        cluster: Any = address
-        if address is None:
-            cluster = self.stack.enter_context(
-                LocalCluster(n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
-            )
+        self.function, self.killed, self.stack = function, KilledWorker, ExitStack()
+        local = {"n_workers": workers, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
+        cluster = self.stack.enter_context(LocalCluster(**local)) if address is None else address
         self.client = self.stack.enter_context(Client(cluster))
 
-    def __enter__(self) -> _Cluster:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.stack.close()
 
-    def submit(self, function: Callable[[Item], Result], batch: list[Item]) -> Future[list[Result | Dead]]:
+    def submit(self, batch: list[Any]) -> Future[list[Any]]:
         # pure=False: two equal items are two pieces of work, and nothing is looked up by its hash.
-        future: Future[list[Result | Dead]] = self.client.submit(_each, function, batch, pure=False)
-        return future
+        return self.client.submit(_each, self.function, batch, pure=False)
 
-    def result(self, function: Callable[[Item], Result], waiting: Waiting[Item, Result]) -> list[Result | Dead]:
+    def result(self, waiting: Waiting) -> list[Any]:
         """Return the results of the batch that waits first."""
         batch, future = waiting.popleft()
         try:
             return future.result()
         except self.killed:
             if len(batch) == 1:
-                return [Dead()]
-        return [self.result(function, deque([([item], self.submit(function, [item]))]))[0] for item in batch]
+                return [DEAD]
+        return [self.result(deque([([item], self.submit([item]))]))[0] for item in batch]

@@ -31,8 +31,7 @@ def identity_key(folder: Path) -> bytes:
     It comes from ``MEDSSL_KEY``, else from ``.medssl/key`` under ``folder``, made there with mode 600 if absent.
     The same key gives the same ids; it never enters a store, a log or version control.
     """
-    given = os.environ.get("MEDSSL_KEY")
-    if given:
+    if given := os.environ.get("MEDSSL_KEY"):
         return _long_enough(given.encode(), "MEDSSL_KEY")
     path = folder / ".medssl" / "key"
     path.parent.mkdir(parents=True, exist_ok=True)

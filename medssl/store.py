@@ -12,6 +12,7 @@ import json
 import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -162,9 +163,7 @@ class Store:
         return str(self.facts["content_hash"])
 
 
-def open_store(folder: str | Path, *extra: str | Path) -> Store:
-    """Open a store folder, optionally with tables keyed by ``sample_id`` joined to its table."""
-    return Store(folder, *extra)
+open_store = Store  # the verb that users know
 
 
 class Writer:
@@ -179,31 +178,24 @@ class Writer:
         self.facts = dict(facts)
         self._shard_bytes = shard_bytes
         self._temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.part")
-        self._old = self._temporary.with_suffix(".old")
         self._digest = hashlib.blake2b(digest_size=16)
         self._shard: BinaryIO | None = None
         self._shards = self._in_shard = 0
         # By column, not by row: 300 bytes a sample instead of 3,000.
         self._columns: dict[str, list[Any]] = {}
-        self._n_samples = 0
+        self.n_samples = 0  # so far
         self._rejects: list[dict[str, str]] = []
 
     def __enter__(self) -> Writer:
         if self.folder.exists() and not (self.folder / "store.json").is_file() and any(self.folder.iterdir()):
             raise StoreError(f"{self.folder}: holds something that is not a store; name a new folder")
-        for left in (*self._left_by_killed("part"), *self._left_by_killed("old")):
-            shutil.rmtree(left, ignore_errors=True)
+        # What earlier ones of this process left, and processes of this machine that are gone.
+        for left in self.folder.parent.glob(f".{self.folder.name}.*.*"):
+            *_, pid, kind = left.name.split(".")
+            if kind in ("part", "old") and pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
+                shutil.rmtree(left, ignore_errors=True)
         self._temporary.mkdir(parents=True)
         return self
-
-    def _left_by_killed(self, suffix: str) -> list[Path]:
-        """Return the temporary folders of this process and of those of this machine that are gone."""
-        found = []
-        for path in self.folder.parent.glob(f".{self.folder.name}.*.{suffix}"):
-            pid = path.suffixes[-2].removeprefix(".")
-            if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
-                found.append(path)
-        return found
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
@@ -221,8 +213,8 @@ class Writer:
             raise ValueError(f"sample of shape {sample.shape}; this store holds {self.facts['shape']}")
         for name, value in {**row, "shard": self._shards, "row": self._in_shard}.items():
             column = self._columns.setdefault(name, [])
-            column += [None] * (self._n_samples - len(column)) + [value]
-        self._n_samples += 1
+            column += [None] * (self.n_samples - len(column)) + [value]
+        self.n_samples += 1
         if self._shard is None:
             self._shard = (self._temporary / f"shard-{self._shards:05d}.npy").open("wb")
             self._head()
@@ -237,17 +229,9 @@ class Writer:
         self._rejects.append({"path": path, "stage": stage, "reason": reason, "detail": detail})
 
     @property
-    def n_samples(self) -> int:
-        """Samples so far."""
-        return self._n_samples
-
-    @property
-    def reject_counts(self) -> dict[str, int]:
+    def reject_counts(self) -> Counter[str]:
         """Rejects so far by reason."""
-        counts: dict[str, int] = {}
-        for item in self._rejects:
-            counts[item["reason"]] = counts.get(item["reason"], 0) + 1
-        return counts
+        return Counter(item["reason"] for item in self._rejects)
 
     def _head(self) -> None:
         """Write the header of the open shard; it keeps its length while the number of samples grows."""
@@ -266,7 +250,7 @@ class Writer:
     def _publish(self) -> None:
         self._finish_shard()
         for column in self._columns.values():
-            column += [None] * (self._n_samples - len(column))
+            column += [None] * (self.n_samples - len(column))
         table = pd.DataFrame(self._columns)
         self._columns.clear()  # the table holds it all; memory for both is not needed
         for name in ("patient", "trial", "index_in_trial"):
@@ -274,8 +258,7 @@ class Writer:
         for name in ("shard", "row"):
             table[name] = table[name].astype("int32")
         head = [c for c in tables.COLUMNS if c in table.columns]
-        rest = sorted(c for c in table.columns if c not in head)
-        table = table[head + rest]
+        table = table[head + sorted(set(table.columns) - set(head))]
         tables.check(table, str(self.folder))
         rejects = pd.DataFrame(self._rejects, columns=list(tables.REJECT_COLUMNS), dtype="str")
         write_parquet(table, self._temporary / "samples.parquet")
@@ -283,18 +266,19 @@ class Writer:
         self._digest.update((self._temporary / "samples.parquet").read_bytes())
         facts = {"format": FORMAT, **self.facts, "n_samples": len(table), "content_hash": self._digest.hexdigest()}
         (self._temporary / "store.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+        old = self._temporary.with_suffix(".old")
         if self.folder.exists():
-            self.folder.rename(self._old)
+            self.folder.rename(old)
         self._temporary.rename(self.folder)
-        shutil.rmtree(self._old, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _alive(pid: int) -> bool:
-    """Say whether a process of this machine is there; one of another user counts."""
+    """Say whether a process of this machine is there."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # another user's
+        pass
     return True

@@ -10,7 +10,7 @@ import re
 import sqlite3
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -56,20 +56,14 @@ class StageRun:
 
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
         """Store a file, or a folder with all its files, under ``folder`` of the run."""
-        path = Path(path)
-        if path.is_dir():
-            self._client.log_artifacts(self.run_id, str(path), folder)
-        else:
-            self._client.log_artifact(self.run_id, str(path), folder)
+        log = self._client.log_artifacts if Path(path).is_dir() else self._client.log_artifact
+        log(self.run_id, str(path), folder)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, Mapping):
-            out |= _flatten(value, f"{prefix}{key}.")
-        else:
-            out[f"{prefix}{key}"] = value
+        out |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return out
 
 
@@ -131,8 +125,8 @@ def store_uri(tracking: config.Tracking, folder: Path) -> str:
         TrackingError: the database was moved and cannot be written.
     """
     uri = project.tracking_uri(tracking, folder)
-    database = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and database.is_file():
+    database = _database(uri)
+    if database is not None and database.is_file():
         former: set[Path] = set()
         try:
             with closing(sqlite3.connect(database, timeout=30, isolation_level=None)) as connection:
@@ -150,6 +144,11 @@ def store_uri(tracking: config.Tracking, folder: Path) -> str:
                 ) from None
             # No table yet, or no database: MLflow makes the one and tells the other.
     return uri
+
+
+def _database(uri: str) -> Path | None:
+    """Return the file of an SQLite store, None for a server."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def _path(location: str) -> Path:
@@ -211,17 +210,12 @@ def _experiment(client: Any, tracking: config.Tracking) -> str:
     """Return the experiment's id; local artifacts go to a folder beside the database."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(tracking.experiment)
-    if found is not None:
-        return str(found.experiment_id)
-    uri = project.tracking_uri(tracking, project.root())
-    location = None
-    if uri.startswith("sqlite:///"):
-        location = (Path(uri.removeprefix("sqlite:///")).resolve().parent / _FILES).as_uri()
-    try:
-        return str(client.create_experiment(tracking.experiment, artifact_location=location, tags=_KIND))
-    except MlflowException:  # another process made it in this moment
-        return str(client.get_experiment_by_name(tracking.experiment).experiment_id)
+    if client.get_experiment_by_name(tracking.experiment) is None:
+        database = _database(project.tracking_uri(tracking, project.root()))
+        location = (database.resolve().parent / _FILES).as_uri() if database else None
+        with suppress(MlflowException):  # another process made it in this moment
+            client.create_experiment(tracking.experiment, artifact_location=location, tags=_KIND)
+    return str(client.get_experiment_by_name(tracking.experiment).experiment_id)
 
 
 @contextmanager
@@ -231,25 +225,17 @@ def stage_run(
     """Open one MLflow run for a stage execution; it ends FINISHED or, on an error, FAILED.
 
     Args:
-        tracking: section of params.yaml.
         stage: name of the stage, such as ``pretrain@ecg-comet``; DVC's own name wins where there is one.
         run: name in ``runs``, to group the stages of a medssl run.
         modality: name in ``modalities``.
         data_hash: content hash of the store it read.
     """
+    name, commit = project.stage() or stage, git_commit(project.root())
+    tags = {"stage": name, "run": run, "modality": modality, "data_hash": data_hash, "git_commit": commit}
+    tags = {key: value for key, value in tags.items() if value}
     with _one_line():
         client = _client(tracking)
-    tags = {
-        "stage": project.stage() or stage,
-        "run": run,
-        "modality": modality,
-        "data_hash": data_hash,
-        "git_commit": git_commit(project.root()),
-    }
-    with _one_line():
-        created = client.create_run(
-            _experiment(client, tracking), tags={k: v for k, v in tags.items() if v}, run_name=project.stage() or stage
-        )
+        created = client.create_run(_experiment(client, tracking), tags=tags, run_name=name)
     handle = StageRun(client, created.info.run_id)
     try:
         yield handle
@@ -266,11 +252,10 @@ def download(reference: str) -> Path:
     root = project.root()
     params = root / "params.yaml"
     uri = store_uri(config.load(params).tracking if params.is_file() else config.Tracking(), root)
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
-        raise TrackingError(
-            f"{reference}: no runs here, {uri.removeprefix('sqlite:///')} is not there; work in the project's "
-            "folder, or set MLFLOW_TRACKING_URI"
-        )
+    database = _database(uri)
+    if database is not None and not database.is_file():
+        fix = "work in the project's folder, or set MLFLOW_TRACKING_URI"
+        raise TrackingError(f"{reference}: no runs here, {database} is not there; {fix}")
     try:
         with _one_line():
             return Path(mlflow.artifacts.download_artifacts(artifact_uri=reference, tracking_uri=uri))

@@ -1,7 +1,6 @@
 """Make the synthetic cohort of one modality, in the formats of real recordings."""
 
-from medssl import config, tracking
-from medssl.sources import synthetic
+from medssl import config, synthetic, tracking
 from pipeline import stage
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from medssl.sources.synthetic import planted_identifiers
+from medssl.synthetic import planted_identifiers
 
 REPRO = os.environ.get("MEDSSL_REPRO")
 pytestmark = pytest.mark.skipif(not REPRO, reason="MEDSSL_REPRO is unset")

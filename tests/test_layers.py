@@ -14,7 +14,7 @@ LAYERS = [
     {"config", "table"},
     {"project"},
     {"store", "tracking", "parallel"},
-    {"sources"},
+    {"sources", "synthetic"},
     {"ingest"},
     {"curate"},
     {"models", "objectives", "views"},

@@ -26,7 +26,7 @@ from PIL import Image
 
 import medssl
 from medssl import cli, workspace
-from medssl.sources.synthetic import planted_identifiers
+from medssl.synthetic import planted_identifiers
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow

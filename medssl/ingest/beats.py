@@ -22,19 +22,12 @@ LEAST = 0.25  # of the usual energy. T waves and dicrotic waves have less, ectop
 
 
 class Shape(NamedTuple):
-    """Where a beat shows.
+    """Where a beat shows."""
 
-    Attributes:
-        band_hz: of its steep part.
-        smooth_s: deviation of the Gaussian that joins the flanks of the steep part into one peak of energy.
-        search_s: where the peak lies, from the steep part.
-        rising: the steep part goes one way, the upstroke's.
-    """
-
-    band_hz: tuple[float, float]
-    smooth_s: float
-    search_s: tuple[float, float]
-    rising: bool
+    band_hz: tuple[float, float]  # of its steep part
+    smooth_s: float  # deviation of the Gaussian that joins the flanks of the steep part into one peak of energy
+    search_s: tuple[float, float]  # where the peak lies, from the steep part
+    rising: bool  # the steep part goes one way, the upstroke's
 
 
 # QRS: Pan & Tompkins 1985 filter to 5-15 Hz; a little wider keeps narrow complexes. The pulse: 0.5-8 Hz as in Elgendi
@@ -56,7 +49,6 @@ def find(values: np.ndarray, rate_hz: float, *, modality: str = "ecg") -> np.nda
 
     Args:
         values: (C, T), finite, any unit.
-        rate_hz: their sampling rate.
         modality: ``ecg`` or ``ppg``.
 
     Raises:
@@ -115,7 +107,6 @@ def steepest(
 
     Args:
         slope: (C, T), any unit.
-        rate_hz: sampling rate.
         smooth_s, rising: see `Shape`.
 
     Returns:

@@ -22,6 +22,11 @@ from medssl.sources.record import Record
 AT_ONCE = 16  # records that a worker is given in one batch, at most; of few, fewer, that all workers end together
 CRASHED = ("crashed", "the process that read the recording died, twice; the file may be damaged or need more memory")
 
+# Of measures, by the suffix of their names; 1 for all others.
+UNITS = {
+    "_ml": "ml", "_mm3": "mm^3", "_mm2": "mm^2", "_cm2": "cm^2", "_mm": "mm", "_years": "year", "_hu": "HU"
+}  # fmt: skip
+
 
 class IngestError(ValueError):
     """An ingest that must stop: nothing usable, or more rejects than allowed; the message counts the reasons."""
@@ -43,32 +48,36 @@ def build(
 
     Args:
         records: what the source lists, in its stable order; the store keeps that order.
-        out: folder of the store.
         key: name of the cohort, such as ``ecg`` or ``ecg-holter``.
-        params: how to cut.
         secret: key of the hashes that replace identifiers.
         executor, workers, address, progress: how to spread the work; they do not change a byte.
 
     Raises:
         IngestError: no sample came out, or the share of refused records exceeds ``max_reject_share``.
     """
-    shape = (
-        [len(params.channels), round(params.window_s * params.rate_hz)]
-        if isinstance(params, SignalIngest)
-        else [1, *params.size]
-    )
-    facts: dict[str, Any] = {
-        "modality": modality_of(key),
+    modality = modality_of(key)
+    units: dict[str, str] = {}  # of the measures
+    same: dict[str, Any] = {"modality": modality, "unit": params.unit}  # for all samples
+    if isinstance(params, SignalIngest):
+        shape = [len(params.channels), round(params.window_s * params.rate_hz)]
+        same |= {"channels": list(params.channels), "rate_hz": params.rate_hz, "duration_s": params.window_s}
+        same["spacing_mm"] = None
+    else:
+        shape = [1, *params.size]
+        same |= {"channels": [params.unit], "rate_hz": float("nan"), "duration_s": float("nan")}
+        same["spacing_mm"] = list(map(float, params.spacing_mm or ()))
+    facts = {
+        "modality": modality,
         "shape": shape,
         "unit": params.unit,
         "params": params.model_dump(mode="json"),
+        "anatomy_units": units,
     }
-    facts["anatomy_units"] = {}
     seen: set[tuple[int, int]] = set()
     refused_records = 0
     with parts.folder_for(Path(out), key, params) as folder, store.Writer(out, facts) as writer:
         finished: Iterator[Path | tuple[str, str]] = ordered_map(
-            partial(parts.make, params=params, modality=modality_of(key)),
+            partial(parts.make, params=params, modality=modality),
             ((record, folder / parts.name_of(record, secret)) for record in records),
             executor=executor,
             address=address,
@@ -79,7 +88,6 @@ def build(
             died=CRASHED,
             at_once=min(AT_ONCE, 1 + len(records) // (32 * workers)),
         )
-        same = _constants(key, params)
         for position, (record, part) in enumerate(zip(records, finished, strict=True), start=1):
             result = parts.read(part) if isinstance(part, Path) else part
             suffix = record.path.suffix if record.path.suffix in manifest.FORMATS else ""
@@ -96,10 +104,13 @@ def build(
             seen.add((patient, trial))
             for reason, detail in result.refused:
                 writer.reject(name, "ingest", reason, detail + where)
-            common = {"patient": patient, "trial": trial, **same, **_columns(record)}
+            fold = float("nan" if record.fold is None else record.fold)
+            common = {"patient": patient, "trial": trial, "source": record.source, "fold": fold, **same}
+            for task, value in record.labels.items():
+                common[f"label_{task}"] = list(value) if isinstance(value, tuple) else value
             for index, (sample, row) in enumerate(zip(result.samples, result.rows, strict=True)):
                 anatomy = row.pop("_anatomy")
-                facts["anatomy_units"].update({name: unit_of_measure(name) for name in anatomy})
+                units |= {measure: _unit_of(measure) for measure in anatomy}
                 writer.add(
                     sample,
                     {
@@ -118,43 +129,10 @@ def build(
                 f"ingest {key}: {refused_records} of {len(records)} records refused ({counts}); "
                 f"max_reject_share allows {params.max_reject_share:.0%}"
             )
-        writer.facts["anatomy_units"] = dict(sorted(facts["anatomy_units"].items()))
     return store.open_store(out)
 
 
-def _constants(key: str, params: SignalIngest | VolumeIngest) -> dict[str, Any]:
-    """Return the columns that all samples of a store share."""
-    return {
-        "modality": modality_of(key),
-        "duration_s": params.window_s if isinstance(params, SignalIngest) else float("nan"),
-        "rate_hz": params.rate_hz if isinstance(params, SignalIngest) else float("nan"),
-        "spacing_mm": None if isinstance(params, SignalIngest) else list(map(float, params.spacing_mm or ())),
-        "unit": params.unit,
-        "channels": list(params.channels) if isinstance(params, SignalIngest) else [params.unit],
-    }
-
-
-def _columns(record: Record) -> dict[str, Any]:
-    """Return the columns that all samples of a record share."""
-    return {
-        "source": record.source,
-        "fold": float("nan") if record.fold is None else float(record.fold),
-        **{
-            f"label_{task}": list(value) if isinstance(value, tuple) else value for task, value in record.labels.items()
-        },
-    }
-
-
-def unit_of_measure(name: str) -> str:
+def _unit_of(measure: str) -> str:
     """Return the unit that the suffix of a measure names."""
-    units = {
-        "_ml": "ml",
-        "_mm3": "mm^3",
-        "_mm2": "mm^2",
-        "_cm2": "cm^2",
-        "_years": "year",
-        "_mm": "mm",
-        "_hu": "HU",
-        "_share": "1",
-    }
-    return next((unit for suffix, unit in units.items() if name.endswith(suffix)), "1")
+    _, mark, suffix = measure.rpartition("_")
+    return UNITS.get(mark + suffix, "1")

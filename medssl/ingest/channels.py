@@ -41,25 +41,25 @@ def pick_channels(signal: Signal, channels: tuple[str, ...], absent: str = "refu
     known = have.keys() | (DERIVED.keys() if limbs else set())
     missing = [c for c, name in zip(channels, names, strict=True) if name not in known]
     derived = any(name not in have for name in names)
-    if either := [
-        c for c, name in zip((*channels, "I", "II"), (*names, *("i", "ii") * derived), strict=False) if name in unsure
-    ]:
+    asked = [*zip(channels, names, strict=True), *[("I", "i"), ("II", "ii")] * derived]
+    if either := [c for c, name in asked if name in unsure]:
         raise BadRecord("missing_channel", f"channels {either}: two of the recording may be meant; rename one of them")
     if missing:
         raise BadRecord(
             "missing_channel",
             f"channels {missing} are absent; needed: {list(channels)} (the manifest's columns names those of the file)",
         )
-    if all(name in have for name in names):
+    if not derived:
         rows = [have[name] for name in names]
         return signal.values if rows == list(range(len(signal.values))) else signal.values[rows]
-    one, two = signal.values[have["i"]], signal.values[have["ii"]]
-    return np.stack(
-        [
-            signal.values[have[n]] if n in have else np.float32(DERIVED[n][0]) * one + np.float32(DERIVED[n][1]) * two
-            for n in names
-        ]
-    )
+
+    def lead(name: str) -> np.ndarray:
+        if name in have:
+            return signal.values[have[name]]
+        one, two = map(np.float32, DERIVED[name])
+        return one * signal.values[have["i"]] + two * signal.values[have["ii"]]
+
+    return np.stack([lead(name) for name in names])
 
 
 @lru_cache(maxsize=256)
@@ -68,21 +68,15 @@ def _places(channels: tuple[str, ...]) -> tuple[dict[str, int], dict[str, list[i
 
     The closest kind of name wins. Names that several rows have at that closeness are in the second result.
     """
-    have: dict[str, int] = {}
-    several: dict[str, list[int]] = {}
+    places: dict[str, list[int]] = {}
     for spell in (str, str.lower, lambda name: clean_name(name).lower()):
         found: dict[str, list[int]] = {}
         for i, name in enumerate(channels):
             found.setdefault(spell(name), []).append(i)
-        for name, rows in found.items():
-            if name not in have:
-                have[name] = rows[0]
-                if len(rows) > 1:
-                    several[name] = rows
+        places = found | places
     for old, new in RENAMED.items():
         for name, other in ((old, new), (new, old)):
-            if other in have and name not in have:
-                have[name] = have[other]
-                if other in several:
-                    several[name] = several[other]
-    return have, several
+            if other in places:
+                places.setdefault(name, places[other])
+    have = {name: rows[0] for name, rows in places.items()}
+    return have, {name: rows for name, rows in places.items() if len(rows) > 1}

@@ -29,10 +29,9 @@ def contract_of(facts: Mapping[str, Any], embedding_dim: int) -> dict[str, Any]:
     params = facts["params"]
     contract: dict[str, Any] = {"modality": facts["modality"], "unit": facts["unit"], "embedding_dim": embedding_dim}
     if "rate_hz" in params:
-        keys = ("channels", "rate_hz", "window_s", "band_hz", "normalise", "max_missing")
-        contract |= {k: params[k] for k in keys}
+        contract |= {k: params[k] for k in ("channels", "rate_hz", "window_s", "band_hz", "max_missing")}
         contract |= {k: params.get(k, usual) for k, usual in SIGNAL_OPTIONS.items()}
-        contract["normalisation"] = contract.pop("normalise")
+        contract["normalisation"] = params["normalise"]
     else:
         contract |= {k: params[k] for k in ("samples", "size", "spacing_mm", "hu_window")}
         contract |= {k: params.get(k, usual) for k, usual in IMAGE_OPTIONS.items()}
@@ -69,11 +68,8 @@ def signals_of(
         BadRecord: one sentence about what is not as it must be in all of them.
     """
     if rate_hz is None or channels is None:
-        raise BadRecord(
-            "incomplete",
-            f"rate_hz and channels of the input are needed (contract: {contract['rate_hz']:g} Hz, channels "
-            f"{list(contract['channels'])})",
-        )
+        asked = f"contract: {contract['rate_hz']:g} Hz, channels {list(contract['channels'])}"
+        raise BadRecord("incomplete", f"rate_hz and channels of the input are needed ({asked})")
     if isinstance(rate_hz, str) or not math.isfinite(number := _number(rate_hz)) or number <= 0:
         raise BadRecord("no_rate", f"rate_hz is {rate_hz!r}; give a positive number in Hz, such as 500")
     # A set has no order, and names are of rows by their order.
@@ -84,9 +80,8 @@ def signals_of(
 
     def signal(values: np.ndarray) -> Signal:
         if values.ndim != 2:
-            raise BadRecord(
-                "shape", f"signal of shape {values.shape}; expected (C, T) or (N, C, T), or a list of (C, T)"
-            )
+            axes = "(C, T) or (N, C, T), or a list of (C, T)"
+            raise BadRecord("shape", f"signal of shape {values.shape}; expected {axes}")
         if len(values) != len(names):
             raise BadRecord("shape", f"{len(values)} rows but {len(names)} channel names; rows are channels")
         return Signal(values, number, names, own)
@@ -134,9 +129,8 @@ def _slices(x: Any) -> np.ndarray:
         if isinstance(part, BadRecord):
             raise BadRecord(part.reason, f"slice {k}: {part.detail}")
         if isinstance(first := parts[0], np.ndarray) and part.shape != first.shape:
-            raise BadRecord(
-                "shape", f"slice {k} is of shape {part.shape}, slice 0 of {first.shape}; slices are of one volume"
-            )
+            shapes = f"slice {k} is of shape {part.shape}, slice 0 of {first.shape}"
+            raise BadRecord("shape", f"{shapes}; slices are of one volume")
     return np.stack(parts)  # type: ignore[arg-type]
 
 

@@ -36,18 +36,12 @@ def of_store(table: pd.DataFrame, rejects: pd.DataFrame, params: SignalIngest | 
     """Return the costs from what a store kept and refused.
 
     A refused sample counts for the reason it was refused for alone, as its other measures were not kept.
-
-    Args:
-        table: of the samples, with columns ``quality_*``.
-        rejects: of the same store.
-        params: with its limits.
     """
     refused = rejects.loc[rejects["stage"] == "ingest", "reason"].value_counts()
     limits = {name.removeprefix("max_"): value for name, value in params if name.startswith("max_")}
-    limits = {name: value for name, value in limits.items() if f"quality_{name}" in table}
-    counts = {name: int(refused.get(REASONS.get(name, name), 0)) for name in limits}
+    kept = {name: table[f"quality_{name}"].to_numpy(dtype=float) for name in limits if f"quality_{name}" in table}
+    counts = {name: int(refused.get(REASONS.get(name, name), 0)) for name in kept}
     total = len(table) + sum(counts.values())
-    kept = {name: table[f"quality_{name}"].to_numpy(dtype=float) for name in limits}
     return [
         _cost(name, values, limits[name], counts[name], total)
         for name, values in kept.items()
@@ -57,10 +51,6 @@ def of_store(table: pd.DataFrame, rejects: pd.DataFrame, params: SignalIngest | 
 
 def _cost(name: str, values: np.ndarray, limit: float | None, refused: int, total: int) -> Cost:
     """Return the cost of a limit from the measures of what was kept, and how many of all were refused for it."""
-    shares = {
-        f"{at:g}": None
-        if refused and limit is not None and at > limit
-        else (refused + int((values > at).sum())) / total
-        for at in AT
-    }
+    unknown = [at for at in AT if refused and limit is not None and at > limit]
+    shares = {f"{at:g}": None if at in unknown else (refused + int((values > at).sum())) / total for at in AT}
     return Cost(f"max_{name}", limit, refused, shares)

@@ -30,23 +30,14 @@ LIMITED = {
 
 @dataclass(frozen=True)
 class Pieces:
-    """A recording cut up, nothing left out yet.
+    """A recording cut up, nothing left out yet."""
 
-    Attributes:
-        samples: (N, C, ...) scaled, refused ones too.
-        places: where each lies: start in seconds, or box of voxels.
-        measures: quality by name, each (N,).
-        refused: reason and detail by position in ``samples``.
-        raw: the recording as it was cut.
-        outside: reason and detail of beats that made no sample, as their window leaves the recording.
-    """
-
-    samples: np.ndarray
-    places: list[Any]
-    measures: dict[str, np.ndarray]
-    refused: dict[int, tuple[str, str]]
-    raw: Signal | Volume
-    outside: list[tuple[str, str]]
+    samples: np.ndarray  # (N, C, ...) scaled, refused ones too
+    places: list[Any]  # where each lies: start in seconds, or box of voxels
+    measures: dict[str, np.ndarray]  # quality by name, each (N,)
+    refused: dict[int, tuple[str, str]]  # reason and detail by position in ``samples``
+    raw: Signal | Volume  # the recording as it was cut
+    outside: list[tuple[str, str]]  # reason and detail of beats whose window leaves the recording
 
     @property
     def kept(self) -> list[int]:
@@ -66,11 +57,8 @@ class Cut:
 def cut(record: Record, *, params: SignalIngest | VolumeIngest, modality: str | None = None) -> Cut | tuple[str, str]:
     """Read one record and cut it into samples, or return ``(reason, detail)``. Runs in a worker.
 
-    Args:
-        record: what to read.
-        params: how to cut.
-        modality: ``ecg``, ``ppg`` or ``eeg``, which decides what a beat is and the limits and index of quality; None:
-            by the unit.
+    ``modality`` is ``ecg``, ``ppg`` or ``eeg`` and decides what a beat is and the limits and index of quality; None: by
+    the unit.
     """
     try:
         return of(sources.read(record), record, params, modality)
@@ -110,36 +98,27 @@ def pieces(raw: Signal | Volume, params: SignalIngest | VolumeIngest, modality: 
     return _parts(raw, params)
 
 
-def refusals(measures: dict[str, np.ndarray], params: SignalIngest) -> dict[str, np.ndarray]:
-    """Return which windows (N,) each limit on quality refuses; the first reason counts, and NaN refuses nothing.
+def _how(params: SignalIngest | VolumeIngest, later: str) -> dict[str, Any]:
+    """Return what the preparation of a recording asks for: all but limits and what is done ``later``."""
+    return {name: value for name, value in params if name != later and not name.startswith("max_")}
 
-    Args:
-        measures: as `medssl.ingest.quality.of_signal` gives them.
-        params: with the limits.
+
+def refusals(measures: dict[str, np.ndarray], params: SignalIngest) -> dict[str, np.ndarray]:
+    """Return which windows (N,) each limit refuses by the measures that `medssl.ingest.quality.of_signal` gives.
+
+    The first reason counts, and NaN refuses nothing.
     """
     good = np.ones(len(measures["flat"]), dtype=bool)
     out = {}
     for reason in LIMITED:
         limit = getattr(params, f"max_{reason}")
-        out[reason] = good & (measures[reason] > limit) if limit is not None else np.zeros_like(good)
+        out[reason] = good & (measures[reason] > (np.inf if limit is None else limit))
         good &= ~out[reason]
     return out
 
 
 def _windows(raw: Signal, params: SignalIngest, modality: str) -> Pieces:
-    windows, starts, outside_s = signals.prepare(
-        raw,
-        rate_hz=params.rate_hz,
-        channels=params.channels,
-        unit=params.unit,
-        window_s=params.window_s,
-        overlap=params.overlap,
-        band_hz=params.band_hz,
-        notch_hz=params.notch_hz,
-        absent=params.absent,
-        cut=params.cut,
-        modality=modality,
-    )
+    windows, starts, outside_s = signals.prepare(raw, modality=modality, **_how(params, "normalise"))
     picked = Signal(pick_channels(raw, params.channels, params.absent), raw.rate_hz, params.channels, raw.unit)
     measures = quality.of_signal(
         picked, windows, starts, rate_hz=params.rate_hz, window_s=params.window_s, modality=modality
@@ -172,17 +151,7 @@ def _signal_rows(made: Pieces, record: Record, window_s: float) -> list[dict[str
 
 def _parts(raw: Volume, params: VolumeIngest) -> Pieces:
     raw = volumes.filled(raw)
-    samples, boxes = volumes.located(
-        raw,
-        samples=params.samples,
-        size=params.size,
-        spacing_mm=params.spacing_mm,
-        hu_window=params.hu_window,
-        unit=params.unit,
-        crop=params.crop,
-        normalise=params.normalise,
-        overlap=params.overlap,
-    )
+    samples, boxes = volumes.located(raw, **_how(params, "truncated"))
     measures = quality.of_volume(raw, samples)
     refused = {}
     for i, (sample, blank) in enumerate(zip(samples, measures["blank"], strict=True)):
@@ -207,14 +176,13 @@ def _volume_rows(made: Pieces, record: Record, params: VolumeIngest) -> list[dic
     if params.samples == "volume":
         keys = {k for row in found for k in row if k != "position"}
         found = [{k: float(np.mean([row[k] for row in found if k in row])) for k in keys}]
-    shared = {f"quality_{name}_truncated": float(flag) for name, flag in truncated.items()}
-    shared |= {f"quality_{name}": float(value) for name, value in raw.notes.items()}
+    shared = {**{f"{name}_truncated": flag for name, flag in truncated.items()}, **raw.notes}
     return [
         {
             "start_s": float("nan"),
             "quality": 1.0,
             **{f"quality_{name}": float(value[i]) for name, value in made.measures.items()},
-            **shared,
+            **{f"quality_{name}": float(value) for name, value in shared.items()},
             "_anatomy": {**found[i], **whole},
         }
         for i in made.kept

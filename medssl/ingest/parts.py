@@ -7,16 +7,14 @@ of the size and time of its files: a file that changed since is read again.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -43,22 +41,15 @@ def folder_for(store: Path, key: str, params: SignalIngest | VolumeIngest) -> It
     block ends without an error.
     """
     decides = params.model_dump(mode="json", exclude={"max_reject_share"})
-    text = json.dumps([key, decides, _code()], sort_keys=True)
-    digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    package = Path(medssl.__file__).parent  # the code that reads and prepares records decides too
+    code = [file.read_bytes() for room in ("ingest", "sources") for file in sorted((package / room).glob("*.py"))]
+    said = json.dumps([key, decides], sort_keys=True).encode()
+    digest = hashlib.blake2b(b"".join([said, *code]), digest_size=8).hexdigest()
     folder = store.with_name(f".{store.name}.{digest}.parts")
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
     for old in store.parent.glob(f".{store.name}.*.parts"):
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _code() -> str:
-    """Return a hash of the code that reads and prepares records."""
-    package = Path(medssl.__file__).parent
-    digest = hashlib.blake2b(digest_size=8)
-    for file in sorted([*(package / "sources").glob("*.py"), *(package / "ingest").glob("*.py")]):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
 
 
 def name_of(record: Record, secret: bytes) -> str:
@@ -72,14 +63,14 @@ def _states(record: Record) -> list[tuple[int, int]]:
     named = [(record.path, record.format)]
     named += [(path, manifest.format_of(path)) for path in (record.mask, record.events) if path is not None]
     files = [path for path, _ in named]
-    with contextlib.suppress(OSError, ValueError):  # a name too long: reading it will be refused
+    with suppress(OSError, ValueError):  # a name too long: reading it will be refused
         files += sorted(record.path.iterdir()) if record.path.is_dir() else []
         for path, form in named:
             for base in dict.fromkeys((path.with_suffix(""), path)):
                 files += [Path(f"{base}{suffix}") for suffix in COMPANIONS.get(form, ())]
     states = []
     for file in files:
-        with contextlib.suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):
             found = file.stat()
             states.append((found.st_size, found.st_mtime_ns))
     return states
@@ -92,23 +83,19 @@ def make(task: tuple[Record, Path], *, params: SignalIngest | VolumeIngest, moda
         return path
     result = cut(record, params=params, modality=modality)
     if isinstance(result, Cut):
-        for row, sample in zip(result.rows, result.samples, strict=True):
-            row["content"] = table.content_hash(np.ascontiguousarray(sample, dtype="<f4"))
         samples, said = result.samples, {"rows": result.rows, "refused": result.refused}
+        for row, sample in zip(result.rows, samples, strict=True):
+            row["content"] = table.content_hash(np.ascontiguousarray(sample, dtype="<f4"))
     else:
         samples, said = np.zeros(0), {"reason": result}
-    write(path, samples, said)
-    return path
-
-
-def write(path: Path, samples: np.ndarray, said: dict[str, Any]) -> None:
-    """Leave a part in one step; two workers that were given one record leave the same."""
+    # In one step; two workers that were given one record leave the same.
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     text = json.dumps({"shape": samples.shape, **said}, default=lambda number: number.item()).encode()
     with temporary.open("wb") as file:
         file.write(text.ljust(-(-(len(text) + 1) // ALIGN) * ALIGN - 1) + b"\n")
         file.write(np.ascontiguousarray(samples, dtype="<f4").data)
     temporary.replace(path)
+    return path
 
 
 def read(path: Path) -> Cut | tuple[str, str]:
@@ -117,7 +104,6 @@ def read(path: Path) -> Cut | tuple[str, str]:
     end = data.index(b"\n") + 1
     said = json.loads(data[:end])
     if "reason" in said:
-        reason, detail = said["reason"]
-        return reason, detail
+        return tuple(said["reason"])
     samples = np.frombuffer(data, dtype="<f4", offset=end).reshape(said["shape"])
-    return Cut(samples, said["rows"], [(reason, detail) for reason, detail in said["refused"]])
+    return Cut(samples, said["rows"], [tuple(pair) for pair in said["refused"]])

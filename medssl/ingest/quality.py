@@ -67,8 +67,7 @@ def of_signal(
         if (top - bottom > limit).any():  # else nothing is so far from any value of the channel
             far = np.abs(values - np.nanmedian(values, axis=1, keepdims=True)) > limit
             out["out_of_range"] = worst_share(far, first, length)
-    filled = fill_missing(values)
-    out |= of_spectrum(filled, signal.rate_hz, first, length, modality=modality)
+    out |= of_spectrum(fill_missing(values), signal.rate_hz, first, length, modality=modality)
     if modality == "ppg":
         out["skewness"] = skewness(windows)
     return {name: np.asarray(value, dtype=np.float64) for name, value in out.items()}
@@ -123,11 +122,15 @@ def of_spectrum(
         out[name] = nothing
     if ratio:
         above, below = power[-2:]
-        alive = below > 0
-        shares = np.divide(above, below, out=np.zeros_like(below), where=alive)
-        count = alive.sum(axis=1)
-        out[name] = np.where(count > 0, shares.sum(axis=1) / np.maximum(count, 1), np.nan)
+        out[name] = _mean_of_ratios(above, below, below > 0)
     return out
+
+
+def _mean_of_ratios(above: np.ndarray, below: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    """Return the mean (N,) of ratios over the channels (N, C) that are alive; NaN where none is."""
+    ratios = np.divide(above, below, out=np.zeros_like(below), where=alive)
+    count = alive.sum(axis=1)
+    return np.where(count > 0, ratios.sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
 def band_powers(
@@ -164,10 +167,7 @@ def skewness(windows: np.ndarray) -> np.ndarray:
     spread = np.sqrt(np.square(centred).mean(axis=2))
     # What a filter leaves of a constant is no pulse, and its cube would be 0.
     alive = spread > np.maximum(1e-9, 1e-6 * np.abs(windows).max(axis=2))
-    third = (centred**3).mean(axis=2)
-    each = np.divide(third, spread**3, out=np.zeros_like(third), where=alive)
-    count = alive.sum(axis=1)
-    return np.where(count > 0, each.sum(axis=1) / np.maximum(count, 1), np.nan)
+    return _mean_of_ratios((centred**3).mean(axis=2), spread**3, alive)
 
 
 def of_volume(volume: Volume, samples: np.ndarray) -> dict[str, np.ndarray]:

@@ -35,10 +35,8 @@ def convert(values: np.ndarray, unit: str, target: str) -> np.ndarray:
     if unit == target:
         return values
     if unit not in UNITS or target not in UNITS or UNITS[unit][0] != UNITS[target][0]:
-        raise BadRecord(
-            "bad_unit",
-            f"cannot express '{unit[:8]}' in '{target}'; give the recording's unit (column unit): {', '.join(UNITS)}",
-        )
+        fix = f"give the recording's unit (column unit): {', '.join(UNITS)}"
+        raise BadRecord("bad_unit", f"cannot express '{unit[:8]}' in '{target}'; {fix}")
     return values * np.float32(UNITS[unit][1] / UNITS[target][1])
 
 
@@ -51,11 +49,10 @@ def check_size(values: np.ndarray, unit: str, target: str) -> None:
 
 def largest(values: np.ndarray) -> np.ndarray:
     """Return the largest finite size of a value in each channel of ``values`` (C, T), (C, 1); 0 where there is none."""
-    if not values.size:
-        return np.zeros((len(values), 1), dtype=values.dtype)
-    size = np.maximum(values.max(axis=1, keepdims=True), -values.min(axis=1, keepdims=True))
-    if np.isfinite(size).all():
-        return np.asarray(size)
+    if values.size:
+        size = np.maximum(values.max(axis=1, keepdims=True), -values.min(axis=1, keepdims=True))
+        if np.isfinite(size).all():  # the usual case, without an array of sizes
+            return np.asarray(size)
     return np.asarray(np.max(np.abs(values), axis=1, keepdims=True, where=np.isfinite(values), initial=0.0))
 
 
@@ -65,12 +62,11 @@ def fill_missing(values: np.ndarray) -> np.ndarray:
     Raises:
         BadRecord: ``missing_values`` when a channel has no value.
     """
-    known = np.isfinite(values)
-    if values.size and known.all():
-        return values
-    absent = ~known
-    if not values.size or absent.all(axis=1).any():
+    absent = ~np.isfinite(values)
+    if absent.all(axis=1).any():
         raise BadRecord("missing_values", "100% of a channel is missing")
+    if not absent.any():
+        return values
     values = values.copy()
     steps = np.arange(values.shape[1])
     for c in np.flatnonzero(absent.any(axis=1)):
@@ -94,18 +90,14 @@ def resample(values: np.ndarray, rate_hz: float, target_hz: float) -> np.ndarray
     if abs(rate_hz - target_hz) < 1e-6:
         return values
     if not 1e-3 <= target_hz / rate_hz <= 1e3:
-        raise BadRecord(
-            "no_rate", f"rate_hz is {rate_hz:g}; more than a factor of 1000 lies between it and {target_hz:g}"
-        )
+        far = f"more than a factor of 1000 lies between it and {target_hz:g}"
+        raise BadRecord("no_rate", f"rate_hz is {rate_hz:g}; {far}")
     ratio = Fraction(target_hz / rate_hz).limit_denominator(1000)
     return polyphase(values, ratio.numerator, ratio.denominator)
 
 
 def notch(values: np.ndarray, rate_hz: float, line_hz: float) -> np.ndarray:
-    """Return ``values`` (C, T) without the mains frequency and its harmonics below Nyquist, in zero phase.
-
-    Each is a second-order notch 2 Hz wide, run in both directions.
-    """
+    """Return ``values`` (C, T) without the mains and its harmonics: second-order notches 2 Hz wide, both directions."""
     lines = np.arange(line_hz, rate_hz / 2, line_hz)
     if not len(lines) or values.shape[1] < 2:
         return values
@@ -155,9 +147,7 @@ def prepare(
     brought to its length by repeating the last value.
 
     Args:
-        signal: the recording.
         rate_hz, channels, unit: of the windows.
-        window_s: length of a window.
         overlap: share of a window that the next one repeats.
         band_hz, notch_hz: filters, see `band_pass` and `notch`.
         absent: see `medssl.ingest.channels.pick_channels`.
@@ -176,11 +166,8 @@ def prepare(
     check_rate(signal.rate_hz)
     steps, need = signal.values.shape[1], window_s * signal.rate_hz
     if steps < 2 or steps < min(need - 1, need * (1 - SHORT)):
-        raise BadRecord(
-            "too_short",
-            f"{steps} samples at {signal.rate_hz:g} Hz are {steps / signal.rate_hz:.4g} s; one window needs "
-            f"{window_s:g} s, {math.ceil(need)} samples",
-        )
+        have = f"{steps} samples at {signal.rate_hz:g} Hz are {steps / signal.rate_hz:.4g} s"
+        raise BadRecord("too_short", f"{have}; one window needs {window_s:g} s, {math.ceil(need)} samples")
     values = pick_channels(signal, channels, absent)
     check_size(values, signal.unit, unit)
     values = fill_missing(convert(values, signal.unit, unit))

@@ -59,10 +59,7 @@ def rescale(
     bottom, top = values.min(), values.max()
     if not np.isfinite(bottom) or not np.isfinite(top):  # NaN is the smallest and the largest
         raise BadRecord("missing_values", "the volume holds values that are not finite")
-    if hu_window is None:
-        low, high = np.percentile(values, (1, 99.5))
-    else:
-        low, high = hu_window
+    low, high = hu_window or np.percentile(values, (1, 99.5))
     if top <= bottom or high <= low:
         raise BadRecord("blank", "the volume is constant; nothing to learn from")
     background = None
@@ -99,13 +96,13 @@ def respace(values: np.ndarray, spacing: np.ndarray, target: np.ndarray) -> np.n
 
 def crop_or_pad(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Return the centre of ``values`` with shape ``size``; what is outside becomes 0."""
+
+    def middle(shape: tuple[int, ...]) -> Box:
+        taken = np.minimum(values.shape, size)
+        return tuple(slice((n - k) // 2, (n - k) // 2 + k) for n, k in zip(shape, taken, strict=True))
+
     out = np.zeros(size, dtype=np.float32)
-    source, target = [], []
-    for have, want in zip(values.shape, size, strict=True):
-        take = min(have, want)
-        source.append(slice((have - take) // 2, (have - take) // 2 + take))
-        target.append(slice((want - take) // 2, (want - take) // 2 + take))
-    out[tuple(target)] = values[tuple(source)]
+    out[middle(size)] = values[middle(values.shape)]
     return out
 
 
@@ -150,7 +147,6 @@ def located(
     """Cut a volume into samples and say where each lies.
 
     Args:
-        volume: what to cut.
         samples: ``volume``, ``slices`` or ``patches``, boxes of ``size`` on a grid that covers all of the volume; the
             grid ends where the volume does, so its last patches overlap more. A volume smaller than a patch is one.
         size: (D, H, W), or (H, W) of slices.
@@ -190,8 +186,8 @@ def located(
     if samples == "volume":
         return crop_or_pad(fitted(values), size)[None, None], [box]
     if samples == "slices":
-        slices = [crop_or_pad(fitted(image), size) for image in values]
-        return np.stack(slices)[:, None], [(slice(d, d + 1), *box[1:]) for d in range(len(slices))]
+        slices = np.stack([crop_or_pad(fitted(image), size) for image in values])
+        return slices[:, None], [(slice(d, d + 1), *box[1:]) for d in range(len(slices))]
     if spacing_mm is not None:
         values = fitted(values)
     places = grid_of(values.shape, size, overlap)
@@ -207,7 +203,7 @@ def grid_of(shape: tuple[int, ...], size: tuple[int, ...], overlap: float) -> li
     Raises:
         BadRecord: ``too_large`` for boxes of more than 2^28 voxels together.
     """
-    starts: list[list[int]] = []
+    starts = []
     for have, want in zip(shape, size, strict=True):
         number = 1 + max(0, math.ceil((have - want) / max(1, want * (1 - overlap))))
         starts.append(np.rint(np.linspace(0, max(0, have - want), number)).astype(int).tolist())
@@ -231,21 +227,23 @@ def _enlarged(place: Box, shape: tuple[int, ...], box: Box) -> Box:
 
 def organ_volumes(volume: Volume, names: dict[int, str]) -> dict[str, float]:
     """Return ``<organ>_ml`` for each label of the mask; an organ that is absent is left out, never 0."""
-    if volume.mask is None or not names:
-        return {}
     voxel_ml = float(np.prod(volume.spacing_mm)) / 1000
-    counts = np.bincount(volume.mask.ravel().clip(min=0), minlength=max(names) + 1)
+    counts = _per_organ(volume, names)
     return {f"{name}_ml": float(counts[value]) * voxel_ml for value, name in names.items() if counts[value]}
 
 
 def organ_densities(volume: Volume, names: dict[int, str]) -> dict[str, float]:
     """Return ``<organ>_hu``, the mean over each label of the mask, for volumes in HU; as in `organ_volumes`."""
-    if volume.mask is None or not names or volume.unit != "HU":
+    if volume.mask is None or volume.unit != "HU":
         return {}
-    labels = volume.mask.ravel().clip(min=0)
-    counts = np.bincount(labels, minlength=max(names) + 1)
-    sums = np.bincount(labels, weights=volume.values.ravel(), minlength=max(names) + 1)
+    counts, sums = _per_organ(volume, names), _per_organ(volume, names, volume.values.ravel())
     return {f"{name}_hu": float(sums[value] / counts[value]) for value, name in names.items() if counts[value]}
+
+
+def _per_organ(volume: Volume, names: dict[int, str], weights: np.ndarray | None = None) -> np.ndarray:
+    """Return the voxels of each value of the mask, or the sum of their weights; without a mask there are none."""
+    mask = np.empty(0, int) if volume.mask is None else volume.mask.ravel()
+    return np.bincount(mask.clip(min=0), weights=weights, minlength=max(names, default=0) + 1)
 
 
 def truncated_organs(volume: Volume, names: dict[int, str]) -> dict[str, bool]:
@@ -289,13 +287,10 @@ def composition(volume: Volume) -> list[dict[str, float]]:
     measures: list[dict[str, float]] = []
     for d, image in enumerate(volume.values):
         row = {"position": d / (depth - 1)} if depth > 1 else {}
-        if volume.unit == "HU":
-            inside = _filled(image > BODY_HU)
-            area = int(np.count_nonzero(inside))
-            if area:
-                row |= _tissues(image[inside])
-                if np.isfinite(volume.spacing_mm[1:]).all():
-                    row["body_cm2"] = area * volume.spacing_mm[1] * volume.spacing_mm[2] / 100
+        if volume.unit == "HU" and (area := np.count_nonzero(inside := _filled(image > BODY_HU))):
+            row |= _tissues(image[inside])
+            if np.isfinite(volume.spacing_mm[1:]).all():
+                row["body_cm2"] = area * volume.spacing_mm[1] * volume.spacing_mm[2] / 100
         measures.append(row)
     return measures
 
@@ -306,16 +301,16 @@ def composition_of(volume: Volume, boxes: list[Box]) -> list[dict[str, float]]:
     ``position`` runs from the lowest slice (0) to the highest (1), ``position_back`` from front to back and
     ``position_left`` from the right to the left of the patient. Shares as in `composition`.
     """
-    inside = None
-    if volume.unit == "HU":
-        inside = np.stack([_filled(image > BODY_HU) for image in volume.values])
+    names = ("position", "position_back", "position_left")
+    in_hu = volume.unit == "HU"
+    inside = np.stack([_filled(image > BODY_HU) for image in volume.values]) if in_hu else np.empty(0)
     measures = []
     for box in boxes:
-        middle = [
-            (part.start + part.stop - 1) / 2 / max(1, n - 1) for part, n in zip(box, volume.values.shape, strict=True)
-        ]
-        row = dict(zip(("position", "position_back", "position_left"), middle, strict=True))
-        if inside is not None:
+        row = {
+            name: (part.start + part.stop - 1) / 2 / max(1, n - 1)
+            for name, part, n in zip(names, box, volume.values.shape, strict=True)
+        }
+        if in_hu:
             row["body_share"] = float(inside[box].mean())
             if row["body_share"]:
                 row |= _tissues(volume.values[box][inside[box]])

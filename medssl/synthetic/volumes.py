@@ -7,12 +7,12 @@ where the occupancy reaches one half.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from medssl.sources.synthetic.traits import Traits
+from medssl.synthetic.traits import Recording, Traits
 
 Rng = np.random.Generator
 Triple = tuple[float, float, float]
@@ -62,21 +62,10 @@ MRI_TURN_DEG = 7.0
 MRI_SHIFT_MM = 6.0
 
 
-@dataclass(frozen=True)
-class Phantom:
-    """One volume ``(D, H, W)`` with its organ mask, its extra labels and the measures only the generator knows."""
-
-    values: np.ndarray
-    mask: np.ndarray
-    labels: dict[str, str]
-    anatomy: dict[str, float]
-
-
 class Canvas:
     """A volume painted organ by organ in the body's own axes, turned and shifted against the grid of the scanner."""
 
     def __init__(self, shape: tuple[int, int, int], spacing_mm: Triple, turn: np.ndarray, shift_mm: np.ndarray) -> None:
-        """Start with zeros; the body is turned by ``turn`` and moved by ``shift_mm`` against the grid."""
         axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing_mm, strict=True)]
         grid = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1) - shift_mm[:, None]
         self.z, self.y, self.x = (turn @ grid).reshape(3, *shape).astype(np.float32)
@@ -92,8 +81,7 @@ class Canvas:
         z = z * z
         # The fourth power along z keeps the cross-section over a stretch of slices, as organs do.
         radius = np.sqrt((z * z if box else z) + y * y + x * x)
-        border_mm = min(semi[1], semi[2])
-        return np.clip(0.5 + (1 - radius) * border_mm / self.voxel_mm, 0, 1)
+        return np.clip(0.5 + (1 - radius) * min(semi[1], semi[2]) / self.voxel_mm, 0, 1)
 
     def paint(self, occupancy: np.ndarray, value: float, label: int = 0) -> None:
         """Mix ``value`` in by ``occupancy`` and put ``label`` where it reaches one half."""
@@ -118,11 +106,12 @@ def _smooth_field(rng: Rng, shape: tuple[int, ...]) -> np.ndarray:
     return (field - field.mean()) / field.std()
 
 
-def ct(traits: Traits, rng: Rng, scan_rng: Rng) -> Phantom:
+def ct(traits: Traits, rng: Rng, trial_rngs: Sequence[Rng]) -> list[Recording]:
     """Return a torso in HU; disease lowers liver HU, age shrinks kidneys and adds fat, sex scales the body."""
+    scan_rng = trial_rngs[0]
 
-    def size(spread: float = CT_SPREAD_SIZE) -> float:
-        return float(np.exp(rng.normal(0, spread)))
+    def size() -> float:
+        return float(np.exp(rng.normal(0, CT_SPREAD_SIZE)))
 
     body = (CT_MALE_SIZE if traits.male else 1.0) * size()
     fat_mm = CT_FAT_MM + CT_AGE_FAT_MM * traits.age_share + (0.0 if traits.male else CT_FEMALE_FAT_MM)
@@ -135,9 +124,7 @@ def ct(traits: Traits, rng: Rng, scan_rng: Rng) -> Phantom:
     kidney_hu, spleen_hu = CT_KIDNEY_HU + rng.normal(0, CT_SPREAD_HU), CT_SPLEEN_HU + rng.normal(0, CT_SPREAD_HU)
     contrast = bool(scan_rng.random() < 0.5)
 
-    def enhanced(name: str) -> float:
-        return CT_CONTRAST_HU[name] if contrast else 0.0
-
+    enhanced = {name: hu if contrast else 0.0 for name, hu in CT_CONTRAST_HU.items()}
     turn = rotation(np.deg2rad([scan_rng.uniform(-CT_TURN_DEG, CT_TURN_DEG), 0, 0]))
     shift = scan_rng.uniform(-CT_SHIFT_MM, CT_SHIFT_MM, 3)
     canvas = Canvas(CT_SHAPE, CT_SPACING_MM, turn, shift)
@@ -154,38 +141,26 @@ def ct(traits: Traits, rng: Rng, scan_rng: Rng) -> Phantom:
     for side in (-1, 1):
         centre, semi = (95.0, 0.0, side * 58.0 * body), (80 * lung, 58 * lung, 43 * lung)
         canvas.paint(canvas.ellipsoid(centre, semi, box=True), lung_hu, 3)
-    canvas.paint(canvas.ellipsoid((80, -18, 14), (42, 36, 40)), CT_BLOOD_HU + enhanced("heart"))
-    lean = -0.25
-    canvas.paint(
-        canvas.ellipsoid((0, -8, -48 * body), (48 * liver, 58 * liver, 52 * liver), box=True, lean=lean),
-        liver_hu + enhanced("liver"),
-        1,
-    )
-    canvas.paint(canvas.ellipsoid((8, 38, 72 * body), (34, 24, 22)), spleen_hu + enhanced("spleen"), 6)
+    canvas.paint(canvas.ellipsoid((80, -18, 14), (42, 36, 40)), CT_BLOOD_HU + enhanced["heart"])
+    semi = (48 * liver, 58 * liver, 52 * liver)
+    canvas.paint(canvas.ellipsoid((0, -8, -48 * body), semi, box=True, lean=-0.25), liver_hu + enhanced["liver"], 1)
+    canvas.paint(canvas.ellipsoid((8, 38, 72 * body), (34, 24, 22)), spleen_hu + enhanced["spleen"], 6)
     for side in (-1, 1):
         centre, semi = (-42.0 - 4 * side, 42 * body, side * 50 * body), (44 * kidney, 19 * kidney, 21 * kidney)
-        canvas.paint(canvas.ellipsoid(centre, semi), kidney_hu + enhanced("kidneys"), 2)
+        canvas.paint(canvas.ellipsoid(centre, semi), kidney_hu + enhanced["kidneys"], 2)
     _gut(canvas, scan_rng, body)
-    canvas.paint(canvas.ellipsoid((0, 34, 9), (tall, 11, 11), box=True), CT_BLOOD_HU + enhanced("aorta"), 4)
-    canvas.paint(canvas.ellipsoid((-40, 32, -16), (60, 10, 12), box=True), CT_BLOOD_HU + 0.5 * enhanced("aorta"))
+    canvas.paint(canvas.ellipsoid((0, 34, 9), (tall, 11, 11), box=True), CT_BLOOD_HU + enhanced["aorta"], 4)
+    canvas.paint(canvas.ellipsoid((-40, 32, -16), (60, 10, 12), box=True), CT_BLOOD_HU + 0.5 * enhanced["aorta"])
     canvas.paint(canvas.ellipsoid((0, 60 * body, 0), (tall, 17, 19), box=True), CT_BONE_HU, 5)
     canvas.paint(canvas.ellipsoid((0, 68 * body, 0), (tall, 6, 8), box=True), CT_MUSCLE_HU)
 
-    values = canvas.values
-    values += _table(shift[1] + deep + fat_mm)
-    inside = values > -300
-    field = np.float32(scan_rng.normal(0, CT_OFFSET_HU)) + scan_rng.uniform(0, CT_CUPPING_HU) * _smooth_field(
-        scan_rng, CT_SHAPE
-    )
-    values = values + np.where(inside, field, 0)
+    values = canvas.values + _table(shift[1] + deep + fat_mm)
+    offset, cupping = np.float32(scan_rng.normal(0, CT_OFFSET_HU)), scan_rng.uniform(0, CT_CUPPING_HU)
+    values = values + np.where(values > -300, offset + cupping * _smooth_field(scan_rng, CT_SHAPE), 0)
     values += scan_rng.uniform(*CT_NOISE_HU) * scan_rng.standard_normal(CT_SHAPE)
-    voxel_ml = float(np.prod(CT_SPACING_MM)) / 1000
-    return Phantom(
-        values=np.clip(np.rint(values), -1024, 3071).astype(np.int16),
-        mask=canvas.mask,
-        labels={"contrast": "yes" if contrast else "no"},
-        anatomy={"fat_ml": round(float(fat_voxels.sum()) * voxel_ml, 1)},
-    )
+    values = np.clip(np.rint(values), -1024, 3071).astype(np.int16)
+    fat_ml = float(fat_voxels.sum()) * (float(np.prod(CT_SPACING_MM)) / 1000)
+    return [Recording(values, {"contrast": "yes" if contrast else "no"}, {"fat_ml": round(fat_ml, 1)}, canvas.mask)]
 
 
 def _ribs(canvas: Canvas, deep: float, wide: float) -> None:
@@ -215,8 +190,9 @@ def _table(below_mm: float) -> np.ndarray:
     return np.broadcast_to(np.where(board, 850.0, 0.0), CT_SHAPE).astype(np.float32)
 
 
-def mri(traits: Traits, rng: Rng, scan_rng: Rng) -> Phantom:
+def mri(traits: Traits, rng: Rng, trial_rngs: Sequence[Rng]) -> list[Recording]:
     """Return a T1-like head; age shrinks hippocampi and widens ventricles, disease shrinks hippocampi further."""
+    scan_rng = trial_rngs[0]
 
     def size(volume: float = 1.0) -> float:
         return float(np.cbrt(volume * np.exp(rng.normal(0, MRI_SPREAD_VOLUME))))
@@ -249,12 +225,9 @@ def mri(traits: Traits, rng: Rng, scan_rng: Rng) -> Phantom:
     real, imaginary = level * scan_rng.standard_normal((2, *MRI_SHAPE))
     scale = np.exp(scan_rng.uniform(*np.log(MRI_SCALE)))
     semi = _scaled(MRI_HIPPOCAMPUS_MM, hippocampus)
-    return Phantom(
-        values=(scale * np.hypot(values + real, imaginary)).astype(np.float32),
-        mask=canvas.mask,
-        labels={},
-        anatomy={"hippocampus_mm3": round(2 * 4 / 3 * np.pi * float(np.prod(semi)), 1)},
-    )
+    values = (scale * np.hypot(values + real, imaginary)).astype(np.float32)
+    hippocampus_mm3 = 2 * 4 / 3 * np.pi * float(np.prod(semi))
+    return [Recording(values, {}, {"hippocampus_mm3": round(hippocampus_mm3, 1)}, canvas.mask)]
 
 
 def _scaled(semi: tuple[float, ...], factor: float) -> Triple:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl.config import SIGNALS
-from medssl.sources.synthetic import signals
+from medssl.synthetic import signals
 
 NEAR_GAIN = 2.0
 NEAR_OFFSET = {"ecg": 0.1, "ppg": 0.5, "eeg": 20.0}  # in the unit of the modality
@@ -44,38 +44,22 @@ def shorten(modality: str, values: np.ndarray, kind: str) -> np.ndarray:
 
 def damage(modality: str, path: Path, kind: str) -> None:
     """Damage the written recording ``path`` in place (``missing`` and ``too_short`` need nothing here)."""
-    if kind == "no_rate":
-        _remove_rate(path)
-    elif kind == "truncated" and modality in ("ecg", "ppg"):
-        _halve(path.with_suffix(".dat"))
+    if kind == "no_rate" and modality == "eeg":
+        whole = path.read_bytes()  # EDF's record duration becomes blank
+        path.write_bytes(whole[:244] + b" " * 8 + whole[252:])
+    elif kind == "no_rate":
+        # The record line ends after the channels. WFDB readers then assume 250 Hz without a word, which is why a
+        # careful source looks at the line itself.
+        first, rest = path.read_text().split("\n", 1)
+        path.write_text(" ".join(first.split()[:2]) + "\n" + rest)
     elif kind == "truncated" and modality == "eeg":
         # Inside the first data record: readers accept an EDF file that stops between two of them.
         whole = path.read_bytes()
         header = EDF_HEADER_BYTES * (1 + int(whole[252:256]))
         path.write_bytes(whole[: header + round(RATE_HZ["eeg"])])
     elif kind in ("truncated", "empty", "not_an_image"):
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            if kind == "truncated":
-                _halve(file)
-            else:
-                file.write_bytes(b"" if kind == "empty" else b"this is a note, not an image\n" * 20)
-
-
-def _halve(path: Path) -> None:
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-
-
-def _remove_rate(path: Path) -> None:
-    """Take the rate out of a header: the WFDB record line ends after the channels, EDF's record duration is blank.
-
-    WFDB readers then assume 250 Hz without a word, which is why a careful source looks at the line itself.
-    """
-    if path.suffix == ".hea":
-        lines = path.read_text().splitlines()
-        lines[0] = " ".join(lines[0].split()[:2])
-        path.write_text("\n".join(lines) + "\n")
-    else:
-        whole = bytearray(path.read_bytes())
-        whole[244:252] = b" " * 8
-        path.write_bytes(bytes(whole))
+        data = path.with_suffix(".dat") if modality in ("ecg", "ppg") else path
+        for file in sorted(data.iterdir()) if data.is_dir() else [data]:
+            whole = file.read_bytes()
+            note = b"" if kind == "empty" else b"this is a note, not an image\n" * 20
+            file.write_bytes(whole[: len(whole) // 2] if kind == "truncated" else note)

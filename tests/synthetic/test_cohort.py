@@ -14,8 +14,8 @@ import pytest
 import wfdb
 
 from medssl.config import MODALITIES, SIGNALS, Cohort
-from medssl.sources.synthetic import cohort as cohort_module
-from medssl.sources.synthetic import defects, make, planted_identifiers, signals, traits, volumes
+from medssl.synthetic import cohort as cohort_module
+from medssl.synthetic import defects, make, planted_identifiers, signals, traits, volumes
 
 SMALL = Cohort(patients=4, trials=2, exact_duplicates=2, near_duplicates=1, corrupt=4)
 GOOD = {name: 8 if name in SIGNALS else 4 for name in MODALITIES}
@@ -75,7 +75,7 @@ def test_good_recordings_read_as_written(made: dict[str, Path], modality: str) -
     shape = {"ecg": (12, 1000), "ppg": (1, 2500), "eeg": (8, 2560), "ct": (24, 64, 64), "mri": (32, 32, 32)}[modality]
     rows = table(made[modality])[: GOOD[modality]]
     who = traits.draw(3, modality, 0)
-    truth = cohort_module.recordings(modality, who, 3, 2)
+    truth = cohort_module.recordings(who, 3, 2)
     assert (rows[0]["label_sex"], float(rows[0]["label_age"])) == (who.sex, who.age_years)
     for row, want in zip(rows, truth, strict=False):
         values = read(modality, made[modality] / row["path"])
@@ -165,7 +165,7 @@ def test_ct_organs_have_their_hu_and_the_disease_lowers_the_liver() -> None:
     liver: dict[bool, list[float]] = {False: [], True: []}
     for patient in range(24):
         who = traits.draw(0, "ct", patient)
-        scan = cohort_module.recordings("ct", who, 0, 1)[0]
+        scan = cohort_module.recordings(who, 0, 1)[0]
         assert scan.mask is not None
         hu = {name: scan.values[scan.mask == value].mean() for value, name in volumes.CT_LABELS.items()}
         assert -880 < hu["lung"] < -650 and 500 < hu["spine"] < 700
@@ -177,7 +177,7 @@ def test_ct_organs_have_their_hu_and_the_disease_lowers_the_liver() -> None:
 
 def test_mri_hippocampus_falls_with_age_and_disease_and_shows_in_the_mask() -> None:
     people = [traits.draw(0, "mri", patient) for patient in range(80)]
-    scans = [cohort_module.recordings("mri", who, 0, 1)[0] for who in people]
+    scans = [cohort_module.recordings(who, 0, 1)[0] for who in people]
     true_mm3 = np.array([scan.anatomy["hippocampus_mm3"] for scan in scans])
     mask_mm3 = np.array([(scan.mask == 2).sum() * np.prod(volumes.MRI_SPACING_MM) for scan in scans])
     ventricles = np.array([(scan.mask == 1).sum() for scan in scans])
@@ -195,7 +195,7 @@ def test_signal_traits_are_stable_over_trials() -> None:
     for patient in range(24):
         who = traits.draw(0, "eeg", patient)
         pair = []
-        for trial in cohort_module.recordings("eeg", who, 0, 3)[::2]:  # both with eyes closed
+        for trial in cohort_module.recordings(who, 0, 3)[::2]:  # both with eyes closed
             power = (np.abs(np.fft.rfft(trial.values[6:], axis=1)) ** 2).sum(0)
             hz = np.fft.rfftfreq(trial.values.shape[1], 1 / signals.EEG_RATE_HZ)
             band = (hz > 7) & (hz < 13)
@@ -208,7 +208,7 @@ def test_signal_traits_are_stable_over_trials() -> None:
 
 
 def test_einthoven_holds_in_the_ecg() -> None:
-    values = cohort_module.recordings("ecg", traits.draw(0, "ecg", 1), 0, 1)[0].values
+    values = cohort_module.recordings(traits.draw(0, "ecg", 1), 0, 1)[0].values
     np.testing.assert_allclose(values[0] + values[2], values[1], atol=1e-9)
     np.testing.assert_allclose(values[3] + values[4] + values[5], 0, atol=1e-9)
 

@@ -7,13 +7,12 @@ trials of a patient share the fingerprint and nothing else. Shapes are ``(C, T)`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import neurokit2 as nk
 import numpy as np
 from scipy.signal import find_peaks
 
-from medssl.sources.synthetic.traits import Traits
+from medssl.synthetic.traits import Recording, Traits
 
 Rng = np.random.Generator
 
@@ -105,14 +104,6 @@ WAVES = {
 }
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One recording: ``values`` ``(C, T)`` and the state of the patient in it."""
-
-    values: np.ndarray
-    state: str
-
-
 def log_uniform(rng: Rng, bounds: tuple[float, float]) -> float:
     """Draw from ``bounds`` evenly on a logarithmic scale."""
     return float(np.exp(rng.uniform(*np.log(bounds))))
@@ -154,7 +145,7 @@ def rhythm(rng: Rng, hrv_bpm: float) -> np.ndarray:
     return intervals / intervals.mean()
 
 
-def ecg(traits: Traits, rng: Rng, trial_rngs: Sequence[Rng]) -> list[Trial]:
+def ecg(traits: Traits, rng: Rng, trial_rngs: Sequence[Rng]) -> list[Recording]:
     """Return 12-lead trials in mV; disease flattens lateral T and widens QRS, age shrinks P and HRV, sex scales QRS."""
     length = round(ECG_RATE_HZ * ECG_LENGTH_S)
     time_s = np.arange(length) / ECG_RATE_HZ
@@ -186,12 +177,11 @@ def ecg(traits: Traits, rng: Rng, trial_rngs: Sequence[Rng]) -> list[Trial]:
                     axis[0] *= ECG_DISEASE_T_LEFT
                 axis, offset, spread = half_turn @ axis, offset_s * np.sqrt(rr_s), width_s * t_width
             else:
-                axis = turn @ axis
-                offset = np.full(rr_s.size, offset_s if name == "P" else offset_s * width)
-                spread = width_s * (1.0 if name == "P" else width)
+                wider = 1.0 if name == "P" else width
+                axis, offset, spread = turn @ axis, offset_s * wider, width_s * wider
             steps = (time_s - (beat_s + offset)[:, None]) / spread
             dipole += axis[:, None] * np.exp(-0.5 * steps**2).sum(axis=0)
-        trials.append(Trial(_ecg_nuisance(DOWER @ dipole, trial_rng), state))
+        trials.append(Recording(_ecg_nuisance(DOWER @ dipole, trial_rng), {"state": state}))
     return trials
 
 
@@ -220,7 +210,7 @@ def _ecg_nuisance(clean: np.ndarray, rng: Rng) -> np.ndarray:
     return _twelve(values)
 
 
-def ppg(traits: Traits, rng: Rng, trial_rngs: Sequence[Rng]) -> list[Trial]:
+def ppg(traits: Traits, rng: Rng, trial_rngs: Sequence[Rng]) -> list[Recording]:
     """Return one-channel trials (no unit); disease slows the upstroke and disturbs the rhythm, age damps the notch."""
     length = round(PPG_RATE_HZ * PPG_LENGTH_S)
     peak = 0.175 + rng.normal(0, PPG_SPREAD_PEAK) + (PPG_DISEASE_PEAK if traits.disease else 0.0)
@@ -255,7 +245,7 @@ def ppg(traits: Traits, rng: Rng, trial_rngs: Sequence[Rng]) -> list[Trial]:
         source = np.interp(phase, [0, peak, 0.40, 1.0], [0, 0.175, 0.40, 1.0])
         clean = np.interp(onsets[beat] + source * period, np.arange(base.size), base)
         clean += second * np.exp(-0.5 * ((phase - second_at) / second_width) ** 2)
-        trials.append(Trial(_ppg_nuisance(clean, trial_rng), state))
+        trials.append(Recording(_ppg_nuisance(clean, trial_rng), {"state": state}))
     return trials
 
 
@@ -277,7 +267,7 @@ def _ppg_nuisance(clean: np.ndarray, rng: Rng) -> np.ndarray:
     return (signal + log_uniform(rng, PPG_NOISE) * noise)[None]
 
 
-def eeg(traits: Traits, rng: Rng, trial_rngs: Sequence[Rng]) -> list[Trial]:
+def eeg(traits: Traits, rng: Rng, trial_rngs: Sequence[Rng]) -> list[Recording]:
     """Return 8-channel trials in uV; disease adds theta (more on the left), age slows alpha, sex scales beta."""
     length = round(EEG_RATE_HZ * EEG_LENGTH_S)
     count = len(EEG_CHANNELS)
@@ -305,17 +295,14 @@ def eeg(traits: Traits, rng: Rng, trial_rngs: Sequence[Rng]) -> list[Trial]:
         values += level * coloured(trial_rng, shape, EEG_RATE_HZ, lambda f, s=slope: np.maximum(f, 0.5) ** (-s / 2))
         values += _eeg_artefacts(trial_rng, length)
         contact = np.exp(trial_rng.normal(0, EEG_CHANNEL_GAIN, (count, 1)))
-        trials.append(Trial(log_uniform(trial_rng, EEG_GAIN) * contact * values, state))
+        trials.append(Recording(log_uniform(trial_rng, EEG_GAIN) * contact * values, {"state": state}))
     return trials
 
 
 def _band(rng: Rng, length: int, centre_hz: float, width_hz: float) -> np.ndarray:
     """Return a rhythm ``(C, T)`` of unit variance, half shared by the channels."""
-
-    def bell(f: np.ndarray) -> np.ndarray:
-        return np.exp(-0.5 * ((f - centre_hz) / width_hz) ** 2)
-
-    noise = coloured(rng, (len(EEG_CHANNELS) + 1, length), EEG_RATE_HZ, bell)
+    shape = (len(EEG_CHANNELS) + 1, length)
+    noise = coloured(rng, shape, EEG_RATE_HZ, lambda f: np.exp(-0.5 * ((f - centre_hz) / width_hz) ** 2))
     return np.sqrt(0.5) * (noise[:1] + noise[1:])
 
 

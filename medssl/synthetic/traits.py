@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 import numpy as np
@@ -20,19 +20,13 @@ DEFECT_STREAM = 2_000_000
 
 @dataclass(frozen=True)
 class Traits:
-    """What the recordings of one patient carry.
+    """What the recordings of one patient carry, and the identifiers in their headers, paths and manifest."""
 
-    Attributes:
-        patient: index from 0.
-        age_years: 20 to 85.
-        male: sex.
-        disease: the planted disease of the modality.
-    """
-
-    patient: int
-    age_years: float
+    modality: str
+    patient: int  # index from 0
+    age_years: float  # in `AGE_YEARS`
     male: bool
-    disease: bool
+    disease: bool  # the planted one of the modality
 
     @property
     def age_share(self) -> float:
@@ -44,14 +38,6 @@ class Traits:
     def sex(self) -> str:
         """Sex as written in the manifest."""
         return "male" if self.male else "female"
-
-
-@dataclass(frozen=True)
-class Identity:
-    """The identifiers of one patient as they stand in headers, paths and the manifest."""
-
-    modality: str
-    patient: int
 
     @property
     def patient_id(self) -> str:
@@ -69,6 +55,16 @@ class Identity:
         return f"PLANTEDMRN{self.patient + 1:04d}"
 
 
+@dataclass(frozen=True)
+class Recording:
+    """One trial before it is written: ``(C, T)`` or ``(D, H, W)``, a mask, and what the generator alone knows."""
+
+    values: np.ndarray
+    labels: dict[str, str]
+    anatomy: dict[str, float] = field(default_factory=dict)
+    mask: np.ndarray | None = None
+
+
 def patient_rng(seed: int, modality: str, *stream: int) -> np.random.Generator:
     """Return the generator of one patient (``stream`` = patient) or trial (patient, trial); independent of order."""
     return np.random.default_rng([seed, MODALITIES.index(modality), *stream])
@@ -83,7 +79,7 @@ def draw(seed: int, modality: str, patient: int) -> Traits:
     block, place = divmod(patient, 4)
     combination = int(patient_rng(seed, modality, BLOCK_STREAM + block).permutation(4)[place])
     age_years = round(float(patient_rng(seed, modality, patient).uniform(*AGE_YEARS)), 1)
-    return Traits(patient=patient, age_years=age_years, male=combination % 2 == 1, disease=combination >= 2)
+    return Traits(modality, patient, age_years, male=combination % 2 == 1, disease=combination >= 2)
 
 
 def planted_identifiers(modality: str) -> list[str]:
@@ -97,14 +93,8 @@ def planted_identifiers(modality: str) -> list[str]:
     """
     if modality not in MODALITIES:
         raise ValueError(f"modality '{modality}' is unknown; allowed: {', '.join(MODALITIES)}")
-    some = Identity(modality, 0)
+    some = draw(0, modality, 0)
     names = ["PLANTED", some.patient_id.rsplit("-", 1)[0], some.name.split("^")[0], "PLANTEDMRN", HOSPITAL]
-    spellings = {
-        "ecg": ("%Y%m%d", "%d/%m/%Y"),
-        "ppg": ("%Y%m%d", "%d/%m/%Y"),
-        "eeg": ("%d-%b-%Y", "%Y%m%d"),
-        "ct": ("%Y%m%d",),
-        "mri": ("%Y%m%d",),
-    }[modality]
-    dates = [day.strftime(form).upper() for day in (BIRTH_DATE, STUDY_DATE) for form in spellings]
-    return names + dates
+    more = {"ecg": ("%d/%m/%Y",), "ppg": ("%d/%m/%Y",), "eeg": ("%d-%b-%Y",)}
+    spellings = ("%Y%m%d", *more.get(modality, ()))
+    return names + [day.strftime(form).upper() for day in (BIRTH_DATE, STUDY_DATE) for form in spellings]
