@@ -103,6 +103,11 @@ def is_marker(label: str) -> bool:
     return label.strip().lower() in MARKERS
 
 
+def volts_of(label: str, unit: str) -> float | None:
+    """Return the unit of a channel in V, or None for a marker and for what is no unit of voltage."""
+    return None if is_marker(label) else UNITS.get(unit.strip().casefold())
+
+
 def asked_unit(record: Record) -> tuple[str, float]:
     """Return the unit to give values in (``hints["unit"]``, uV by default) and its size in V.
 

@@ -109,12 +109,9 @@ def _check_parts(path: Path) -> int:
             raise BadRecord("unreadable", "the parts of the recording name one another in a circle")
         done.add(part)
         size = require_file(part)
-        if part.name.endswith("gz"):  # as mne decides
-            with gzip.open(part) as file:
-                claims = _walk(file, DEFLATE * size)  # type: ignore[arg-type]
-        else:
-            with part.open("rb") as file:
-                claims = _walk(file, size)
+        zipped = part.name.endswith("gz")  # as mne decides
+        with gzip.open(part) if zipped else part.open("rb") as file:
+            claims = _walk(file, DEFLATE * size if zipped else size)  # type: ignore[arg-type]
         if not claims.recordings:
             raise BadRecord("unsupported", "the file holds no continuous recording (epochs or averages, perhaps)")
         if claims.channels != claims.listed or not claims.channels:
