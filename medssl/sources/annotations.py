@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from medssl.sources.claims import guarded, require_file
+from medssl.sources.claims import guarded, require_file, text_of
 from medssl.sources.edf import NUMBER, annotation_blocks, check_layout, onset_of
 from medssl.sources.record import BadRecord
 
@@ -53,9 +53,8 @@ def read_edf(path: Path) -> list[Annotation]:
     """
     found: list[Annotation] = []
     with guarded("the EDF annotations"):
-        start_s = None
-        for texts in annotation_blocks(path, check_layout(path, require_file(path))):
-            if start_s is None:
+        for i, texts in enumerate(annotation_blocks(path, check_layout(path, require_file(path)))):
+            if i == 0:
                 start_s = onset_of(texts) or 0.0  # hypnograms may leave it out
             for data in texts:
                 for annotation in _parse(data, start_s):
@@ -72,12 +71,4 @@ def _parse(data: bytes, start_s: float) -> Iterator[Annotation]:
         if match is None:
             raise BadRecord("unreadable", "an annotation of the file is damaged")
         for text in re.finditer(rb"[^\x14]+", match[3]):
-            yield Annotation(float(match[1]) - start_s, float(match[2] or 0), _decode(text[0]))
-
-
-def _decode(text: bytes) -> str:
-    """Return a text in whichever encoding it is."""
-    try:
-        return text.decode("utf-8")[:MAX_TEXT]
-    except UnicodeDecodeError:
-        return text.decode("latin-1")[:MAX_TEXT]
+            yield Annotation(float(match[1]) - start_s, float(match[2] or 0), text_of(text[0])[:MAX_TEXT])

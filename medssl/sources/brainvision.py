@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medssl.sources.claims import guarded, positive, require_bytes, require_file, require_plain_name, span
+from medssl.sources.claims import guarded, positive, require_bytes, require_file, require_plain_name, span, text_of
 from medssl.sources.electrodes import MAX_VOLTS, as_float32, asked_unit, channel_names, check_rate, volts_of
 from medssl.sources.record import BadRecord, Record, Signal, inside
 
@@ -121,12 +121,8 @@ def _parse(path: Path) -> configparser.ConfigParser:
     codepage = CODEPAGES.get(stated[1].strip() if stated else "UTF-8")
     if codepage is None:
         raise BadRecord("unsupported", "the header is in a code page other than UTF-8 and ANSI")
-    try:
-        text = raw.decode(codepage)
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
     header = configparser.ConfigParser(interpolation=None)
-    header.read_string(text.partition("[Comment]")[0])
+    header.read_string(text_of(raw, codepage).partition("[Comment]")[0])
     return header
 
 

@@ -47,6 +47,14 @@ def require_file(path: Path) -> int:
     return size
 
 
+def text_of(data: bytes, encoding: str = "utf-8") -> str:
+    """Return a text in ``encoding``, or in Latin-1 where it is not."""
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
 def require_bytes(claimed: float, available: float) -> None:
     """Refuse a header that promises more data than the file can hold, before memory is taken for it."""
     if claimed > available:
@@ -71,13 +79,19 @@ def span(record: Record, rate_hz: float, length: int) -> tuple[int, int]:
     return start, stop
 
 
-def positive(value: Any) -> float | None:
-    """Return ``value`` as a finite positive float, or None if it is anything else."""
+def finite(value: Any) -> float | None:
+    """Return ``value`` as a finite float, or None if it is anything else."""
     try:
         number = float(value)
     except (TypeError, ValueError):
         return None
-    return number if math.isfinite(number) and number > 0 else None
+    return number if math.isfinite(number) else None
+
+
+def positive(value: Any) -> float | None:
+    """Return ``value`` as a finite positive float, or None if it is anything else."""
+    number = finite(value)
+    return number if number is not None and number > 0 else None
 
 
 def whole(value: Any, name: str) -> int:
@@ -94,11 +108,8 @@ def whole(value: Any, name: str) -> int:
 
 def counted(hint: Any, count: int) -> int | None:
     """Return a hint that counts from 0 as an index below ``count``, ``1.0`` as 1; None for anything else."""
-    try:
-        number = float(hint)
-    except (TypeError, ValueError):
-        return None
-    return int(number) if number.is_integer() and 0 <= number < count else None
+    number = finite(hint)
+    return int(number) if number is not None and number.is_integer() and 0 <= number < count else None
 
 
 def refused(reason: str, detail: str) -> dict[str, Any]:
@@ -117,12 +128,11 @@ def locate(root: Path, relative: str | Path) -> tuple[Path, dict[str, Any]]:
         if not path.exists():
             path = next((other for other in _spellings(root, str(relative)) if other.exists()), path)
             if re.match(r"[A-Za-z]:[\\/]", str(relative)) and not path.exists():
-                return path, refused(
-                    "missing_file", "the path begins with a drive; write it from the folder of the table"
-                )
+                fix = "write it from the folder of the table"
+                return path, refused("missing_file", f"the path begins with a drive; {fix}")
         inside(path, root)
-    except BadRecord as error:
-        return path, refused(error.reason, error.detail)
+    except BadRecord as bad:
+        return path, refused(bad.reason, bad.detail)
     except (OSError, ValueError, RuntimeError) as error:  # loops of links, a NUL or too long a name
         return path, refused("unreadable", f"the path raised {type(error).__name__}")
     return path, {}

@@ -10,7 +10,6 @@ import io
 import re
 from collections import Counter
 from collections.abc import Sequence
-from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,13 +151,10 @@ def _check_widths(rows: Sequence[str], separator: str, wanted: int, first: int, 
     """Return the number of cells of the longest of ``rows``; all have ``wanted`` cells, and empty ones after them."""
     if any('"' in row for row in rows):
         return _check_quoted(rows, separator, wanted, first)
-    if not separator:
-        widths = [len(row.split()) for row in rows]
-    else:
-        widths = [n + 1 for n in map(methodcaller("count", separator), rows)]
-    longest = wanted
+    widths = [row.count(separator) + 1 if separator else len(row.split()) for row in rows]
     if set(widths) == {wanted}:
-        return longest
+        return wanted
+    longest = wanted
     for i, (row, width) in enumerate(zip(rows, widths, strict=True)):
         if width == wanted or not row.strip():
             continue

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from medssl.sources import delimited
+from medssl.sources.claims import finite
 from medssl.sources.record import Label, one_form
 
 Kind = Literal["class", "number", "multilabel"]
@@ -92,18 +93,16 @@ def column(name: str, cells: Sequence[str], said: Mapping[str, str]) -> Column:
     # A class may be called none; beside numbers and where a cell is empty it says that nothing is known.
     absent = ABSENT - {"none"} if kind == "class" and not found else ABSENT
     given = [cell.lower() not in absent for cell in cells]
-    wrong = []
-    if kind == "number" or codes:
-        wrong = [i for i, value in enumerate(values, start=1) if value is None and given[i - 1]]
+    slips = [i for i, (value, there) in enumerate(zip(values, given, strict=True), 1) if value is None and there]
+    wrong = slips if kind == "number" or codes else []
     if kind == "number":
         return Column(task, kind, why, list(values), wrong)
     if kind == "multilabel":
         parts = [tuple(one_form(part) for part in cell.split(";") if part.strip()) for cell in cells]
         return Column(task, kind, why, [part if there else None for part, there in zip(parts, given, strict=True)])
-    wrongly = set(wrong)
-    words = [
-        c if there and i not in wrongly else None for i, (c, there) in enumerate(zip(cells, given, strict=True), 1)
-    ]
+    words = [cell if there else None for cell, there in zip(cells, given, strict=True)]
+    for row in wrong:
+        words[row - 1] = None
     forms: dict[str, set[str]] = {}
     for word in words:
         if word is not None:
@@ -132,10 +131,4 @@ def _kind(filled: int, found: Sequence[float], unsure: int) -> tuple[Kind, str]:
 def number(text: str, *, comma: bool = False) -> float | None:
     """Return a finite number, or None for an empty cell or a word; ``comma`` is the decimal sign where it is True."""
     text = text.replace(",", ".") if comma and text.count(",") == 1 and "." not in text else text
-    if "_" in text:  # which Python takes for a separator of thousands
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if abs(value) < float("inf") else None
+    return None if "_" in text else finite(text)  # Python takes it for a separator of thousands

@@ -59,16 +59,15 @@ def read_text_table(
         elif excel:
             rows = pd.read_excel(path, header=header, dtype=str, keep_default_na=False)
         else:
-            packed = next((fix for mark, fix in PACKED.items() if _head(path).startswith(mark)), "")
-            if packed:
-                raise delimited.TableError(packed)
+            with path.open("rb") as file:
+                head = file.read(4)
+            for mark, unpack in PACKED.items():
+                if head.startswith(mark):
+                    raise delimited.TableError(unpack)
             # Text throughout: a patient "007" must not become 7, nor a patient "NA" a missing value.
             lines = delimited.lines_of(delimited.decode(path))
-            rows = delimited.frame(
-                lines,
-                fix="if lines stand before the table, delete the first {lines}",
-                names=() if header == 0 else columns,
-            )
+            before = "if lines stand before the table, delete the first {lines}"
+            rows = delimited.frame(lines, fix=before, names=() if header == 0 else columns)
     except ImportError:
         raise
     except delimited.TableError as error:
@@ -92,9 +91,8 @@ def read_text_table(
     missing = [name for name in columns if name not in rows.columns]
     if missing:
         names = ", ".join(columns)
-        raise SourceError(
-            f"{path}: column '{missing[0]}' is missing; {fix} (needed: {names}; separated by , ; or tabs)"
-        )
+        detail = f"column '{missing[0]}' is missing; {fix} (needed: {names}; separated by , ; or tabs)"
+        raise SourceError(f"{path}: {detail}")
     if path.suffix == ".parquet":
         for number, name in enumerate(rows.columns, start=1):
             try:
@@ -109,9 +107,7 @@ def read_text_table(
 def _as_text(column: pd.Series, *, several: bool = False) -> pd.Series:
     """Return a column of Parquet as CSV writes it: whole numbers without a point, empty where there is none.
 
-    Args:
-        column: of any type.
-        several: lists are classes, which CSV separates by ``;``.
+    Lists are classes, which CSV separates by ``;``, where there may be ``several``.
 
     Raises:
         TableError: it holds something else than text and numbers; what, and the fix.
@@ -139,11 +135,6 @@ def _as_text(column: pd.Series, *, several: bool = False) -> pd.Series:
         return f"{value:.0f}" if several and isinstance(value, float) and value.is_integer() else str(value)
 
     return column.astype(object).where(column.notna(), "").map(text)
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(4)
 
 
 def as_dicts(rows: pd.DataFrame) -> list[dict[str, str]]:
