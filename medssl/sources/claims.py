@@ -22,15 +22,14 @@ def guarded(library: str) -> Iterator[None]:
 
     Messages of the libraries quote file names and header text, so only the name of the exception is kept.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
+    try:
+        with warnings.catch_warnings(action="ignore"):
             yield
-        except BadRecord:
-            raise
-        except Exception as error:
-            detail = f"the file is damaged, or in a variant that {library} does not read; save or export it again"
-            raise BadRecord("unreadable", f"{detail} ({type(error).__name__})") from None
+    except BadRecord:
+        raise
+    except Exception as error:
+        detail = f"the file is damaged, or in a variant that {library} does not read; save or export it again"
+        raise BadRecord("unreadable", f"{detail} ({type(error).__name__})") from None
 
 
 def require_file(path: Path) -> int:

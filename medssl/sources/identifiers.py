@@ -99,14 +99,13 @@ def scan(path: Path, kind: str) -> list[frozenset[str] | None]:
 
 
 def _scan_file(file: Path, kind: str) -> frozenset[str] | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            if kind != "wfdb" and not file.is_file():  # a pipe would wait for ever
-                return None
+    if kind != "wfdb" and not file.is_file():  # a pipe would wait for ever
+        return None
+    try:
+        with warnings.catch_warnings(action="ignore"):
             return frozenset(SCANNERS[kind](file))
-        except Exception:  # a damaged header: its record is refused elsewhere, with the reason
-            return None
+    except Exception:  # a damaged header: its record is refused elsewhere, with the reason
+        return None
 
 
 def is_dicom(path: Path) -> bool:
@@ -128,10 +127,8 @@ def _dicom(path: Path) -> Iterator[str]:
             continue
         if element.VR == "SQ" or not str(element.value or "").strip(" ^"):
             continue
-        if element.keyword in DICOM_KINDS:
-            yield DICOM_KINDS[element.keyword]
-        elif element.VR == "PN":
-            yield "other name"
+        if element.keyword in DICOM_KINDS or element.VR == "PN":
+            yield DICOM_KINDS.get(element.keyword, "other name")
 
 
 def _edf(path: Path) -> Iterator[str]:
@@ -202,10 +199,9 @@ def _metaimage(path: Path) -> Iterator[str]:
 
 
 def _wfdb(path: Path) -> Iterator[str]:
-    """Look at the comments of a header and at the date in its record line; of a record of segments, at theirs too."""
+    """Look at the comments of a header and at the date in its record line, and so in those of its segments."""
     base = path.with_suffix("") if path.suffix in (".hea", ".dat", ".mat") else path
-    segments = yield from _wfdb_header(base.with_name(base.name + ".hea"))
-    for name in segments:
+    for name in (yield from _wfdb_header(base.with_name(base.name + ".hea"))):
         # "~" stands for a gap; a name of another folder is not followed.
         if re.fullmatch(r"[\w-]+", name) and (header := base.with_name(name + ".hea")).is_file():
             yield from _wfdb_header(header)
@@ -273,7 +269,6 @@ def _fif(path: Path) -> Iterator[str]:
 
 def _aecg(path: Path) -> Iterator[str]:
     """Look at the elements of an HL7 annotated ECG that name people and places, and at times."""
-    text = _text(path)
     elements = {
         "name": r"<(?:\w+:)?(?:name|given|family|author)(?:\s[^>]*)?>\s*[^<\s]",
         "birth date": r"birthTime\s[^>]*value=[\"'][^\"']",
@@ -281,6 +276,7 @@ def _aecg(path: Path) -> Iterator[str]:
         "patient id": r"<(?:\w+:)?trialSubject\b[^>]*>\s*<(?:\w+:)?id\s[^>]*extension=[\"'][^\"']",
         "date": r"<(?:\w+:)?(?:low|high|center|head)\s[^>]*value=[\"'](?:19|20)\d{6}",
     }
+    text = _text(path)
     yield from (kind for kind, pattern in elements.items() if re.search(pattern, text, re.DOTALL))
 
 
@@ -297,7 +293,7 @@ def _image(path: Path) -> Iterator[str]:
         info = picture.info
     for number, kind in TIFF.items():
         text = str(tags.get(number, "")).strip(" \0")
-        # tifffile describes the array there.
+        # A shape: tifffile describes the array there.
         if text and not re.fullmatch(r'\{"shape": \[[\d, ]+\]\}', text):
             yield kind
     if picture.format in ("JPEG", "MPO"):
@@ -333,15 +329,6 @@ def _text(path: Path) -> str:
 
 
 SCANNERS: dict[str, Callable[[Path], Iterator[str]]] = {
-    "dicom": _dicom,
-    "edf": _edf,
-    "bdf": _edf,
-    "nifti": _nifti,
-    "metaimage": _metaimage,
-    "wfdb": _wfdb,
-    "brainvision": _brainvision,
-    "eeglab": _eeglab,
-    "fif": _fif,
-    "aecg": _aecg,
-    "image": _image,
-}
+    "dicom": _dicom, "edf": _edf, "bdf": _edf, "nifti": _nifti, "metaimage": _metaimage, "wfdb": _wfdb,
+    "brainvision": _brainvision, "eeglab": _eeglab, "fif": _fif, "aecg": _aecg, "image": _image,
+}  # fmt: skip

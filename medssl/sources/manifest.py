@@ -27,16 +27,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medssl.sources import delimited, freesurfer, identifiers, labels
-from medssl.sources.claims import locate, refused
+from medssl.sources.claims import locate
 from medssl.sources.labels import ABSENT, number
 from medssl.sources.record import BadRecord, Record, SourceError, likenesses
 from medssl.sources.tables import numbered, read_text_table, unused
 
 REQUIRED = ("path", "patient", "trial")
-HINTS = (
-    *("unit", "time_column", "time_unit", "columns", "variable", "axis", "index", "frame"),
-    *("skip_lines", "rate_from"),
-)
+HINTS = ("unit", "time_column", "time_unit", "columns", "variable", "axis", "index", "frame", "skip_lines", "rate_from")
 NUMBERS = ("start_s", "end_s", "fold", "rate_hz")
 # What people write where they do not know the patient; NA may be somebody's initials.
 NOBODY = ABSENT | {"-", "--", "?", "unknown", "unk", "anonymous", "anonym", "unbekannt", "inconnu", "#nv", "x", "xxx"}
@@ -49,8 +46,6 @@ FORMATS = {
     ".txt": "tabular", ".csv": "tabular", ".tsv": "tabular", ".parquet": "tabular", ".npy": "array", ".npz": "array",
     ".xml": "aecg", ".mhd": "metaimage", ".mha": "metaimage",
 }  # fmt: skip
-
-
 # A table that is not called, or not saved, as it must be.
 ALMOST = re.compile(r"(?i)manifest\.(csv|tsv|txt|xlsx?|ods|parquet)(\.\w+)?")
 
@@ -97,7 +92,7 @@ def table_in(root: Path) -> Path:
 
 
 def list_table(table: Path, root: Path | None = None) -> list[Record]:
-    """Return the recordings named in ``table``, as `listing` does."""
+    """Return the records of the `listing` of a table."""
     return listing(table, root).records
 
 
@@ -260,46 +255,52 @@ def _record(
 ) -> Record:
     """Return the record of one row; what is wrong with the row becomes its refusal."""
     path, hints = locate(root, row["path"])
+    told = {name: text for name, text in row.items() if text.lower() not in ABSENT}
+
+    def refuse(reason: str, detail: str) -> None:
+        hints.setdefault("refused", (reason, detail))  # the first fault is told
+
     beside: dict[str, Path] = {}
     for name in ("mask", "events"):
-        if row.get(name, "").lower() not in ABSENT:
-            beside[name], more = locate(root, row[name])
-            hints = hints or more
+        if name in told:
+            beside[name], more = locate(root, told[name])
+            hints = more | hints
     if "events" in beside and not classes:
-        hints = hints or refused("bad_events", "event_labels.csv is absent: write one with the columns text,task,class")
-    numbers: dict[str, float | None] = {}
+        refuse("bad_events", "event_labels.csv is absent: write one with the columns text,task,class")
+    numbers = {name: number(told.get(name, "")) for name in NUMBERS}
     for name in NUMBERS:
-        text = row.get(name, "")
-        numbers[name] = None if text.lower() in ABSENT else number(text)
-        if text.lower() not in ABSENT and numbers[name] is None:
-            hints = hints or refused("unreadable", f"the manifest's {name} is not a number; write digits alone")
+        if name in told and numbers[name] is None:
+            refuse("unreadable", f"the manifest's {name} is not a number; write digits alone")
     if not float(numbers["fold"] or 0).is_integer():
-        hints = hints or refused("unreadable", "the manifest's fold is not a whole number")
-    rate = row.get("rate_hz", "")
-    if numbers["rate_hz"] is not None and (numbers["rate_hz"] <= 0 or re.fullmatch(r"1?[1-9]\.\d{3}", rate)):
-        hints = hints or refused("no_rate", "rate_hz is not above 0, or as 1.000 may be a thousand; write 1000 or 1")
+        refuse("unreadable", "the manifest's fold is not a whole number")
+    rate_hz = numbers["rate_hz"]
+    if rate_hz is not None and (rate_hz <= 0 or re.fullmatch(r"1?[1-9]\.\d{3}", told["rate_hz"])):
+        refuse("no_rate", "rate_hz is not above 0, or as 1.000 may be a thousand; write 1000 or 1")
     if not row["patient"] or not row["trial"]:
-        hints = hints or refused("no_identity", "the manifest row has no patient or no trial")
+        refuse("no_identity", "the manifest row has no patient or no trial")
     if not row["path"]:
-        hints = hints or refused("missing_file", "the manifest row has no path")
-    hints = {**hints, **{name: row[name] for name in HINTS if row.get(name, "").lower() not in ABSENT}}
-    if numbers["rate_hz"] is not None:
-        hints["rate_hz"] = numbers["rate_hz"]
-    if row.get("spacing_mm", "").lower() not in ABSENT:
-        spacing = [number(text) for text in re.split(r"[x;\s]+", row["spacing_mm"].lower())]
+        refuse("missing_file", "the manifest row has no path")
+    hints |= {name: told[name] for name in HINTS if name in told}
+    if rate_hz is not None:
+        hints["rate_hz"] = rate_hz
+    if "spacing_mm" in told:
+        spacing = [number(text) for text in re.split(r"[x;\s]+", told["spacing_mm"].lower())]
         if len(spacing) > 3 or any(value is None or value <= 0 for value in spacing):
-            hints = {**refused("unreadable", "the manifest's spacing_mm is not one to three positive numbers"), **hints}
+            refuse("unreadable", "the manifest's spacing_mm is not one to three positive numbers")
         hints["spacing_mm"] = tuple(spacing)
-    if row.get("freesurfer", "").lower() not in ABSENT:
-        folder, folder_hints = locate(root, row["freesurfer"])
-        hints = {**folder_hints, **hints}
+    if "freesurfer" in told:
+        folder, more = locate(root, told["freesurfer"])
+        hints = more | hints
         try:
-            anatomy = {**({} if folder_hints else freesurfer.measures(folder)), **anatomy}
+            anatomy = anatomy if more else freesurfer.measures(folder) | anatomy
         except BadRecord as bad:
-            hints = {**refused(bad.reason, bad.detail), **hints}
+            refuse(bad.reason, bad.detail)
+    # A format by its name or a suffix, in any case.
+    named = told.get("format", "").lower()
+    named = FORMATS.get("." + named.removeprefix(".").removesuffix(".gz"), named)
     return Record(
         path=path,
-        format=_format(row.get("format", "")) or ("unknown" if "refused" in hints else format_of(path)),
+        format=named or ("unknown" if "refused" in hints else format_of(path)),
         patient=row["patient"],
         trial=row["trial"],
         source="manifest",
@@ -317,12 +318,6 @@ def _record(
     )
 
 
-def _format(text: str) -> str:
-    """Return the format that a cell names, in any case, by its name or by a suffix; empty where it names none."""
-    text = "" if text.lower() in ABSENT else text.lower()
-    return FORMATS.get("." + text.removeprefix(".").removesuffix(".gz"), text)
-
-
 def format_of(path: Path) -> str:
     """Return the format by suffix, in any case; a folder is a DICOM series, a bare name beside a ``.hea`` is WFDB.
 
@@ -331,9 +326,7 @@ def format_of(path: Path) -> str:
     try:
         if path.is_dir():
             return "dicom"
-        suffix = path.suffix.lower()
-        if suffix == ".gz":
-            suffix = Path(path.stem).suffix.lower()
+        suffix = Path(path.name.lower().removesuffix(".gz")).suffix
         # A .mat file beside a header of its name, or a bare name, is WFDB.
         if (suffix == ".mat" and path.with_suffix(".hea").is_file()) or (
             suffix not in FORMATS and path.with_name(path.name + ".hea").is_file()
