@@ -112,18 +112,15 @@ def read(record: Record) -> Signal:
         runs = _runs(record.path, header)
     start, stop = span(record, header.rate_hz, runs[-1].at + (runs[-1].last - runs[-1].first) * header.samples)
     runs = _within(runs, header, start, stop)
-    values = np.empty((len(header.channels), stop - start), dtype=np.float32)
-    if header.layout.has_gaps:
-        values.fill(np.nan)
+    values = np.full((len(header.channels), stop - start), np.nan, dtype=np.float32)
     for samples in {channel.samples for channel in header.channels if runs}:  # no runs: all of the part is a gap
         rows = [i for i, channel in enumerate(header.channels) if channel.samples == samples]
         channels = [header.channels[i] for i in rows]
-        first, shared = runs[0].first, math.gcd(header.samples, samples)
+        first = runs[0].first
         decoded = _decode(record.path, header.layout, channels, first, runs[-1].last, unit_volts)
-        for run in runs:
+        for run in runs:  # a filter must not join what is apart in time
             piece = decoded[:, (run.first - first) * samples : (run.last - first) * samples]
-            if samples != header.samples:  # within a run: a filter must not join what is apart in time
-                piece = polyphase(piece, header.samples // shared, samples // shared)
+            piece = polyphase(piece, header.samples, samples)
             begin, end = max(start, run.at), min(stop, run.at + piece.shape[1])
             values[rows, begin - start : end - start] = piece[:, begin - run.at : end - run.at]
     return Signal(values, header.rate_hz, tuple(channel.name for channel in header.channels), unit)

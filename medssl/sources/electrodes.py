@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -24,8 +25,8 @@ SITES = {
         "P5 P3 P1 Pz P2 P4 P6 T6 P8 P10 PO7 PO3 POz PO4 PO8 O1 Oz O2 Iz A1 A2 M1 M2",
     )
 }
-SCALP = set(SITES.values()) - {"A1", "A2", "M1", "M2"}
 EARS = {"A1", "A2", "M1", "M2"}
+SCALP = set(SITES.values()) - EARS
 # Words before a name (``EEG Fp1``, ``POL C3``, ``ECG Lead I``, ``MDC_ECG_LEAD_V1``) and units behind it (``I (mV)``).
 BEFORE_SITE = re.compile(r"^((EEG|POL)[\s_.:-]+)+", re.IGNORECASE)
 BEFORE_LEAD = re.compile(r"^((ECG|EKG|LEAD|MDC_ECG_LEAD)([\s_.:]+|(?<=LEAD)(?=I|V|a|\d)|-(?=I|V)))+", re.IGNORECASE)
@@ -91,11 +92,9 @@ def channel_names(labels: Sequence[str]) -> list[str]:
     Channels that would share one (``EMG Chin`` and ``EEG Chin``, ``C3-A1`` and ``C3-A2``) keep their labels.
     """
     clean = [clean_name(label) or f"channel {i}" for i, label in enumerate(labels, start=1)]
-    labels_of: dict[str, set[str]] = {}
-    for name, label in zip(clean, labels, strict=True):
-        labels_of.setdefault(name.lower(), set()).add(label.strip())
-    pairs = zip(clean, labels, strict=True)
-    return [name if len(labels_of[name.lower()]) == 1 else label.strip() for name, label in pairs]
+    pairs = [(name, label.strip()) for name, label in zip(clean, labels, strict=True)]
+    shared = Counter(name for name, _ in {(name.lower(), label) for name, label in pairs})
+    return [name if shared[name.lower()] == 1 else label for name, label in pairs]
 
 
 def is_marker(label: str) -> bool:

@@ -111,12 +111,6 @@ def column(name: str, cells: Sequence[str], said: Mapping[str, str]) -> Column:
     return Column(task, kind, why, list(words), wrong, alike)
 
 
-def measure(name: str, cells: Sequence[str]) -> Column:
-    """Return what the column ``anat_<measure>`` of a table holds, numbers."""
-    task = name.removeprefix("anat_")
-    return column(f"label_{task}", cells, {task: "number"})
-
-
 def _kind(filled: int, found: Sequence[float], unsure: int) -> tuple[Kind, str]:
     """Return the kind of a column of ``filled`` cells, of which ``found`` and ``unsure`` ones are numbers, and why."""
     if filled and len(found) + unsure >= max(min(filled, 2), MOSTLY * filled):

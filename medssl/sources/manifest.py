@@ -30,7 +30,7 @@ from medssl.sources import delimited, freesurfer, identifiers, labels
 from medssl.sources.claims import locate
 from medssl.sources.labels import ABSENT, number
 from medssl.sources.record import BadRecord, Record, SourceError, likenesses
-from medssl.sources.tables import numbered, read_text_table, unused
+from medssl.sources.tables import as_dicts, read_text_table, unused
 
 REQUIRED = ("path", "patient", "trial")
 HINTS = ("unit", "time_column", "time_unit", "columns", "variable", "axis", "index", "frame", "skip_lines", "rate_from")
@@ -119,7 +119,8 @@ def listing(table: Path, root: Path | None = None) -> Listing:
     for i, column in zip((i for i, name in enumerate(cells, start=1) if name.startswith("label_")), known, strict=True):
         if (first := places.setdefault(column.task, i)) != i:
             raise SourceError(f"{table}: columns {first} and {i} are one label; keep one, or name them apart")
-    measures = [labels.measure(name, texts) for name, texts in cells.items() if name.startswith("anat_")]
+    anatomy = {name.removeprefix("anat_"): texts for name, texts in cells.items() if name.startswith("anat_")}
+    measures = [labels.column(f"label_{name}", texts, {name: "number"}) for name, texts in anatomy.items()]
     for name in NUMBERS:
         # By the cells that are numbers: one slip must not make slips of all.
         if delimited.decimal_comma([text for text in cells.get(name, ()) if delimited.DECIMAL.fullmatch(text)]):
@@ -130,8 +131,8 @@ def listing(table: Path, root: Path | None = None) -> Listing:
         row = {name: texts[position] for name, texts in cells.items()}
         if any(row.values()):  # spreadsheets leave rows of separators
             own = {c.task: value for c in known if (value := c.values[position]) is not None}
-            anatomy = {c.task: float(value) for c in measures if isinstance(value := c.values[position], float)}
-            records.append(_record(row, position + 1, root, own, anatomy, organs, classes))
+            sizes = {c.task: float(value) for c in measures if isinstance(value := c.values[position], float)}
+            records.append(_record(row, position + 1, root, own, sizes, organs, classes))
     records.sort(key=order)
     slips = [column.problem for column in (*known, *measures) if column.problem]
     notes = [*remarks(records), *(column.note for column in known if column.note), *unused(cells, COLUMNS)]
@@ -207,7 +208,12 @@ def _beside(
         SourceError: it cannot be read, or two of its rows have one key.
     """
     found: dict[str, tuple[int, dict[str, str]]] = {}
-    for row, cells in numbered(path, columns) if path.is_file() else ():
+    if not path.is_file():
+        return found
+    rows = as_dicts(read_text_table(path, columns, fix=f"{path.name} needs the columns {', '.join(columns)}"))
+    for row, cells in enumerate(rows, start=1):
+        if not any(cells.values()):
+            continue
         name = key(cells[columns[0]])
         if name in found:
             raise SourceError(f"{path}: one {columns[0]} is there twice, in rows {found[name][0]} and {row}; keep one")

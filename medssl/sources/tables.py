@@ -142,12 +142,6 @@ def as_dicts(rows: pd.DataFrame) -> list[dict[str, str]]:
     return [{str(name): str(text).strip() for name, text in row.items()} for row in rows.to_dict("records")]
 
 
-def numbered(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    """Return the rows of a table that hold something, each with its 1-based number; errors as `read_text_table`."""
-    rows = as_dicts(read_text_table(path, columns, fix=f"{path.name} needs the columns {', '.join(columns)}"))
-    return [(number, row) for number, row in enumerate(rows, start=1) if any(row.values())]
-
-
 def unused(cells: Mapping[str, Sequence[str]], known: Sequence[str]) -> list[str]:
     """Return a line about the columns that are neither known nor empty; by number, since a name may be a person's.
 

@@ -84,15 +84,13 @@ def column_map(hint: Any) -> dict[str, str]:
     Raises:
         BadRecord: ``unreadable`` for a channel named twice or an empty name.
     """
+    if isinstance(hint, str):
+        hint = [part for part in hint.split(";" if ";" in hint else ",") if part.strip()]
     if isinstance(hint, Mapping):
-        pairs = [(str(name).strip(), str(column).strip()) for name, column in hint.items()]
+        given: list[Any] = list(hint.items())
     else:
-        if isinstance(hint, str):
-            parts = [part for part in hint.split(";" if ";" in hint else ",") if part.strip()]
-        else:
-            parts = [str(part) for part in hint or ()]
-        split = [part.partition("=") if "=" in part else (part, "", part) for part in parts]
-        pairs = [(name.strip(), column.strip()) for name, _, column in split]
+        given = [part.split("=", 1) if "=" in part else (part, part) for part in map(str, hint or ())]
+    pairs = [(str(name).strip(), str(column).strip()) for name, column in given]
     if any(not name or not column for name, column in pairs) or len({name for name, _ in pairs}) < len(pairs):
         raise BadRecord("unreadable", "columns must name each channel once, as in 'I=lead1;II=lead2' or 'I;II'")
     return dict(pairs)

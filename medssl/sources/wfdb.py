@@ -78,10 +78,8 @@ def _check_files(header: Header, folder: Path) -> int:
     for name, group in _by_file(header.channels).items():
         path = inside(folder / name, folder)
         if not path.exists():
-            raise BadRecord(
-                "missing_file",
-                "a signal file that the header names does not exist; if it was renamed, give it that name again",
-            )
+            fix = "if it was renamed, give it that name again"
+            raise BadRecord("missing_file", f"a signal file that the header names does not exist; {fix}")
         available = require_file(path)
         lead = group[0]
         if any((c.format, c.offset) != (lead.format, lead.offset) for c in group):
@@ -118,15 +116,14 @@ def _parts(master: Header, folder: Path) -> tuple[int, list[_Part]]:
     if not master.segments:
         frames = _check_files(master, folder)
         return frames, [_Part(0, frames, master)]
-    names = [name for name, _ in master.segments if name != GAP]
+    segments = list(master.segments)
+    names = [name for name, _ in segments if name != GAP]
     if len(set(names)) != len(names):
         raise BadRecord("unsupported", "the record names one segment twice")
-    segments = list(master.segments)
     variable = segments[0][0] != GAP and segments[0][1] == 0
     wanted = None
     if variable:
-        layout = _segment(segments.pop(0)[0], folder, master.rate_hz)
-        wanted = {c.key for c in layout.channels}
+        wanted = {c.key for c in _segment(segments.pop(0)[0], folder, master.rate_hz).channels}
     parts, at, recorded = [], 0, 0
     for name, length in segments:
         if length <= 0:
@@ -153,7 +150,6 @@ def _parts(master: Header, folder: Path) -> tuple[int, list[_Part]]:
 
 
 def _segment(name: str, folder: Path, rate_hz: float | None) -> Header:
-    """Return the header of one segment."""
     inside(folder / f"{name}.hea", folder)
     header = parse(folder / name)
     if header.segments:  # the standard has none either; a list that names itself would never end
@@ -215,20 +211,18 @@ def _fill(rows: dict[Key, np.ndarray], part: _Part, scales: dict[str, float], *,
 
 
 def _faster(values: np.ndarray, per_frame: int, own: int) -> np.ndarray:
-    """Return ``values`` (T,) of ``own`` samples per frame at ``per_frame`` samples per frame.
+    """Return ``values`` (T,) of ``own`` samples per frame at ``per_frame`` samples per frame, by `polyphase`.
 
-    Filtered by `polyphase`. Missing values are bridged by straight lines for the filter and are NaN again afterwards,
-    up to their neighbours.
+    Missing values are bridged by straight lines for the filter and are NaN again afterwards, up to their neighbours.
     """
     if own == per_frame:
         return values
     known = np.isfinite(values)
     if not known.any():
         return np.full(len(values) * per_frame // own, np.nan, dtype=np.float32)
-    divisor = math.gcd(own, per_frame)
     at = np.arange(len(values))
     bridged = np.interp(at, at[known], values[known])
-    dense = polyphase(bridged[None], per_frame // divisor, own // divisor)[0]
+    dense = polyphase(bridged[None], per_frame, own)[0]
     here = np.arange(len(dense)) * own
     before, after = here // per_frame, -(-here // per_frame)
     dense[~(known[before] & known[np.minimum(after, len(values) - 1)])] = np.nan

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from medssl.sources.claims import positive, require_file, require_plain_name, text_of
@@ -82,19 +82,18 @@ def parse(base: Path) -> Header:
     if len(first) > 3 and not first[3].isdigit():
         raise BadRecord("unreadable", "the header's number of samples is not a number")
     count, frames = int(first[1]), int(first[3]) if len(first) > 3 else None
-    header = Header(base, rate_hz, count, frames)
     if "/" in first[0]:
         if int(first[0].split("/")[1]) != len(rows):
             raise BadRecord("unreadable", "the header's number of segments differs from its segment lines")
-        return replace(header, segments=tuple((name, int(length)) for name, length in rows))
+        return Header(base, rate_hz, count, frames, segments=tuple((name, int(length)) for name, length in rows))
     if count != len(rows):
         raise BadRecord("unreadable", "the header's number of channels differs from its channel lines")
     if not rows:
         raise BadRecord("no_samples", "the header describes no channel")
     seen: Counter[str] = Counter()
     spelt = {name: name if name == GAP else _spelt(base.parent, name) for name in {line[0] for line in rows}}
-    rows = [[spelt[line[0]], *line[1:]] for line in rows]
-    return replace(header, channels=tuple(_channel(line, i, seen) for i, line in enumerate(rows, start=1)))
+    channels = tuple(_channel([spelt[file], *line], i, seen) for i, (file, *line) in enumerate(rows, start=1))
+    return Header(base, rate_hz, count, frames, channels)
 
 
 def _spelt(folder: Path, name: str) -> str:
