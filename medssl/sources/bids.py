@@ -41,7 +41,6 @@ def list_records(root: Path) -> list[Record]:
     Raises:
         SourceError: no ``sub-*`` folder holds a recording, or ``participants.tsv`` lacks its first column.
     """
-    root = Path(root)
     participants = _participants(root / "participants.tsv", label_kinds(root / "label_kinds.csv"))
     chosen: dict[tuple[str, str], Path] = {}
     for path in _files(root):

@@ -33,11 +33,7 @@ def guarded(library: str) -> Iterator[None]:
 
 
 def require_file(path: Path) -> int:
-    """Return the size of ``path`` in bytes.
-
-    Raises:
-        BadRecord: ``missing_file``, or ``unreadable`` for an empty file.
-    """
+    """Return the size of ``path`` in bytes; ``missing_file`` where there is none, ``unreadable`` for an empty one."""
     if not path.is_file():
         raise BadRecord("missing_file", "the file does not exist; paths count from the folder of the table")
     size = path.stat().st_size
@@ -94,11 +90,7 @@ def positive(value: Any) -> float | None:
 
 
 def whole(value: Any, name: str) -> int:
-    """Return the hint ``name`` as a whole number, 0 or more.
-
-    Raises:
-        BadRecord: ``unreadable``.
-    """
+    """Return the hint ``name`` as a whole number, 0 or more; any other is ``unreadable``."""
     number = float(value) if str(value).strip().replace(".", "", 1).isdigit() else -1.0
     if number < 0 or not number.is_integer():
         raise BadRecord("unreadable", f"{name} is not a whole number of lines")
@@ -149,10 +141,6 @@ def _spellings(root: Path, relative: str) -> list[Path]:
 
 
 def require_plain_name(name: str) -> None:
-    """Refuse a file name out of a header that leads to another folder; whether it is a link is for `inside`.
-
-    Raises:
-        BadRecord: ``outside_folder``.
-    """
+    """Refuse a name out of a header that leads ``outside_folder``; whether it is a link is for `inside`."""
     if re.search(r"[/\\\0]|^\w:|^\.*$", name):
         raise BadRecord("outside_folder", "the file names another file outside its own folder")

@@ -64,11 +64,7 @@ def read(record: Record) -> Signal:
 
 @contextmanager
 def open_set(path: Path, size: int) -> Iterator[Array]:
-    """Open the structure ``EEG`` of a set of ``size`` bytes; newer files hold its fields as variables instead.
-
-    Raises:
-        BadRecord: as `matfile.open_matlab`.
-    """
+    """Open the structure ``EEG`` of a set of ``size`` bytes as `open_matlab`; in newer files its fields stand alone."""
     with open_matlab(path, size) as file:
         eeg = file.field("EEG")
         yield eeg[0] if eeg and eeg[0].kind == "struct" else file

@@ -69,12 +69,8 @@ def _is_number(cell: str) -> bool:
 def refuse(values: np.ndarray, first: int, *, named: bool) -> None:
     """Refuse values ``(C, T)`` whose first column is that of a device (line ``first`` of the file) and no value.
 
-    Below names (``named``) a zero is a sensor that warms up; without, it may be pandas' name of a column.
-
-    It is whole among fractions, far from all others, or a usual rate outside of their range, in every channel.
-
-    Raises:
-        BadRecord: ``unreadable``.
+    Such a column is whole among fractions, far from all others, or a usual rate outside of their range, in every
+    channel. Below names (``named``) a zero is a sensor that warms up; without, it may be pandas' name of a column.
     """
     known = np.isfinite(values[:, 0]) if values.shape[1] > 3 else np.zeros(len(values), bool)
     rest = values[known][:, 3:]

@@ -79,15 +79,10 @@ JPEG = {"comment": "comment", "xmp": "text", "photoshop": "text"}
 
 
 def scan(path: Path, kind: str) -> list[frozenset[str] | None]:
-    """Return, for each file of a record, the kinds of identifying fields that are filled in.
+    """Return, for each file of a record, the kinds of identifying fields that are filled in, such as ``birth date``.
 
-    Args:
-        path: as in `medssl.sources.record.Record`: a file, a DICOM folder, a WFDB name without suffix.
-        kind: format of the record.
-
-    Returns:
-        An entry a file: kinds such as ``patient name`` or ``birth date``, empty where none is filled in, None where
-        the header cannot be read. Nothing for a format that is not in `SCANNERS`.
+    ``path`` and ``kind`` are path and format of a `medssl.sources.record.Record`. The entry of a file is empty where no
+    field is filled in, None where the header cannot be read. No entries for a format that is not in `SCANNERS`.
     """
     if kind not in SCANNERS:
         return []
@@ -240,13 +235,10 @@ def _brainvision(path: Path) -> Iterator[str]:
     markers = path.with_name(Path(name.replace("\\", "/")).name)  # never one of another folder
     if not markers.is_file():
         return
-    for line in _text(markers).splitlines():
-        marker = re.match(r"Mk\d+=([^,]*),([^,]*)(.*)", line.strip())
-        if marker is None:
-            continue
-        if marker[1] == "New Segment" and re.search(r",(?!0{8})\d{8,}\s*$", marker[3]):
+    for kind, text, rest in re.findall(r"(?m)^\s*Mk\d+=([^,\r\n]*),([^,\r\n]*)(.*)", _text(markers)):
+        if kind == "New Segment" and re.search(r",(?!0{8})\d{8,}\s*$", rest):
             yield "date"
-        if marker[1] == "Comment" and marker[2]:
+        if kind == "Comment" and text:
             yield "comment"
 
 

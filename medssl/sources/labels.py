@@ -22,7 +22,6 @@ ABSENT = {"", "nan", "na", "n/a", "none", "null", "<na>", "#n/a", "nat"}
 CODES = range(-1, 10)
 MOSTLY = 0.8  # of the cells are numbers: then the others are slips
 CODED = "few small whole numbers, which are codes as a rule; else say number in label_kinds.csv"
-FEW_NUMBERS = "only {} of {} cells are numbers"
 SHOWN = 8  # rows, at most
 FEW = 12  # more classes than these may be remarks about persons and are not named
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
@@ -61,19 +60,15 @@ class Column:
         if not self.alike:
             return ""
         named = len({value for value in self.values if value is not None}) <= FEW
-        pairs = "; ".join(" and ".join(f"'{name}'" for name in names) for names in self.alike)
-        return f"label {self.task}: {len(self.alike)} classes have forms that differ in case, blanks or zeros alone" + (
-            f": {pairs}" if named else ""
-        )
+        pairs = ": " + "; ".join(" and ".join(f"'{name}'" for name in names) for names in self.alike) if named else ""
+        what = f"{len(self.alike)} classes have forms that differ in case, blanks or zeros alone"
+        return f"label {self.task}: {what}{pairs}"
 
 
 def column(name: str, cells: Sequence[str], said: Mapping[str, str]) -> Column:
-    """Return what the column ``label_<task>`` or ``label_<task>_multi`` of a table holds.
+    """Return what the column ``name`` (``label_<task>`` or ``label_<task>_multi``) of a table holds.
 
-    Args:
-        name: of the column.
-        cells: its text, stripped, one a row.
-        said: kinds by task, as the user gives them.
+    ``cells`` are its texts, stripped, one a row; ``said`` are kinds by task, as the user gives them.
     """
     task = name.removeprefix("label_")
     several = task.endswith("_multi") and task not in said
@@ -119,7 +114,7 @@ def _kind(filled: int, found: Sequence[float], unsure: int) -> tuple[Kind, str]:
         if len(found) == filled:
             return "number", "all its cells are numbers"
         return "number", f"{len(found) + unsure} of {filled} cells are numbers"
-    return "class", FEW_NUMBERS.format(len(found), filled) if found else "its cells are words"
+    return "class", f"only {len(found)} of {filled} cells are numbers" if found else "its cells are words"
 
 
 def number(text: str, *, comma: bool = False) -> float | None:

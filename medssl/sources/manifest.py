@@ -1,12 +1,7 @@
 """List your own recordings from a table of files: ``manifest.csv`` (or ``.parquet``) in the data folder.
 
-======== ==================================================================================================
-column   meaning
-======== ==================================================================================================
-path     file (or folder of one DICOM series), relative to the data folder
-patient  identifier of the patient, kept as text: leading zeros survive
-trial    name of the recording, unique within the patient
-======== ==================================================================================================
+Columns: ``path`` (file, or folder of one DICOM series, relative to the data folder), ``patient`` (identifier, kept as
+text: leading zeros survive) and ``trial`` (name of the recording, unique within the patient).
 
 Optional: ``start_s``, ``end_s`` (part to use), ``format`` (default: from the suffix), ``fold``, ``mask`` (label map
 in NIfTI, of a MetaImage also in MetaImage), ``events`` (EDF+ annotations or a table of events), ``label_<task>``
@@ -52,13 +47,9 @@ ALMOST = re.compile(r"(?i)manifest\.(csv|tsv|txt|xlsx?|ods|parquet)(\.\w+)?")
 
 @dataclass(frozen=True)
 class Listing:
-    """What a table of files holds.
+    """What a table of files holds: sorted records and labels as they are understood.
 
-    Attributes:
-        records: sorted.
-        labels: as they are understood.
-        slips: cells that are wrong, each a line.
-        notes: what people should know besides, each a line.
+    ``slips`` are cells that are wrong, ``notes`` what people should know besides, each a line.
     """
 
     records: list[Record]
@@ -68,17 +59,16 @@ class Listing:
 
 
 def list_records(root: Path) -> list[Record]:
-    """Return the recordings named in ``root/manifest.csv`` or ``root/manifest.parquet``.
-
-    Raises:
-        SourceError: no manifest, both, or one that `list_table` refuses.
-    """
-    root = Path(root)
+    """Return the recordings named in the manifest of a folder; errors as `table_in` and `listing`."""
     return list_table(table_in(root), root)
 
 
 def table_in(root: Path) -> Path:
-    """Return the manifest of a folder; errors as `list_records`."""
+    """Return ``manifest.csv`` or ``manifest.parquet`` of a folder.
+
+    Raises:
+        SourceError: there is neither, or both.
+    """
     tables = [root / name for name in ("manifest.csv", "manifest.parquet") if (root / name).is_file()]
     if not tables:
         near = [name for name in (path.name for path in root.glob("*")) if ALMOST.fullmatch(name)]
@@ -105,8 +95,7 @@ def listing(table: Path, root: Path | None = None) -> Listing:
     Raises:
         SourceError: the table is absent or unreadable, or lacks a required column.
     """
-    table = Path(table)
-    root = Path(root) if root is not None else table.parent
+    root = root or table.parent
     rows = read_text_table(table, REQUIRED, fix="add it to the header line", optional=COLUMNS)
     said = label_kinds(root / "label_kinds.csv")
     cells = {str(name): [text.strip() for text in rows[name]] for name in rows.columns}
@@ -146,11 +135,10 @@ def remarks(records: Sequence[Record]) -> list[str]:
 
     They are named by their rows in the user's table, or by their entries in the list where there is none.
     """
+    named = [(record.patient, record.row or entry) for entry, record in enumerate(records, start=1)]
     first: dict[str, int] = {}
-    rounded = 0
-    for entry, record in enumerate(records, start=1):
-        first.setdefault(record.patient, record.row or entry)
-        rounded += bool(re.fullmatch(r"\d([.,]\d+)?e\+?\d+", record.patient.lower()))
+    for patient, place in named:
+        first.setdefault(patient, place)
     forms: dict[str, list[int]] = {}
     for patient, place in first.items():
         for likeness in likenesses(patient) - {""}:
@@ -165,7 +153,7 @@ def remarks(records: Sequence[Record]) -> list[str]:
             f"{len(several)} patients may be written in several forms, which differ in case, leading zeros, blanks, "
             f"punctuation or letters that look alike and count as several persons: {said} {shown}{more}"
         )
-    nobody = [record.row or i for i, record in enumerate(records, start=1) if record.patient.lower() in NOBODY]
+    nobody = [place for patient, place in named if patient.lower() in NOBODY]
     if len(nobody) > 1:
         out.append(
             f"{len(nobody)} records have a word for an unknown patient, and those of one word count as one person: "
@@ -173,6 +161,7 @@ def remarks(records: Sequence[Record]) -> list[str]:
         )
     if len(first) == 1 and len(records) >= ENOUGH:
         out.append(f"all {len(records)} records are of one patient; is the column patient as it should be?")
+    rounded = sum(bool(re.fullmatch(r"\d([.,]\d+)?e\+?\d+", patient.lower())) for patient, _ in named)
     if rounded:
         out.append(f"{rounded} patients are numbers rounded by a spreadsheet (1.2E+11); format the column as text")
     return out
@@ -183,9 +172,13 @@ def order(record: Record) -> tuple[str, str, str, float]:
     return record.patient, record.trial, str(record.path), record.start_s or 0.0
 
 
+def _plain(text: str) -> str:
+    return text if (value := number(text)) is None else str(value)  # 1 and 1.0 are one
+
+
 def _mask_labels(path: Path) -> dict[int, str]:
     out = {}
-    for text, (row, cells) in _beside(path, ("value", "name"), _plain_number).items():
+    for text, (row, cells) in _beside(path, ("value", "name"), _plain).items():
         value = number(text)
         if value is None or not value.is_integer() or not cells["name"]:
             raise SourceError(f"{path}: row {row} must hold a whole number, as in the masks, and a name")
@@ -193,16 +186,10 @@ def _mask_labels(path: Path) -> dict[int, str]:
     return out
 
 
-def _plain_number(text: str) -> str:
-    return text if (value := number(text)) is None else f"{value:g}"
-
-
 def _beside(
     path: Path, columns: tuple[str, ...], key: Callable[[str], str] = str
 ) -> dict[str, tuple[int, dict[str, str]]]:
-    """Return number and cells of the rows of a table beside the manifest by ``key`` of its first column.
-
-    Empty where there is no such table.
+    """Return row and cells of a table beside the manifest by ``key`` of its first column; empty without the table.
 
     Raises:
         SourceError: it cannot be read, or two of its rows have one key.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -214,12 +215,14 @@ def _values(
         said = "time_column" if not absent else f"entry {absent[0]} of columns"
         raise BadRecord("missing_channel", f"the table has no column of the name that {said} asks for; correct it")
     used = [*(wanted.values() or table.columns), *([time] if time else [])]
-    if table.columns[table.columns.isin(used)].has_duplicates and (wanted or _numeric_twice(table)):
+    numeric = Counter(name for name, column in table.items() if pd.api.types.is_numeric_dtype(column))
+    # Words may share a name, as nobody reads them.
+    if table.columns[table.columns.isin(used)].has_duplicates and (wanted or max(numeric.values(), default=0) > 1):
         raise BadRecord("unreadable", "two columns of the table have the same name")
     if not wanted:
         others = [name for name in table.columns[~table.columns.duplicated(keep=False)] if name != time]
         for name in others:
-            if not pd.api.types.is_numeric_dtype(table[name]):
+            if name not in numeric:
                 text = table[name].dropna().astype(str)
                 number = pd.to_numeric(text.str.replace(",", ".", regex=False), errors="coerce")
                 # Numbers with decimal commas, or a slip among numbers, are read; words never.
@@ -240,14 +243,6 @@ def _values(
         times_s = times.seconds(table[time], str(record.hints.get("time_unit", "s")))
         values = times.even(times_s, values, rate_hz)
     return values, tuple(wanted)
-
-
-def _numeric_twice(table: pd.DataFrame) -> bool:
-    """Say whether two columns of numbers have one name; words may, as nobody reads them."""
-    import pandas as pd
-
-    names = [name for name, column in table.items() if pd.api.types.is_numeric_dtype(column)]
-    return len(set(names)) < len(names)
 
 
 def _dressed(column: pd.Series) -> bool:

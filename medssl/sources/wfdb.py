@@ -52,12 +52,11 @@ def read(record: Record) -> Signal:
     """
     path = record.path
     base = path.with_suffix("") if path.suffix.lower() in (".hea", ".dat", ".mat", ".flac") else path
-    folder = path.parent
     with guarded("the WFDB header"):
         header = parse(base)
         if header.rate_hz is None:
             raise BadRecord("no_rate", "the header states no sampling rate; add it to the record line")
-        frames, parts = _parts(header, folder)
+        frames, parts = _parts(header, path.parent)
         start, stop = span(record, header.rate_hz, frames)
         scales, per_frame, target = _choose(parts, record.hints.get("unit"))
         fastest = max(per_frame.values())
