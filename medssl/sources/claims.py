@@ -111,13 +111,16 @@ def refused(reason: str, detail: str) -> dict[str, Any]:
 def locate(root: Path, relative: str | Path) -> tuple[Path, dict[str, Any]]:
     """Return ``root / relative`` and the hints that refuse it where it leaves ``root``.
 
-    Where no such file is there, the same name written as another system writes it is looked for: with backslashes, or
-    with accents as characters of their own.
+    Where no such file is there, the same name written as another system writes it is looked for: with backslashes,
+    with accents as characters of their own, or in another case.
     """
     path = root / relative
     try:
         if not path.exists():
-            path = next((other for other in _spellings(root, str(relative)) if other.exists()), path)
+            forward = str(relative).replace("\\", "/")
+            others = [root / unicodedata.normalize(form, forward) for form in ("NFC", "NFD")]
+            others.append(others[0].parent / spelt(others[0].parent, others[0].name))
+            path = next((other for other in others if other.exists()), path)
             if re.match(r"[A-Za-z]:[\\/]", str(relative)) and not path.exists():
                 fix = "write it from the folder of the table"
                 return path, refused("missing_file", f"the path begins with a drive; {fix}")
@@ -129,15 +132,12 @@ def locate(root: Path, relative: str | Path) -> tuple[Path, dict[str, Any]]:
     return path, {}
 
 
-def _spellings(root: Path, relative: str) -> list[Path]:
-    """Return other spellings of a path."""
-    forward = relative.replace("\\", "/")
-    found = [root / unicodedata.normalize(form, forward) for form in ("NFC", "NFD")]
-    folder = found[0].parent
-    if folder.is_dir():  # and without case, where one file alone is so called
-        alike = [path for path in folder.iterdir() if path.name.casefold() == found[0].name.casefold()]
-        found += alike if len(alike) == 1 else []
-    return found
+def spelt(folder: Path, name: str) -> str:
+    """Return the name as the folder spells it: other systems do not tell ``R1.HEA`` from ``r1.hea``."""
+    if (folder / name).exists() or not folder.is_dir():
+        return name
+    alike = [path.name for path in folder.iterdir() if path.name.casefold() == name.casefold()]
+    return alike[0] if len(alike) == 1 else name
 
 
 def require_plain_name(name: str) -> None:

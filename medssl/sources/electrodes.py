@@ -108,7 +108,7 @@ def volts_of(label: str, unit: str) -> float | None:
 
 
 def asked_unit(record: Record) -> tuple[str, float]:
-    """Return the unit to give values in (``hints["unit"]``, uV by default) and its size in V, or refuse ``bad_unit``."""
+    """Return the unit to give values in (``hints["unit"]``, uV by default) and its size in V; refuse ``bad_unit``."""
     unit = str(record.hints.get("unit", "uV"))
     if unit not in VOLTS:
         raise BadRecord("bad_unit", f"the recording is a voltage; unit must be one of {', '.join(VOLTS)}")

@@ -42,7 +42,7 @@ def holds_names(lines: Sequence[str], first: int) -> bool:
     separator = delimited.separator_of([line for _, line in filled[: delimited.LOOKED_AT]])
     cells = delimited.cells(head, separator)
     given = [cell for cell in cells if cell]
-    numeric = [cell for cell in given if _is_number(cell)]
+    numeric = [c for c in given if delimited.DECIMAL.fullmatch(c) or c.lower() in ("nan", "-nan", "inf", "-inf")]
     rest = [delimited.cells(line, separator) for _, line in filled[1:40]]
     counts = bool(given) and any(given == [str(n + i) for i in range(len(given))] for n in (0, 1))
     below_whole = all(re.fullmatch(r"[-+]?\d*", cell) for row in rest for cell in row)
@@ -60,10 +60,6 @@ def holds_names(lines: Sequence[str], first: int) -> bool:
     if len(given) == 1 and TITLE.search(given[0]):
         raise BadRecord("unreadable", f"line {number} looks like a title, not like the name of a column; {fix}")
     return True
-
-
-def _is_number(cell: str) -> bool:
-    return bool(delimited.DECIMAL.fullmatch(cell)) or cell.lower() in ("nan", "-nan", "inf", "-inf")
 
 
 def refuse(values: np.ndarray, first: int, *, named: bool) -> None:

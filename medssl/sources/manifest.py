@@ -292,23 +292,12 @@ def _record(
     named = told.get("format", "").lower()
     named = FORMATS.get("." + named.removeprefix(".").removesuffix(".gz"), named)
     return Record(
-        path=path,
-        format=named or ("unknown" if "refused" in hints else format_of(path)),
-        patient=row["patient"],
-        trial=row["trial"],
-        source="manifest",
-        labels=own,
-        anatomy=anatomy,
-        fold=None if numbers["fold"] is None else int(numbers["fold"]),
-        mask=beside.get("mask"),
-        mask_labels=organs if "mask" in beside else {},
-        events=beside.get("events"),
-        event_labels=classes if "events" in beside else {},
-        hints=hints,
-        start_s=numbers["start_s"],
-        end_s=numbers["end_s"],
-        row=position,
-    )
+        path, named or ("unknown" if "refused" in hints else format_of(path)), row["patient"], row["trial"], "manifest",
+        labels=own, anatomy=anatomy, fold=None if numbers["fold"] is None else int(numbers["fold"]),
+        mask=beside.get("mask"), mask_labels=organs if "mask" in beside else {},
+        events=beside.get("events"), event_labels=classes if "events" in beside else {},
+        hints=hints, start_s=numbers["start_s"], end_s=numbers["end_s"], row=position,
+    )  # fmt: skip
 
 
 def format_of(path: Path) -> str:

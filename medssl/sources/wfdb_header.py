@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from medssl.sources.claims import positive, require_file, require_plain_name, text_of
+from medssl.sources.claims import positive, require_file, require_plain_name, spelt, text_of
 from medssl.sources.record import BadRecord, unit_name
 
 MAX_HEADER_BYTES = 1_000_000
@@ -64,7 +64,7 @@ class Header:
 
 def parse(base: Path) -> Header:
     """Return what the header of the record ``base`` says, without any look at other files."""
-    path = base.with_name(_spelt(base.parent, base.name + ".hea"))
+    path = base.with_name(spelt(base.parent, base.name + ".hea"))
     if require_file(path) > MAX_HEADER_BYTES:
         raise BadRecord("unreadable", "the header is longer than 1 MB")
     lines = text_of(path.read_bytes()).splitlines()
@@ -91,17 +91,9 @@ def parse(base: Path) -> Header:
     if not rows:
         raise BadRecord("no_samples", "the header describes no channel")
     seen: Counter[str] = Counter()
-    spelt = {name: name if name == GAP else _spelt(base.parent, name) for name in {line[0] for line in rows}}
-    channels = tuple(_channel([spelt[file], *line], i, seen) for i, (file, *line) in enumerate(rows, start=1))
+    files = {name: name if name == GAP else spelt(base.parent, name) for name in {line[0] for line in rows}}
+    channels = tuple(_channel([files[name], *line], i, seen) for i, (name, *line) in enumerate(rows, start=1))
     return Header(base, rate_hz, count, frames, channels)
-
-
-def _spelt(folder: Path, name: str) -> str:
-    """Return the name as the folder spells it: other systems do not tell ``R1.HEA`` from ``r1.hea``."""
-    if (folder / name).exists() or not folder.is_dir():
-        return name
-    alike = [path.name for path in folder.iterdir() if path.name.casefold() == name.casefold()]
-    return alike[0] if len(alike) == 1 else name
 
 
 def _channel(line: list[str], number: int, seen: Counter[str]) -> Channel:
