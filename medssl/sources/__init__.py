@@ -66,11 +66,10 @@ def read(record: Record) -> Signal | Volume:
         raise BadRecord(*record.hints["refused"])
     # A WFDB record may be named without a suffix; its reader looks for the header itself.
     try:
-        absent = record.format != "wfdb" and not record.path.exists()
+        if record.format != "wfdb" and not record.path.exists():
+            raise BadRecord("missing_file", "the file does not exist; paths count from the folder of the table")
     except OSError as error:
         raise BadRecord("unreadable", f"the file cannot be opened ({type(error).__name__})") from None
-    if absent:
-        raise BadRecord("missing_file", "the file does not exist; paths count from the folder of the table")
     if record.format not in READERS:
         raise BadRecord(
             "unsupported",

@@ -32,8 +32,7 @@ MAX_TEXT = 1000
 class Annotation:
     """A text about a stretch of time: ``onset_s`` counts from the start of the recording, its first block.
 
-    ``duration_s`` is 0 where none is given. The text may name people: it is there to be compared with the words that a
-    source knows, and is never passed on.
+    ``duration_s`` is 0 where none is given. The text may name people and is never passed on.
     """
 
     onset_s: float

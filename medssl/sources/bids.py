@@ -116,8 +116,7 @@ def _participants(path: Path, said: Mapping[str, str]) -> dict[str, dict[str, La
 def _typed(name: str, texts: dict[str, str], said: Mapping[str, str]) -> dict[str, Label]:
     """Return the values of one column as numbers, as classes, or not at all."""
     if name == "age":  # the oldest are often given as "89+"
-        texts = {subject: text.rstrip("+ ") for subject, text in texts.items()}
-        texts = {subject: text for subject, text in texts.items() if number(text) is not None}
+        texts = {subject: age for subject, text in texts.items() if number(age := text.rstrip("+ ")) is not None}
     found = column(f"label_{name}", list(texts.values()), said)
     if found.kind != "class" or name in said:
         return {subject: value for subject, value in zip(texts, found.values, strict=True) if value is not None}

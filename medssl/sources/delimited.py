@@ -128,11 +128,11 @@ def frame(
     width = _check_widths(rows, separator, len(head), first + start + (not names), fix)
     if not rows:
         return pd.DataFrame({name: pd.Series(dtype=str) for name in head})
-    kinds: dict[str, Any] = {} if numeric else {"dtype": str, "na_filter": False}
+    options: dict[str, Any] = {} if numeric else {"dtype": str, "na_filter": False}
     # In a single column an empty line is a missing value.
-    kinds |= {"skip_blank_lines": len(head) > 1, "skipinitialspace": True, "low_memory": False}
+    options |= {"skip_blank_lines": len(head) > 1, "skipinitialspace": True, "low_memory": False}
     text, at = io.StringIO("\n".join(rows)), list(range(width))
-    table = pd.read_csv(text, sep=separator or r"\s+", header=None, names=at, usecols=at[: len(head)], **kinds)
+    table = pd.read_csv(text, sep=separator or r"\s+", header=None, names=at, usecols=at[: len(head)], **options)
     return table.set_axis(head, axis=1)
 
 

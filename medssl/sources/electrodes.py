@@ -74,8 +74,7 @@ def clean_name(label: str) -> str:
 def _site(text: str) -> str | None:
     """Return the site that a name means, or the difference of two, or None."""
     text = re.sub(r"\s*[-:/]\s*", "-", text.strip(" ."))
-    found = REFERENCE.search(text)
-    if found:
+    if found := REFERENCE.search(text):
         site = SITES.get(text[: found.start()].lower())
         if site and not (found["ear"] and site in EARS):
             return site

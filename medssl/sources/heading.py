@@ -95,8 +95,7 @@ def refuse(values: np.ndarray, first: int, *, named: bool) -> None:
 def rate_in(line: str, number: int) -> float:
     """Return the rate in Hz that one line of a file holds, such as ``Rate: 51,2 Hz`` or ``64.0,64.0,64.0``.
 
-    Raises:
-        BadRecord: ``no_rate`` where it holds no number or several, or a time in place of a rate.
+    No number, several, or a time in place of a rate are refused (``no_rate``).
     """
     line = re.sub(r"samples?\s*(/|per)\s*s(ecs?|econds?)?\b", "Hz", line, flags=re.IGNORECASE)
     line = re.sub(r'(?<=[A-Za-z"])\s*,\s*(?="?\d)', " ", line)  # a comma after a word separates

@@ -38,16 +38,12 @@ DICOM = {
     "age": ["PatientAge"],
     "sex": ["PatientSex"],
     "address": ["PatientAddress", "PatientTelephoneNumbers", "CountryOfResidence", "RegionOfResidence"],
-    "person in charge": [
-        "ReferringPhysicianName", "PerformingPhysicianName", "PhysiciansOfRecord", "OperatorsName",
-        "NameOfPhysiciansReadingStudy", "RequestingPhysician",
-    ],
+    "person in charge": ["ReferringPhysicianName", "PerformingPhysicianName", "PhysiciansOfRecord", "OperatorsName",
+                         "NameOfPhysiciansReadingStudy", "RequestingPhysician"],
     "institution": ["InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "StationName"],
     "accession number": ["AccessionNumber", "StudyID"],
-    "date": [
-        "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime", "AdmittingDate",
-        "InstanceCreationDate",
-    ],
+    "date": ["StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime", "AdmittingDate",
+             "InstanceCreationDate"],
     "comment": ["PatientComments", "ImageComments", "AdditionalPatientHistory", "StudyComments"],
     "device number": ["DeviceSerialNumber"],
 }  # fmt: skip
@@ -204,15 +200,13 @@ def _wfdb(path: Path) -> Iterator[str]:
 
 def _wfdb_header(path: Path) -> Generator[str, None, list[str]]:
     """Yield kinds; return the names of segments."""
-    rows = []
-    for line in _text(path).splitlines():
-        row, _, comment = line.partition("#")
-        rows += [row.split()] if row.strip() else []
-        if comment.strip():
-            yield from _kinds_in(comment) or {"comment"}
-    if rows and DATE.search(" ".join(rows[0][1:])):
+    parts = [line.partition("#") for line in _text(path).splitlines()]
+    for comment in (comment for *_, comment in parts if comment.strip()):
+        yield from _kinds_in(comment) or {"comment"}
+    first, *rows = [row.split() for row, *_ in parts if row.strip()] or [[""]]
+    if DATE.search(" ".join(first[1:])):
         yield "date"
-    return [row[0] for row in rows[1:]] if rows and "/" in rows[0][0] else []
+    return [row[0] for row in rows] if "/" in first[0] else []
 
 
 def _eeglab(path: Path) -> Iterator[str]:

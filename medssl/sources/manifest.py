@@ -310,9 +310,8 @@ def format_of(path: Path) -> str:
             return "dicom"
         suffix = Path(path.name.lower().removesuffix(".gz")).suffix
         # A .mat file beside a header of its name, or a bare name, is WFDB.
-        if (suffix == ".mat" and path.with_suffix(".hea").is_file()) or (
-            suffix not in FORMATS and path.with_name(path.name + ".hea").is_file()
-        ):
+        header = path.with_suffix(".hea") if suffix == ".mat" else path.with_name(path.name + ".hea")
+        if (suffix == ".mat" or suffix not in FORMATS) and header.is_file():
             return "wfdb"
         if suffix not in FORMATS and identifiers.is_dicom(path):
             return "dicom"

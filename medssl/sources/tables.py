@@ -107,10 +107,8 @@ def read_text_table(
 def _as_text(column: pd.Series, *, several: bool = False) -> pd.Series:
     """Return a column of Parquet as CSV writes it: whole numbers without a point, empty where there is none.
 
-    Lists are classes, which CSV separates by ``;``, where there may be ``several``.
-
-    Raises:
-        TableError: it holds something else than text and numbers; what, and the fix.
+    Lists are classes, which CSV separates by ``;``, where there may be ``several``. What else is no text and no number
+    is refused (`TableError`).
     """
     if column.dtype.kind == "f" and (column.dropna() % 1 == 0).all() and column.abs().max() < 2**53:
         column = column.astype("Int64")
@@ -154,14 +152,14 @@ def unused(cells: Mapping[str, Sequence[str]], known: Sequence[str]) -> list[str
         for i, (name, texts) in enumerate(cells.items(), start=1)
         if name not in known and not name.startswith(PREFIXES) and any(texts)
     }
-    meant: dict[int, str] = {}
+    if not names:
+        return []
+    asked = []
     for i, name in names.items():
         plain = re.sub(r"[\W_]+", "_", name.lower())
         prefix = next((prefix for prefix in PREFIXES if plain.startswith(prefix)), "")
         near = [f"{prefix}<name>"] if prefix else difflib.get_close_matches(plain, known, n=1, cutoff=0.8)
-        meant |= {i: near[0]} if near else {}
-    if not names:
-        return []
+        asked += [f"{i} may be meant as {known_name}" for known_name in near]
     listed = ("columns " if len(names) > 1 else "column ") + ", ".join(map(str, names))
-    asked = "; ".join(f"{i} may be meant as {name}" for i, name in meant.items())
-    return [f"not used, as the name is not known: {listed} of the table" + (f" ({asked})" if asked else "")]
+    meant = f" ({'; '.join(asked)})" if asked else ""
+    return [f"not used, as the name is not known: {listed} of the table{meant}"]

@@ -16,8 +16,7 @@ from medssl.sources.record import BadRecord, Record, Signal, unit_name
 if TYPE_CHECKING:
     import pandas as pd
 
-# Parquet stores a constant column in a few bytes, so rows are not bounded by the file: this many numbers for each
-# of its bytes, and this many in any case.
+# Parquet stores a constant column in a few bytes, so rows are bounded by these, not by the file.
 MAX_NUMBERS_PER_BYTE = 128
 FREE_NUMBERS = 2_000_000
 # Numbers written for people: with thousands, units, per cent, or for other programs.
@@ -77,13 +76,10 @@ def read(record: Record) -> Signal:
 
 
 def column_map(hint: Any) -> dict[str, str]:
-    """Return channel name -> column from the hint ``columns``; empty without one.
+    """Return channel name -> column from the hint ``columns``; empty without one, ``unreadable`` for a name twice.
 
     A hint is a mapping, a list of names, or text such as ``I=lead1;II=lead2`` or ``I,II``. Text is split at
     semicolons if there are any, else at commas; a plain name is both channel and column.
-
-    Raises:
-        BadRecord: ``unreadable`` for a channel named twice or an empty name.
     """
     if isinstance(hint, str):
         hint = [part for part in hint.split(";" if ";" in hint else ",") if part.strip()]
@@ -101,10 +97,7 @@ def pick_numbered(hint: Any, count: int, alone: str = "signal") -> tuple[list[in
     """Return positions and names of the channels of ``count`` columns that have no names of their own.
 
     ``I=2`` takes the second column; plain names stand for the columns in their order. Without a hint all are taken,
-    named ``channel 1`` and so on, or ``alone`` if there is but one.
-
-    Raises:
-        BadRecord: ``missing_channel`` if the hint does not fit.
+    named ``channel 1`` and so on, or ``alone`` if there is but one. A hint that does not fit is a ``missing_channel``.
     """
     wanted = column_map(hint)
     if not wanted:
@@ -222,20 +215,19 @@ def _values(
     if not wanted:
         others = [name for name in table.columns[~table.columns.duplicated(keep=False)] if name != time]
         for name in others:
-            if name not in numeric:
-                text = table[name].dropna().astype(str)
-                number = pd.to_numeric(text.str.replace(",", ".", regex=False), errors="coerce")
-                # Numbers with decimal commas, or a slip among numbers, are read; words never.
-                if not len(text) or number.notna().mean() <= 0.5:
-                    if len(text) > len(table) / 2 and _dressed(text):
-                        raise BadRecord(
-                            "unreadable",
-                            f"column {list(table.columns).index(name) + 1} of the table holds numbers in a form not "
-                            "read (thousands, units, per cent); write plain numbers, or name the columns to use in "
-                            "columns",
-                        )
-                    continue
-            wanted[name] = name
+            if name in numeric:
+                wanted[name] = name
+                continue
+            text = table[name].dropna().astype(str).str.strip()
+            if pd.to_numeric(text.str.replace(",", ".", regex=False), errors="coerce").notna().mean() > 0.5:
+                wanted[name] = name  # with decimal commas, or a slip among numbers
+            # Words are left out, and so are dates, times and codes.
+            elif len(text) > len(table) / 2 and (text.str.fullmatch(DRESSED) & ~text.str.fullmatch(DATE)).mean() > 0.5:
+                raise BadRecord(
+                    "unreadable",
+                    f"column {list(table.columns).index(name) + 1} of the table holds numbers in a form not read "
+                    "(thousands, units, per cent); write plain numbers, or name the columns to use in columns",
+                )
     if not wanted or not len(table):
         raise BadRecord("no_samples", "the table holds no numbers")
     values = np.stack([_numbers(table[column], i) for i, column in enumerate(wanted.values(), start=1)])
@@ -243,12 +235,6 @@ def _values(
         times_s = times.seconds(table[time], str(record.hints.get("time_unit", "s")))
         values = times.even(times_s, values, rate_hz)
     return values, tuple(wanted)
-
-
-def _dressed(column: pd.Series) -> bool:
-    """Say whether most cells of a column of text are numbers in a form for people; dates, times and codes are none."""
-    text = column.str.strip()
-    return bool((text.str.fullmatch(DRESSED) & ~text.str.fullmatch(DATE)).mean() > 0.5)
 
 
 def _named(table: pd.DataFrame, *, strict: bool) -> pd.DataFrame:
