@@ -43,8 +43,7 @@ class Annotation:
 def read_edf(path: Path) -> list[Annotation]:
     """Return all annotations of an EDF or BDF file in order of their onsets, none where no channel holds any.
 
-    Files of annotations alone (hypnograms), whose blocks have no duration, are read too. Bytes that are not UTF-8 are
-    taken for Latin-1.
+    Files of annotations alone (hypnograms), whose blocks have no duration, are read too.
 
     Raises:
         BadRecord: ``missing_file``, ``no_samples`` (no block), ``unsupported`` (more than a million annotations) or

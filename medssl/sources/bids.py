@@ -49,10 +49,8 @@ def list_records(root: Path) -> list[Record]:
         # The same recording in two formats is one trial; the formats are in order of preference.
         chosen.setdefault((subject, trial), path)
     if not chosen:
-        raise SourceError(
-            f"{root}: no sub-*/[ses-*/]eeg/*_eeg.edf or sub-*/[ses-*/]anat/*_T1w.nii.gz; "
-            "point source.root at the top folder of a BIDS set"
-        )
+        looked_for = "sub-*/[ses-*/]eeg/*_eeg.edf or sub-*/[ses-*/]anat/*_T1w.nii.gz"
+        raise SourceError(f"{root}: no {looked_for}; point source.root at the top folder of a BIDS set")
     records, classes = [], event_labels(root)
     for (subject, trial), found in chosen.items():
         entities = dict(ENTITY.findall(trial))

@@ -140,8 +140,7 @@ def _voltages(lines: list[str]) -> list[tuple[int, str, float]]:
     for i, (name, _, resolution, unit) in enumerate(rows):
         # µ comes in two code points, and as two characters where UTF-8 was read as Latin-1.
         unit = unit.replace("Â", "") or "µV"
-        volts = volts_of(name, unit)
-        if volts is None:
+        if (volts := volts_of(name, unit)) is None:
             continue
         step = positive(resolution.strip().removeprefix("-") or 1.0)
         if step is None or step * volts * 2**32 > MAX_VOLTS:

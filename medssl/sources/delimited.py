@@ -32,8 +32,7 @@ class TableError(ValueError):
 def encoding_of(data: bytes) -> str:
     """Return how a file is encoded: UTF-8, UTF-16 as spreadsheets write it, else Windows-1252, which is then a guess.
 
-    Raises:
-        TableError: the file holds no text.
+    A file that holds no text is refused (`TableError`).
     """
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
@@ -167,7 +166,7 @@ def _mismatch(widths: Sequence[int], at: int, wanted: int, first: int, fix: str)
 def _check_quoted(rows: Sequence[str], separator: str, wanted: int, first: int) -> int:
     """Do the same for cells in quotes, which may hold separators and ends of lines."""
     longest = wanted
-    reader = csv.reader(iter(f"{row}\n" for row in rows), delimiter=separator or " ", skipinitialspace=True)
+    reader = csv.reader((f"{row}\n" for row in rows), delimiter=separator or " ", skipinitialspace=True)
     while True:
         begins = first + reader.line_num
         try:

@@ -59,8 +59,7 @@ def clean_name(label: str) -> str:
     worse than none: a difference of two sites (``EEG A2-A1`` is ``A2-A1``), ``-aVR``, ``V4 (R)``, ``EMG 1``.
     """
     name = UNIT_BEHIND.sub("", label.strip()).strip(" .")
-    site = _site(BEFORE_SITE.sub("", name))
-    if site:
+    if site := _site(BEFORE_SITE.sub("", name)):
         return site
     if number := NUMERALS.fullmatch(name):
         return "I" * int(number[3])

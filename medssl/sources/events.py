@@ -24,10 +24,7 @@ def labels_of(record: Record, starts_s: np.ndarray, window_s: float) -> dict[str
     """Return the class of each window by task: the one that covers most of it, at least half, else None.
 
     ``starts_s`` (N,) are those of the windows, ascending, on the clock of the events. A record without ``events`` or
-    ``event_labels`` has no tasks.
-
-    Raises:
-        BadRecord: ``bad_events`` where the file of events cannot be read.
+    ``event_labels`` has no tasks; one whose events cannot be read is refused (``bad_events``).
     """
     tasks = sorted({task for task, _ in record.event_labels.values()})
     if record.events is None or not tasks:

@@ -86,17 +86,15 @@ def scan(path: Path, kind: str) -> list[frozenset[str] | None]:
         files = [f for f in sorted(path.iterdir()) if is_dicom(f)] if path.is_dir() else [path]
     except OSError:
         return [None]
-    return [_scan_file(file, kind) for file in files]
-
-
-def _scan_file(file: Path, kind: str) -> frozenset[str] | None:
-    if kind != "wfdb" and not file.is_file():  # a pipe would wait for ever
-        return None
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return frozenset(SCANNERS[kind](file))
-    except Exception:  # a damaged header: its record is refused elsewhere, with the reason
-        return None
+    found: list[frozenset[str] | None] = []
+    for file in files:
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                # A pipe would wait for ever.
+                found.append(frozenset(SCANNERS[kind](file)) if kind == "wfdb" or file.is_file() else None)
+        except Exception:  # a damaged header: its record is refused elsewhere, with the reason
+            found.append(None)
+    return found
 
 
 def is_dicom(path: Path) -> bool:

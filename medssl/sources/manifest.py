@@ -64,11 +64,7 @@ def list_records(root: Path) -> list[Record]:
 
 
 def table_in(root: Path) -> Path:
-    """Return ``manifest.csv`` or ``manifest.parquet`` of a folder.
-
-    Raises:
-        SourceError: there is neither, or both.
-    """
+    """Return ``manifest.csv`` or ``manifest.parquet`` of a folder; neither and both are refused (`SourceError`)."""
     tables = [root / name for name in ("manifest.csv", "manifest.parquet") if (root / name).is_file()]
     if not tables:
         near = [name for name in (path.name for path in root.glob("*")) if ALMOST.fullmatch(name)]

@@ -46,8 +46,7 @@ def read_text_table(
         optional: more names that are found in any case.
 
     Raises:
-        SourceError: the file is absent, unreadable, lacks one of ``columns``, or has lines of other lengths than its
-            header.
+        SourceError: the file is absent, unreadable, lacks one of ``columns``, or has lines that do not fit its header.
     """
     import pandas as pd
 

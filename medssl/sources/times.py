@@ -73,7 +73,6 @@ def even(times_s: np.ndarray, values: np.ndarray, rate_hz: float) -> np.ndarray:
         row[:] = np.where(np.abs(within - grid_s) * rate_hz > 1e-6, np.nan, np.interp(within, at, level))
         if len(at) > 1:
             after = np.searchsorted(at, grid_s).clip(1, len(at) - 1)
-            before = after - 1
-            strictly_between = (grid_s > at[before] + 1e-9) & (grid_s < at[after] - 1e-9)
-            row[strictly_between & (at[after] - at[before] > MAX_GAP_S)] = np.nan
+            strictly_between = (grid_s > at[after - 1] + 1e-9) & (grid_s < at[after] - 1e-9)
+            row[strictly_between & (at[after] - at[after - 1] > MAX_GAP_S)] = np.nan
     return out

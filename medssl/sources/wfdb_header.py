@@ -67,11 +67,10 @@ def parse(base: Path) -> Header:
     path = base.with_name(spelt(base.parent, base.name + ".hea"))
     if require_file(path) > MAX_HEADER_BYTES:
         raise BadRecord("unreadable", "the header is longer than 1 MB")
-    lines = text_of(path.read_bytes()).splitlines()
-    rows = [line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if not rows or len(rows[0]) < 2:
+    lines = [line.split() for line in text_of(path.read_bytes()).splitlines()]
+    first, *rows = [line for line in lines if line and not line[0].startswith("#")] or [[]]
+    if len(first) < 2:
         raise BadRecord("unreadable", "the header has no record line")
-    first, *rows = rows
     for line in rows:  # before anything else: whatever is wrong, such a record must not be followed
         require_plain_name(line[0])
     rate_hz = positive(re.split(r"[/(]", first[2])[0]) if len(first) > 2 else None
