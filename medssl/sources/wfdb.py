@@ -160,18 +160,16 @@ def _segment(name: str, folder: Path, rate_hz: float | None) -> Header:
 
 def _choose(parts: list[_Part], wanted: str | None) -> tuple[dict[str, float], dict[Key, int], str]:
     """Return the scale of each unit, the samples per frame of each channel to keep, and the unit of the result."""
-    units = {c.unit for part in parts for c in part.header.channels}
+    channels = [channel for part in parts for channel in part.header.channels]
+    units = {channel.unit for channel in channels}
     target = str(wanted or ("mV" if VOLTS.keys() & units else "1"))
     alike = {target} | (VOLTS.keys() if target in VOLTS else set())
     scales = {unit: VOLTS.get(unit, 1.0) / VOLTS.get(target, 1.0) for unit in units & alike}
     per_frame: dict[Key, int] = {}
-    left_out: set[Key] = set()
-    for channel in (c for part in parts for c in part.header.channels):
-        if channel.unit not in scales:
-            left_out.add(channel.key)
-        elif per_frame.setdefault(channel.key, channel.per_frame) != channel.per_frame:
+    for channel in channels:
+        if channel.unit in scales and per_frame.setdefault(channel.key, channel.per_frame) != channel.per_frame:
             raise BadRecord("unsupported", "a channel changes its sampling rate between segments")
-    if per_frame.keys() & left_out:
+    if per_frame.keys() & {channel.key for channel in channels if channel.unit not in scales}:
         raise BadRecord("bad_unit", "a channel changes its unit between segments to one that does not convert")
     if not per_frame:
         raise BadRecord("bad_unit", f"no channel has a unit that converts to {target}")
