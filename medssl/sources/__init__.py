@@ -12,53 +12,25 @@ from medssl.sources.record import BadRecord, Record, Signal, SourceError, Volume
 
 __all__ = ["READERS", "SOURCES", "list_records", "read", "remarks"]
 
-# Imported on first use: the libraries behind them take seconds.
-READERS: dict[str, str] = {
-    "wfdb": "medssl.sources.wfdb",
-    "edf": "medssl.sources.edf",
-    "bdf": "medssl.sources.edf",
-    "brainvision": "medssl.sources.brainvision",
-    "eeglab": "medssl.sources.eeglab",
-    "fif": "medssl.sources.fif",
-    "dicom": "medssl.sources.dicom",
-    "nifti": "medssl.sources.nifti",
-    "metaimage": "medssl.sources.metaimage",
-    "image": "medssl.sources.image",
-    "tabular": "medssl.sources.tabular",
-    "array": "medssl.sources.arrays",
-    "matlab": "medssl.sources.matlab",
-    "aecg": "medssl.sources.aecg",
-}
+# Module of this folder by format; imported on first use, as the libraries behind them take seconds.
+READERS = {
+    "wfdb": "wfdb", "edf": "edf", "bdf": "edf", "brainvision": "brainvision", "eeglab": "eeglab", "fif": "fif",
+    "dicom": "dicom", "nifti": "nifti", "metaimage": "metaimage", "image": "image", "tabular": "tabular",
+    "array": "arrays", "matlab": "matlab", "aecg": "aecg",
+}  # fmt: skip
 
 SOURCES: dict[str, Callable[[Path], list[Record]]] = {
     "manifest": manifest.list_records,
     "bids": bids.list_records,
-    "ptbxl": published.ptbxl,
-    "ptbxl_500": published.ptbxl_500,
-    "ptbdb": published.ptbdb,
-    "cinc2017": published.cinc2017,
-    "cinc2020": published.cinc2020,
-    "cinc2021": published.cinc2021,
-    "mitbih": published.mitbih,
-    "ppg_bp": published.ppg_bp,
-    "welltory": published.welltory,
-    "bidmc": published.bidmc,
-    "bidmc_ecg": published.bidmc_ecg,
-    "ppg_dalia": published.ppg_dalia,
-    "eegmat": published.eegmat,
-    "eegmmidb": published.eegmmidb,
-    "sleep_edf": published.sleep_edf,
-    "msd": published.msd,
-    "msd_hippocampus": published.msd_hippocampus,
-    "openbhb": published.openbhb,
-    "ixi": published.ixi,
-    "luna16": published.luna16,
-    "luna16_slices": published.luna16_slices,
-    "lidc": published.lidc,
-    "tcga_lung": published.tcga_lung,
-    "covid_ct": published.covid_ct,
-    "medmnist": published.medmnist,
-}
+    **{
+        name: getattr(published, name)
+        for name in (
+            "ptbxl", "ptbxl_500", "ptbdb", "cinc2017", "cinc2020", "cinc2021", "mitbih", "ppg_bp", "welltory", "bidmc",
+            "bidmc_ecg", "ppg_dalia", "eegmat", "eegmmidb", "sleep_edf", "msd", "msd_hippocampus", "openbhb", "ixi",
+            "luna16", "luna16_slices", "lidc", "tcga_lung", "covid_ct", "medmnist",
+        )
+    },
+}  # fmt: skip
 
 
 def list_records(name: str, root: str | Path, limit: int | None = None) -> list[Record]:
@@ -94,11 +66,10 @@ def read(record: Record) -> Signal | Volume:
         raise BadRecord(*record.hints["refused"])
     # A WFDB record may be named without a suffix; its reader looks for the header itself.
     try:
-        absent = record.format != "wfdb" and not record.path.exists()
+        if record.format != "wfdb" and not record.path.exists():
+            raise BadRecord("missing_file", "the file does not exist; paths count from the folder of the table")
     except OSError as error:
         raise BadRecord("unreadable", f"the file cannot be opened ({type(error).__name__})") from None
-    if absent:
-        raise BadRecord("missing_file", "the file does not exist; paths count from the folder of the table")
     if record.format not in READERS:
         raise BadRecord(
             "unsupported",
@@ -106,7 +77,7 @@ def read(record: Record) -> Signal | Volume:
             f"write one into the column format: {', '.join(READERS)}",
         )
     try:
-        result: Signal | Volume = importlib.import_module(READERS[record.format]).read(record)
+        result: Signal | Volume = importlib.import_module(f"{__name__}.{READERS[record.format]}").read(record)
     except BadRecord:
         raise
     except ImportError as error:  # a fault of the installation, not of the record

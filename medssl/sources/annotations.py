@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from medssl.sources.claims import guarded, require_file
+from medssl.sources.claims import guarded, require_file, text_of
 from medssl.sources.edf import NUMBER, annotation_blocks, check_layout, onset_of
 from medssl.sources.record import BadRecord
 
@@ -32,8 +32,7 @@ MAX_TEXT = 1000
 class Annotation:
     """A text about a stretch of time: ``onset_s`` counts from the start of the recording, its first block.
 
-    ``duration_s`` is 0 where none is given. The text may name people: it is there to be compared with the words that a
-    source knows, and is never passed on.
+    ``duration_s`` is 0 where none is given. The text may name people and is never passed on.
     """
 
     onset_s: float
@@ -44,8 +43,7 @@ class Annotation:
 def read_edf(path: Path) -> list[Annotation]:
     """Return all annotations of an EDF or BDF file in order of their onsets, none where no channel holds any.
 
-    Files of annotations alone (hypnograms), whose blocks have no duration, are read too. Bytes that are not UTF-8 are
-    taken for Latin-1.
+    Files of annotations alone (hypnograms), whose blocks have no duration, are read too.
 
     Raises:
         BadRecord: ``missing_file``, ``no_samples`` (no block), ``unsupported`` (more than a million annotations) or
@@ -53,9 +51,8 @@ def read_edf(path: Path) -> list[Annotation]:
     """
     found: list[Annotation] = []
     with guarded("the EDF annotations"):
-        start_s = None
-        for texts in annotation_blocks(path, check_layout(path, require_file(path))):
-            if start_s is None:
+        for i, texts in enumerate(annotation_blocks(path, check_layout(path, require_file(path)))):
+            if i == 0:
                 start_s = onset_of(texts) or 0.0  # hypnograms may leave it out
             for data in texts:
                 for annotation in _parse(data, start_s):
@@ -72,12 +69,4 @@ def _parse(data: bytes, start_s: float) -> Iterator[Annotation]:
         if match is None:
             raise BadRecord("unreadable", "an annotation of the file is damaged")
         for text in re.finditer(rb"[^\x14]+", match[3]):
-            yield Annotation(float(match[1]) - start_s, float(match[2] or 0), _decode(text[0]))
-
-
-def _decode(text: bytes) -> str:
-    """Return a text in whichever encoding it is."""
-    try:
-        return text.decode("utf-8")[:MAX_TEXT]
-    except UnicodeDecodeError:
-        return text.decode("latin-1")[:MAX_TEXT]
+            yield Annotation(float(match[1]) - start_s, float(match[2] or 0), text_of(text[0])[:MAX_TEXT])

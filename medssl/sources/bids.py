@@ -15,7 +15,7 @@ from pathlib import Path
 
 from medssl.sources.claims import locate
 from medssl.sources.labels import ABSENT, column, number
-from medssl.sources.manifest import FORMATS, event_labels, label_kinds
+from medssl.sources.manifest import event_labels, format_of, label_kinds
 from medssl.sources.published.tables import SEXES, tab_rows
 from medssl.sources.record import Label, Record, SourceError
 
@@ -41,7 +41,6 @@ def list_records(root: Path) -> list[Record]:
     Raises:
         SourceError: no ``sub-*`` folder holds a recording, or ``participants.tsv`` lacks its first column.
     """
-    root = Path(root)
     participants = _participants(root / "participants.tsv", label_kinds(root / "label_kinds.csv"))
     chosen: dict[tuple[str, str], Path] = {}
     for path in _files(root):
@@ -50,23 +49,16 @@ def list_records(root: Path) -> list[Record]:
         # The same recording in two formats is one trial; the formats are in order of preference.
         chosen.setdefault((subject, trial), path)
     if not chosen:
-        raise SourceError(
-            f"{root}: no sub-*/[ses-*/]eeg/*_eeg.edf or sub-*/[ses-*/]anat/*_T1w.nii.gz; "
-            "point source.root at the top folder of a BIDS set"
-        )
-    records = []
-    classes = event_labels(root)
+        looked_for = "sub-*/[ses-*/]eeg/*_eeg.edf or sub-*/[ses-*/]anat/*_T1w.nii.gz"
+        raise SourceError(f"{root}: no {looked_for}; point source.root at the top folder of a BIDS set")
+    records, classes = [], event_labels(root)
     for (subject, trial), found in chosen.items():
         entities = dict(ENTITY.findall(trial))
         labels: dict[str, Label] = dict(participants.get(subject, {}))
-        if "task" in entities:
-            labels["task"] = entities["task"]
-        session = entities.get("ses") or _session(found.relative_to(root))
-        if session:
-            labels["session"] = session
-        suffix = trial.rpartition("_")[2]
-        if suffix in CONTRASTS:
-            labels["contrast"] = suffix
+        folder, suffix = found.relative_to(root).parts[1], trial.rpartition("_")[2]
+        session = entities.get("ses") or (folder.removeprefix("ses-") if folder.startswith("ses-") else "")
+        told = {"task": entities.get("task"), "session": session, "contrast": suffix if suffix in CONTRASTS else ""}
+        labels |= {name: value for name, value in told.items() if value}
         path, hints = locate(root, found.relative_to(root))
         events = None
         table = found.with_name(f"{found.name.split('.')[0].rpartition('_')[0]}_events.tsv")
@@ -75,7 +67,7 @@ def list_records(root: Path) -> list[Record]:
             hints = hints or more
         records.append(
             Record(
-                path, _format(found), subject, trial, "bids", labels,
+                path, format_of(found), subject, trial, "bids", labels,
                 events=events, event_labels=classes if events else {}, hints=hints,
             )
         )  # fmt: skip
@@ -93,14 +85,6 @@ def _files(root: Path) -> list[Path]:
             found += [path for path in anat if path.name.split(".")[0].rpartition("_")[2] in CONTRASTS]
     # The reader follows a recording of several FIF files from its first; hidden files are leftovers of a Mac.
     return [p for p in found if not p.name.startswith(".") and not re.search(r"_split-0*([2-9]|[1-9]\d)", p.name)]
-
-
-def _format(path: Path) -> str:
-    return "nifti" if path.name.endswith(".nii.gz") else FORMATS[path.suffix.lower()]
-
-
-def _session(relative: Path) -> str | None:
-    return next((part.removeprefix("ses-") for part in relative.parts[1:-1] if part.startswith("ses-")), None)
 
 
 def _participants(path: Path, said: Mapping[str, str]) -> dict[str, dict[str, Label]]:
@@ -122,8 +106,7 @@ def _participants(path: Path, said: Mapping[str, str]) -> dict[str, dict[str, La
             if text.lower() not in ABSENT:
                 values.setdefault(row["participant_id"].strip().removeprefix("sub-"), set()).add(text)
         single = {subject: kinds.pop() for subject, kinds in values.items() if len(kinds) == 1}
-        typed = _typed(name, single, said)
-        for subject, value in typed.items():
+        for subject, value in _typed(name, single, said).items():
             labels.setdefault(subject, {})[name] = value
     return labels
 
@@ -131,8 +114,7 @@ def _participants(path: Path, said: Mapping[str, str]) -> dict[str, dict[str, La
 def _typed(name: str, texts: dict[str, str], said: Mapping[str, str]) -> dict[str, Label]:
     """Return the values of one column as numbers, as classes, or not at all."""
     if name == "age":  # the oldest are often given as "89+"
-        texts = {subject: text.rstrip("+ ") for subject, text in texts.items()}
-        texts = {subject: text for subject, text in texts.items() if number(text) is not None}
+        texts = {subject: age for subject, text in texts.items() if number(age := text.rstrip("+ ")) is not None}
     found = column(f"label_{name}", list(texts.values()), said)
     if found.kind != "class" or name in said:
         return {subject: value for subject, value in zip(texts, found.values, strict=True) if value is not None}

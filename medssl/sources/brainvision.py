@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import configparser
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from medssl.sources.claims import guarded, positive, require_bytes, require_file, require_plain_name, span
-from medssl.sources.electrodes import MAX_VOLTS, UNITS, as_float32, asked_unit, channel_names, check_rate, is_marker
+from medssl.sources.claims import guarded, positive, require_bytes, require_file, require_plain_name, span, text_of
+from medssl.sources.electrodes import MAX_VOLTS, as_float32, asked_unit, channel_names, check_rate, volts_of
 from medssl.sources.record import BadRecord, Record, Signal, inside
 
 MAX_HEADER_BYTES = 1_000_000
@@ -27,15 +26,6 @@ TITLE = re.compile(rb"(\xef\xbb\xbf)?\s*Brain ?Vision.*Header File", re.IGNORECA
 SCALED = {"V", "mV", "µV", "uV", "nV"}
 # Decoded at a time: mne gives float64.
 PIECE_VALUES = 4_000_000
-
-
-@dataclass(frozen=True)
-class _Channel:
-    """One voltage: row ``index`` of the file; ``volts`` of one step of what mne returns."""
-
-    index: int
-    name: str
-    volts: float
 
 
 def read(record: Record) -> Signal:
@@ -56,19 +46,20 @@ def read(record: Record) -> Signal:
         rate_hz, points, channels = _check_header(record.path)
     start, stop = span(record, rate_hz, points)
     values = np.empty((len(channels), stop - start), dtype=np.float32)
-    picks = [channel.index for channel in channels]
-    scales = np.array([[channel.volts / unit_volts] for channel in channels])
+    rows, names, volts = zip(*channels, strict=True)
+    scales = np.array(volts)[:, None] / unit_volts
     with guarded("mne"):
         raw = mne.io.read_raw_brainvision(record.path, overrides={"marker_fname": False}, verbose="error")
         step = max(1, PIECE_VALUES // len(raw.ch_names))
         for at in range(start, stop, step):
             end = min(stop, at + step)
-            values[:, at - start : end - start] = as_float32(raw.get_data(picks, at, end, verbose="error") * scales)
-    return Signal(values, rate_hz, tuple(channel.name for channel in channels), unit)
+            decoded = raw.get_data(list(rows), at, end, verbose="error")
+            values[:, at - start : end - start] = as_float32(decoded * scales)
+    return Signal(values, rate_hz, names, unit)
 
 
-def _check_header(path: Path) -> tuple[float, int, list[_Channel]]:
-    """Return rate, number of time steps and voltages, after a look at the files that the header names."""
+def _check_header(path: Path) -> tuple[float, int, list[tuple[int, str, float]]]:
+    """Return rate, number of time steps and `_voltages`, after a look at the files that the header names."""
     header = _parse(path)
     # NeurOne writes a small letter.
     section = "Common Infos" if header.has_section("Common Infos") else "Common infos"
@@ -130,17 +121,16 @@ def _parse(path: Path) -> configparser.ConfigParser:
     codepage = CODEPAGES.get(stated[1].strip() if stated else "UTF-8")
     if codepage is None:
         raise BadRecord("unsupported", "the header is in a code page other than UTF-8 and ANSI")
-    try:
-        text = raw.decode(codepage)
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
     header = configparser.ConfigParser(interpolation=None)
-    header.read_string(text.partition("[Comment]")[0])
+    header.read_string(text_of(raw, codepage).partition("[Comment]")[0])
     return header
 
 
-def _voltages(lines: list[str]) -> list[_Channel]:
-    r"""Return the voltages among lines ``name,reference,resolution,unit``; a comma in a name is written ``\1``."""
+def _voltages(lines: list[str]) -> list[tuple[int, str, float]]:
+    r"""Return row, name and volts of one step of mne's values of the voltages among the channel lines.
+
+    A line is ``name,reference,resolution,unit``; a comma in a name is written ``\1``.
+    """
     rows = [(line.split(",") + [""] * 3)[:4] for line in lines]
     if len({name for name, *_ in rows}) < len(rows):
         raise BadRecord("unsupported", "two channels have one name, which mne does not read; rename one")
@@ -150,13 +140,12 @@ def _voltages(lines: list[str]) -> list[_Channel]:
     for i, (name, _, resolution, unit) in enumerate(rows):
         # µ comes in two code points, and as two characters where UTF-8 was read as Latin-1.
         unit = unit.replace("Â", "") or "µV"
-        volts = UNITS.get(unit.strip().casefold())
-        if volts is None or is_marker(name):
+        if (volts := volts_of(name, unit)) is None:
             continue
         step = positive(resolution.strip().removeprefix("-") or 1.0)
         if step is None or step * volts * 2**32 > MAX_VOLTS:
             raise BadRecord("bad_unit", "the header states no usable resolution of a channel")
-        found.append(_Channel(i, names[i], 1.0 if unit in SCALED else volts))
+        found.append((i, names[i], 1.0 if unit in SCALED else volts))
     if not found:
         raise BadRecord("bad_unit", "no channel is in V, mV, uV or nV")
     return found

@@ -22,29 +22,32 @@ def guarded(library: str) -> Iterator[None]:
 
     Messages of the libraries quote file names and header text, so only the name of the exception is kept.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
+    try:
+        with warnings.catch_warnings(action="ignore"):
             yield
-        except BadRecord:
-            raise
-        except Exception as error:
-            detail = f"the file is damaged, or in a variant that {library} does not read; save or export it again"
-            raise BadRecord("unreadable", f"{detail} ({type(error).__name__})") from None
+    except BadRecord:
+        raise
+    except Exception as error:
+        detail = f"the file is damaged, or in a variant that {library} does not read; save or export it again"
+        raise BadRecord("unreadable", f"{detail} ({type(error).__name__})") from None
 
 
 def require_file(path: Path) -> int:
-    """Return the size of ``path`` in bytes.
-
-    Raises:
-        BadRecord: ``missing_file``, or ``unreadable`` for an empty file.
-    """
+    """Return the size of ``path`` in bytes; ``missing_file`` where there is none, ``unreadable`` for an empty one."""
     if not path.is_file():
         raise BadRecord("missing_file", "the file does not exist; paths count from the folder of the table")
     size = path.stat().st_size
     if size == 0:
         raise BadRecord("unreadable", "the file is empty")
     return size
+
+
+def text_of(data: bytes, encoding: str = "utf-8") -> str:
+    """Return a text in ``encoding``, or in Latin-1 where it is not."""
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def require_bytes(claimed: float, available: float) -> None:
@@ -71,21 +74,23 @@ def span(record: Record, rate_hz: float, length: int) -> tuple[int, int]:
     return start, stop
 
 
-def positive(value: Any) -> float | None:
-    """Return ``value`` as a finite positive float, or None if it is anything else."""
+def finite(value: Any) -> float | None:
+    """Return ``value`` as a finite float, or None if it is anything else."""
     try:
         number = float(value)
     except (TypeError, ValueError):
         return None
-    return number if math.isfinite(number) and number > 0 else None
+    return number if math.isfinite(number) else None
+
+
+def positive(value: Any) -> float | None:
+    """Return ``value`` as a finite positive float, or None if it is anything else."""
+    number = finite(value)
+    return number if number is not None and number > 0 else None
 
 
 def whole(value: Any, name: str) -> int:
-    """Return the hint ``name`` as a whole number, 0 or more.
-
-    Raises:
-        BadRecord: ``unreadable``.
-    """
+    """Return the hint ``name`` as a whole number, 0 or more; any other is ``unreadable``."""
     number = float(value) if str(value).strip().replace(".", "", 1).isdigit() else -1.0
     if number < 0 or not number.is_integer():
         raise BadRecord("unreadable", f"{name} is not a whole number of lines")
@@ -94,11 +99,8 @@ def whole(value: Any, name: str) -> int:
 
 def counted(hint: Any, count: int) -> int | None:
     """Return a hint that counts from 0 as an index below ``count``, ``1.0`` as 1; None for anything else."""
-    try:
-        number = float(hint)
-    except (TypeError, ValueError):
-        return None
-    return int(number) if number.is_integer() and 0 <= number < count else None
+    number = finite(hint)
+    return int(number) if number is not None and number.is_integer() and 0 <= number < count else None
 
 
 def refused(reason: str, detail: str) -> dict[str, Any]:
@@ -109,41 +111,36 @@ def refused(reason: str, detail: str) -> dict[str, Any]:
 def locate(root: Path, relative: str | Path) -> tuple[Path, dict[str, Any]]:
     """Return ``root / relative`` and the hints that refuse it where it leaves ``root``.
 
-    Where no such file is there, the same name written as another system writes it is looked for: with backslashes, or
-    with accents as characters of their own.
+    Where no such file is there, the same name written as another system writes it is looked for: with backslashes,
+    with accents as characters of their own, or in another case.
     """
     path = root / relative
     try:
         if not path.exists():
-            path = next((other for other in _spellings(root, str(relative)) if other.exists()), path)
+            forward = str(relative).replace("\\", "/")
+            others = [root / unicodedata.normalize(form, forward) for form in ("NFC", "NFD")]
+            others.append(others[0].parent / spelt(others[0].parent, others[0].name))
+            path = next((other for other in others if other.exists()), path)
             if re.match(r"[A-Za-z]:[\\/]", str(relative)) and not path.exists():
-                return path, refused(
-                    "missing_file", "the path begins with a drive; write it from the folder of the table"
-                )
+                fix = "write it from the folder of the table"
+                return path, refused("missing_file", f"the path begins with a drive; {fix}")
         inside(path, root)
-    except BadRecord as error:
-        return path, refused(error.reason, error.detail)
+    except BadRecord as bad:
+        return path, refused(bad.reason, bad.detail)
     except (OSError, ValueError, RuntimeError) as error:  # loops of links, a NUL or too long a name
         return path, refused("unreadable", f"the path raised {type(error).__name__}")
     return path, {}
 
 
-def _spellings(root: Path, relative: str) -> list[Path]:
-    """Return other spellings of a path."""
-    forward = relative.replace("\\", "/")
-    found = [root / unicodedata.normalize(form, forward) for form in ("NFC", "NFD")]
-    folder = found[0].parent
-    if folder.is_dir():  # and without case, where one file alone is so called
-        alike = [path for path in folder.iterdir() if path.name.casefold() == found[0].name.casefold()]
-        found += alike if len(alike) == 1 else []
-    return found
+def spelt(folder: Path, name: str) -> str:
+    """Return the name as the folder spells it: other systems do not tell ``R1.HEA`` from ``r1.hea``."""
+    if (folder / name).exists() or not folder.is_dir():
+        return name
+    alike = [path.name for path in folder.iterdir() if path.name.casefold() == name.casefold()]
+    return alike[0] if len(alike) == 1 else name
 
 
 def require_plain_name(name: str) -> None:
-    """Refuse a file name out of a header that leads to another folder; whether it is a link is for `inside`.
-
-    Raises:
-        BadRecord: ``outside_folder``.
-    """
+    """Refuse a name out of a header that leads ``outside_folder``; whether it is a link is for `inside`."""
     if re.search(r"[/\\\0]|^\w:|^\.*$", name):
         raise BadRecord("outside_folder", "the file names another file outside its own folder")

@@ -10,7 +10,6 @@ import io
 import re
 from collections import Counter
 from collections.abc import Sequence
-from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +32,7 @@ class TableError(ValueError):
 def encoding_of(data: bytes) -> str:
     """Return how a file is encoded: UTF-8, UTF-16 as spreadsheets write it, else Windows-1252, which is then a guess.
 
-    Raises:
-        TableError: the file holds no text.
+    A file that holds no text is refused (`TableError`).
     """
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
@@ -67,10 +65,8 @@ def separator_of(lines: Sequence[str]) -> str:
     head, *rows = (re.sub(r'"[^"]*"', "q", line) for line in lines[:LOOKED_AT])
     rows = [row for row in rows if row.strip()]
     found = next((s for s in SEPARATORS if s in head), None)
-    if found == "," and _one_column(head, rows):
-        return ""
-    if found is not None:
-        return found
+    if found:
+        return "" if found == "," and _one_column(head, rows) else found
     words = head.split()
     numbers_side_by_side = len(words) > 1 and all(DECIMAL.fullmatch(word) for word in words)
     alike = bool(rows) and len(words) == len(rows[0].split()) > 1
@@ -91,9 +87,7 @@ def cells(line: str, separator: str) -> list[str]:
     """Return the cells of one line, without blanks around them."""
     if '"' in line:
         return [cell.strip() for cell in next(csv.reader([line], delimiter=separator or " ", skipinitialspace=True))]
-    if not separator:
-        return line.split()
-    return [cell.strip() for cell in line.split(separator)]
+    return [cell.strip() for cell in line.split(separator or None)]
 
 
 def frame(
@@ -117,8 +111,7 @@ def frame(
 
     start = next((i for i, line in enumerate(lines) if line.strip()), 0)
     mark = re.fullmatch(r"sep=(.)", lines[start].strip()) if lines else None
-    if mark:  # as spreadsheets leave it
-        start += 1
+    start += bool(mark)  # as spreadsheets leave it
     lines = lines[start:]
     if not lines or not any(line.strip() for line in lines):
         raise TableError("the table is empty")
@@ -132,33 +125,24 @@ def frame(
     while rows and not rows[-1].strip():
         rows.pop()
     width = _check_widths(rows, separator, len(head), first + start + (not names), fix)
-    kinds: dict[str, Any] = {} if numeric else {"dtype": str, "na_filter": False}
     if not rows:
         return pd.DataFrame({name: pd.Series(dtype=str) for name in head})
-    return pd.read_csv(
-        io.StringIO("\n".join(rows)),
-        sep=separator or r"\s+",
-        header=None,
-        names=list(range(width)),
-        usecols=list(range(len(head))),
-        skipinitialspace=True,
-        skip_blank_lines=len(head) > 1,  # in a single column an empty line is a missing value
-        low_memory=False,
-        **kinds,
-    ).set_axis(head, axis=1)
+    options: dict[str, Any] = {} if numeric else {"dtype": str, "na_filter": False}
+    # In a single column an empty line is a missing value.
+    options |= {"skip_blank_lines": len(head) > 1, "skipinitialspace": True, "low_memory": False}
+    text, at = io.StringIO("\n".join(rows)), list(range(width))
+    table = pd.read_csv(text, sep=separator or r"\s+", header=None, names=at, usecols=at[: len(head)], **options)
+    return table.set_axis(head, axis=1)
 
 
 def _check_widths(rows: Sequence[str], separator: str, wanted: int, first: int, fix: str) -> int:
     """Return the number of cells of the longest of ``rows``; all have ``wanted`` cells, and empty ones after them."""
     if any('"' in row for row in rows):
         return _check_quoted(rows, separator, wanted, first)
-    if not separator:
-        widths = [len(row.split()) for row in rows]
-    else:
-        widths = [n + 1 for n in map(methodcaller("count", separator), rows)]
-    longest = wanted
+    widths = [row.count(separator) + 1 if separator else len(row.split()) for row in rows]
     if set(widths) == {wanted}:
-        return longest
+        return wanted
+    longest = wanted
     for i, (row, width) in enumerate(zip(rows, widths, strict=True)):
         if width == wanted or not row.strip():
             continue
@@ -170,8 +154,7 @@ def _check_widths(rows: Sequence[str], separator: str, wanted: int, first: int, 
 
 def _mismatch(widths: Sequence[int], at: int, wanted: int, first: int, fix: str) -> str:
     """Return a sentence about the first line ``at`` that does not fit the ``wanted`` names of the line before all."""
-    number = first + at
-    said = f"line {number} has {widths[at]} cells, the line of names {wanted}"
+    said = f"line {first + at} has {widths[at]} cells, the line of names {wanted}"
     usual, times = Counter(widths[:LOOKED_AT]).most_common(1)[0]
     # A table that begins further down: its lines agree with one another, and not with the first.
     begins = next((i for i, width in enumerate(widths) if width == usual), 0)
@@ -183,7 +166,7 @@ def _mismatch(widths: Sequence[int], at: int, wanted: int, first: int, fix: str)
 def _check_quoted(rows: Sequence[str], separator: str, wanted: int, first: int) -> int:
     """Do the same for cells in quotes, which may hold separators and ends of lines."""
     longest = wanted
-    reader = csv.reader(iter(f"{row}\n" for row in rows), delimiter=separator or " ", skipinitialspace=True)
+    reader = csv.reader((f"{row}\n" for row in rows), delimiter=separator or " ", skipinitialspace=True)
     while True:
         begins = first + reader.line_num
         try:
@@ -213,9 +196,7 @@ def decimal_comma(texts: Sequence[str]) -> bool:
     Not where one could as well be thousands (1,234) and no other tells, and not where points occur too.
     """
     commas = [text for text in texts if "," in text]
-    if not commas or any("." in text or text.count(",") > 1 for text in texts):
-        return False
-    if not all(DECIMAL.fullmatch(text) for text in texts):
+    if not commas or not all("." not in text and DECIMAL.fullmatch(text) for text in texts):
         return False
     # Thousands of both signs would have smaller numbers among them.
     both = len(commas) == len(texts) >= MANY and 0 < sum(text.startswith("-") for text in texts) < len(texts)
@@ -223,10 +204,9 @@ def decimal_comma(texts: Sequence[str]) -> bool:
 
 
 def numbers(column: pd.Series) -> pd.Series:
-    """Return a column as float64, NaN for empty cells; decimal commas count where all its numbers agree.
+    """Return a column as float64, NaN for empty cells, or refuse (`TableError`) a word by its place in the column.
 
-    Raises:
-        TableError: a cell holds a word, with its place in the column.
+    Decimal commas count where all its numbers agree.
     """
     import pandas as pd
 

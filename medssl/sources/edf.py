@@ -24,16 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl.sources.claims import guarded, positive, require_bytes, require_file, span
-from medssl.sources.electrodes import (
-    MAX_VOLTS,
-    SCALP,
-    UNITS,
-    as_float32,
-    asked_unit,
-    channel_names,
-    check_rate,
-    is_marker,
-)
+from medssl.sources.electrodes import MAX_VOLTS, SCALP, as_float32, asked_unit, channel_names, check_rate, volts_of
 from medssl.sources.record import BadRecord, Record, Signal
 from medssl.sources.resampling import REACH, polyphase
 
@@ -69,11 +60,7 @@ class Layout:
     has_gaps: bool
     columns: dict[str, list[str]]
     samples_of: tuple[int, ...]
-
-    @property
-    def block_bytes(self) -> int:
-        """Return the bytes of one block of all channels."""
-        return sum(self.samples_of) * self.sample_bytes
+    block_bytes: int
 
 
 @dataclass(frozen=True)
@@ -125,18 +112,15 @@ def read(record: Record) -> Signal:
         runs = _runs(record.path, header)
     start, stop = span(record, header.rate_hz, runs[-1].at + (runs[-1].last - runs[-1].first) * header.samples)
     runs = _within(runs, header, start, stop)
-    values = np.empty((len(header.channels), stop - start), dtype=np.float32)
-    if header.layout.has_gaps:
-        values.fill(np.nan)
+    values = np.full((len(header.channels), stop - start), np.nan, dtype=np.float32)
     for samples in {channel.samples for channel in header.channels if runs}:  # no runs: all of the part is a gap
         rows = [i for i, channel in enumerate(header.channels) if channel.samples == samples]
         channels = [header.channels[i] for i in rows]
-        first, shared = runs[0].first, math.gcd(header.samples, samples)
+        first = runs[0].first
         decoded = _decode(record.path, header.layout, channels, first, runs[-1].last, unit_volts)
-        for run in runs:
+        for run in runs:  # a filter must not join what is apart in time
             piece = decoded[:, (run.first - first) * samples : (run.last - first) * samples]
-            if samples != header.samples:  # within a run: a filter must not join what is apart in time
-                piece = polyphase(piece, header.samples // shared, samples // shared)
+            piece = polyphase(piece, header.samples, samples)
             begin, end = max(start, run.at), min(stop, run.at + piece.shape[1])
             values[rows, begin - start : end - start] = piece[:, begin - run.at : end - run.at]
     return Signal(values, header.rate_hz, tuple(channel.name for channel in header.channels), unit)
@@ -174,8 +158,8 @@ def check_layout(path: Path, size: int) -> Layout:
     require_bytes(data_at + max(blocks, 1) * block_bytes, size)
     if blocks < 0:
         blocks = (size - data_at) // max(block_bytes, 1)
-    block_s = positive(fixed[60:68].decode("ascii"))
-    return Layout(data_at, sample_bytes, blocks, block_s, fixed[8:13] in (b"EDF+D", b"BDF+D"), columns, samples)
+    block_s, has_gaps = positive(fixed[60:68].decode("ascii")), fixed[8:13] in (b"EDF+D", b"BDF+D")
+    return Layout(data_at, sample_bytes, blocks, block_s, has_gaps, columns, samples, block_bytes)
 
 
 def annotation_blocks(path: Path, layout: Layout) -> Iterator[list[bytes]]:
@@ -244,10 +228,11 @@ def _runs(path: Path, header: _Header) -> list[_Run]:
 def _within(runs: list[_Run], header: _Header, start: int, stop: int) -> list[_Run]:
     """Return what to decode of ``runs`` for samples ``start`` to ``stop``.
 
-    A filter needs neighbours on either side, and whole blocks keep the channels in step.
+    A filter needs neighbours on either side (and one sample to round), and whole blocks keep the channels in step.
     """
     samples = header.samples
-    margin = max(_margin(channel.samples, samples) for channel in header.channels)
+    others = [channel.samples for channel in header.channels if channel.samples != samples]
+    margin = max((REACH / min(own, samples) + 1 / own for own in others), default=0.0)
     found = []
     for run in runs:
         if run.at < stop and run.at + (run.last - run.first) * samples > start:
@@ -271,10 +256,9 @@ def _voltages(layout: Layout) -> list[_Channel]:
         if label.endswith(ANNOTATIONS) or not samples[i] or not has_range:
             continue
         ranged = True
-        volts = UNITS.get(columns["unit"][i].casefold())
-        if volts is None or is_marker(label) or max(abs(low), abs(high)) * volts > MAX_VOLTS:
-            continue
-        found.append(_Channel(i, names[i], samples[i], volts, limits))
+        volts = volts_of(label, columns["unit"][i])
+        if volts is not None and max(abs(low), abs(high)) * volts <= MAX_VOLTS:
+            found.append(_Channel(i, names[i], samples[i], volts, limits))
     if not ranged:
         raise BadRecord("no_samples", "no channel has samples and a range of values")
     if not found:
@@ -326,8 +310,3 @@ def _plain_header(layout: Layout, channels: list[_Channel], blocks: int) -> byte
     fixed = f"{0:<8}{'':160}01.01.8500.00.00{layout.data_at:<8}{'':44}{blocks:<8}{1:<8}{count:<4}"
     fields = (f"{text:<{width}}" for name, width in FIELDS for text in columns.get(name, [""] * count))
     return (fixed + "".join(fields)).encode("latin-1")
-
-
-def _margin(samples: int, common: int) -> float:
-    """Return how many blocks the filter that joins two rates looks to either side, and one sample to round."""
-    return 0.0 if samples == common else REACH / min(samples, common) + 1 / samples

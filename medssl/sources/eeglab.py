@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medssl.sources.claims import VOLTS, guarded, positive, require_bytes, require_file, require_plain_name, span
-from medssl.sources.electrodes import as_float32, channel_names, check_rate, is_marker
+from medssl.sources.claims import guarded, positive, require_bytes, require_file, require_plain_name, span
+from medssl.sources.electrodes import as_float32, asked_unit, channel_names, check_rate, is_marker
 from medssl.sources.matfile import Array, open_matlab
 from medssl.sources.record import BadRecord, Record, Signal, inside
 
@@ -38,9 +38,7 @@ def read(record: Record) -> Signal:
         BadRecord: ``missing_file``, ``outside_folder``, ``no_rate``, ``bad_unit``, ``no_samples``, ``too_short``,
             ``unsupported`` (epochs, several recordings, the old ``.dat``) or ``unreadable``.
     """
-    unit = str(record.hints.get("unit", "uV"))
-    if unit not in VOLTS:
-        raise BadRecord("bad_unit", f"the recording is a voltage; unit must be one of {', '.join(VOLTS)}")
+    unit, _ = asked_unit(record)
     size = require_file(record.path)
     with guarded("the EEGLAB reader"), open_set(record.path, size) as eeg:
         count, points = _whole(eeg, "nbchan"), _whole(eeg, "pnts")
@@ -52,7 +50,6 @@ def read(record: Record) -> Signal:
         rate_hz = check_rate(rate)
         channels = _channels(eeg, count)
         start, stop = span(record, rate_hz, points)
-        rows = [i for i, _ in channels]
         data = _one(eeg, "data")
         name = data.text()
         if name is not None:
@@ -61,17 +58,13 @@ def read(record: Record) -> Signal:
             stored = data.numbers(slice(None), slice(start, stop))
         else:
             raise BadRecord("unreadable", "the data have another size than the file states")
-        values = as_float32(stored[rows])
+        values = as_float32(stored[[i for i, _ in channels]])
     return Signal(values, rate_hz, tuple(name for _, name in channels), unit)
 
 
 @contextmanager
 def open_set(path: Path, size: int) -> Iterator[Array]:
-    """Open the structure ``EEG`` of a set of ``size`` bytes; newer files hold its fields as variables instead.
-
-    Raises:
-        BadRecord: as `matfile.open_matlab`.
-    """
+    """Open the structure ``EEG`` of a set of ``size`` bytes as `open_matlab`; in newer files its fields stand alone."""
     with open_matlab(path, size) as file:
         eeg = file.field("EEG")
         yield eeg[0] if eeg and eeg[0].kind == "struct" else file
@@ -110,11 +103,12 @@ def _channels(eeg: Array, count: int) -> list[tuple[int, str]]:
         return [(i, f"channel {i + 1}") for i in range(count)] if count <= 10_000 else []
     if {len(labels), len(types)} - {0, count}:
         raise BadRecord("unreadable", "the number of channels differs from the number of their names")
-    found = []
     names = channel_names(labels or [""] * count)
-    for i, (label, kind) in enumerate(zip_longest(labels, types, fillvalue="")):
-        if kind.strip().lower() not in OTHER and not is_marker(label):
-            found.append((i, names[i]))
+    found = [
+        (i, names[i])
+        for i, (label, kind) in enumerate(zip_longest(labels, types, fillvalue=""))
+        if kind.strip().lower() not in OTHER and not is_marker(label)
+    ]
     if not found:
         raise BadRecord("bad_unit", "no channel is a voltage")
     return found

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -24,8 +25,8 @@ SITES = {
         "P5 P3 P1 Pz P2 P4 P6 T6 P8 P10 PO7 PO3 POz PO4 PO8 O1 Oz O2 Iz A1 A2 M1 M2",
     )
 }
-SCALP = set(SITES.values()) - {"A1", "A2", "M1", "M2"}
 EARS = {"A1", "A2", "M1", "M2"}
+SCALP = set(SITES.values()) - EARS
 # Words before a name (``EEG Fp1``, ``POL C3``, ``ECG Lead I``, ``MDC_ECG_LEAD_V1``) and units behind it (``I (mV)``).
 BEFORE_SITE = re.compile(r"^((EEG|POL)[\s_.:-]+)+", re.IGNORECASE)
 BEFORE_LEAD = re.compile(r"^((ECG|EKG|LEAD|MDC_ECG_LEAD)([\s_.:]+|(?<=LEAD)(?=I|V|a|\d)|-(?=I|V)))+", re.IGNORECASE)
@@ -58,8 +59,7 @@ def clean_name(label: str) -> str:
     worse than none: a difference of two sites (``EEG A2-A1`` is ``A2-A1``), ``-aVR``, ``V4 (R)``, ``EMG 1``.
     """
     name = UNIT_BEHIND.sub("", label.strip()).strip(" .")
-    site = _site(BEFORE_SITE.sub("", name))
-    if site:
+    if site := _site(BEFORE_SITE.sub("", name)):
         return site
     if number := NUMERALS.fullmatch(name):
         return "I" * int(number[3])
@@ -73,8 +73,7 @@ def clean_name(label: str) -> str:
 def _site(text: str) -> str | None:
     """Return the site that a name means, or the difference of two, or None."""
     text = re.sub(r"\s*[-:/]\s*", "-", text.strip(" ."))
-    found = REFERENCE.search(text)
-    if found:
+    if found := REFERENCE.search(text):
         site = SITES.get(text[: found.start()].lower())
         if site and not (found["ear"] and site in EARS):
             return site
@@ -91,11 +90,9 @@ def channel_names(labels: Sequence[str]) -> list[str]:
     Channels that would share one (``EMG Chin`` and ``EEG Chin``, ``C3-A1`` and ``C3-A2``) keep their labels.
     """
     clean = [clean_name(label) or f"channel {i}" for i, label in enumerate(labels, start=1)]
-    labels_of: dict[str, set[str]] = {}
-    for name, label in zip(clean, labels, strict=True):
-        labels_of.setdefault(name.lower(), set()).add(label.strip())
-    pairs = zip(clean, labels, strict=True)
-    return [name if len(labels_of[name.lower()]) == 1 else label.strip() for name, label in pairs]
+    pairs = [(name, label.strip()) for name, label in zip(clean, labels, strict=True)]
+    shared = Counter(name for name, _ in {(name.lower(), label) for name, label in pairs})
+    return [name if shared[name.lower()] == 1 else label for name, label in pairs]
 
 
 def is_marker(label: str) -> bool:
@@ -103,12 +100,13 @@ def is_marker(label: str) -> bool:
     return label.strip().lower() in MARKERS
 
 
-def asked_unit(record: Record) -> tuple[str, float]:
-    """Return the unit to give values in (``hints["unit"]``, uV by default) and its size in V.
+def volts_of(label: str, unit: str) -> float | None:
+    """Return the unit of a channel in V, or None for a marker and for what is no unit of voltage."""
+    return None if is_marker(label) else UNITS.get(unit.strip().casefold())
 
-    Raises:
-        BadRecord: ``bad_unit`` for one that is no unit of voltage.
-    """
+
+def asked_unit(record: Record) -> tuple[str, float]:
+    """Return the unit to give values in (``hints["unit"]``, uV by default) and its size in V; refuse ``bad_unit``."""
     unit = str(record.hints.get("unit", "uV"))
     if unit not in VOLTS:
         raise BadRecord("bad_unit", f"the recording is a voltage; unit must be one of {', '.join(VOLTS)}")

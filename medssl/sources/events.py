@@ -23,13 +23,8 @@ AT_LEAST = 0.5  # of a window that a class must cover
 def labels_of(record: Record, starts_s: np.ndarray, window_s: float) -> dict[str, list[str | None]]:
     """Return the class of each window by task: the one that covers most of it, at least half, else None.
 
-    Args:
-        record: with ``events`` and ``event_labels``; without, there are no tasks.
-        starts_s: (N,) of the windows, ascending, on the clock of the events.
-        window_s: their length.
-
-    Raises:
-        BadRecord: ``bad_events`` where the file of events cannot be read.
+    ``starts_s`` (N,) are those of the windows, ascending, on the clock of the events. A record without ``events`` or
+    ``event_labels`` has no tasks; one whose events cannot be read is refused (``bad_events``).
     """
     tasks = sorted({task for task, _ in record.event_labels.values()})
     if record.events is None or not tasks:

@@ -69,11 +69,8 @@ def read(record: Record) -> Signal:
         if length > (1 + MAX_GAPS) * recorded:
             raise BadRecord("unsupported", f"the skips are over {MAX_GAPS} times longer than the recording; cut it")
         kinds = raw.get_channel_types()
-        picks = [
-            i
-            for i, channel in enumerate(raw.info["chs"])
-            if kinds[i] in KINDS and int(channel["unit"]) == FIFF_UNIT_V and not is_marker(channel["ch_name"])
-        ]
+        voltages = [int(c["unit"]) == FIFF_UNIT_V and not is_marker(c["ch_name"]) for c in raw.info["chs"]]
+        picks = [i for i, voltage in enumerate(voltages) if voltage and kinds[i] in KINDS]
     if not picks:
         raise BadRecord("bad_unit", "the recording has no channel of EEG, EOG, ECG, EMG or another voltage")
     start, stop = span(record, rate_hz, length)
@@ -109,12 +106,9 @@ def _check_parts(path: Path) -> int:
             raise BadRecord("unreadable", "the parts of the recording name one another in a circle")
         done.add(part)
         size = require_file(part)
-        if part.name.endswith("gz"):  # as mne decides
-            with gzip.open(part) as file:
-                claims = _walk(file, DEFLATE * size)  # type: ignore[arg-type]
-        else:
-            with part.open("rb") as file:
-                claims = _walk(file, size)
+        zipped = part.name.endswith("gz")  # as mne decides
+        with gzip.open(part) if zipped else part.open("rb") as file:
+            claims = _walk(file, DEFLATE * size if zipped else size)  # type: ignore[arg-type]
         if not claims.recordings:
             raise BadRecord("unsupported", "the file holds no continuous recording (epochs or averages, perhaps)")
         if claims.channels != claims.listed or not claims.channels:
@@ -150,11 +144,10 @@ def _walk(file: BinaryIO, size: int) -> _Claims:
         tags.append((kind, form, length, at))
         data = file.read(length) if kind in SMALL and length <= 4096 else b""
         if form == ENTRY:
-            table = np.frombuffer(file.read(length), ">i4")
-            directory += [(int(a), int(b) & 0xFFFFFFFF, int(c), int(d)) for a, b, c, d in table.reshape(-1, 4)]
+            directory += struct.iter_unpack(">iIii", file.read(length))
         elif form == POINTS:
-            count = np.frombuffer(file.read(12), ">i4")[2]
-            require_bytes(12 * int(count) + 12, length)
+            (count,) = struct.unpack(">8xi", file.read(12))
+            require_bytes(12 * count + 12, length)
         if kind == BLOCK_START:
             blocks.append((_number(data), {}))
             claims.recordings += blocks[-1][0] in RECORDINGS

@@ -14,32 +14,10 @@ from medssl.sources import delimited
 from medssl.sources.record import BadRecord
 
 # Rates that devices write; a first number that is one, and no value like the others, is a rate.
-RATES_HZ = {
-    *(4, 8, 16, 20, 25, 32, 40, 50, 51.2, 60, 64, 75, 80, 100, 120, 125, 128, 130, 150, 180, 200, 240, 250, 256, 300),
-    *(
-        320,
-        360,
-        400,
-        480,
-        500,
-        512,
-        600,
-        720,
-        800,
-        900,
-        960,
-        1000,
-        1024,
-        1200,
-        2000,
-        2048,
-        4000,
-        4096,
-        5000,
-        8000,
-        10_000,
-    ),
-}
+RATES_HZ = (
+    4, 8, 16, 20, 25, 32, 40, 50, 51.2, 60, 64, 75, 80, 100, 120, 125, 128, 130, 150, 180, 200, 240, 250, 256, 300, 320,
+    360, 400, 480, 500, 512, 600, 720, 800, 900, 960, 1000, 1024, 1200, 2000, 2048, 4000, 4096, 5000, 8000, 10_000,
+)  # fmt: skip
 FAR = 20  # times the range of the other values from their median
 SLOW = 0.2  # of their size: what begins nearer to its next value is a curve
 WHOLE = 20  # a whole number from here on among fractions is a count or a time
@@ -64,20 +42,19 @@ def holds_names(lines: Sequence[str], first: int) -> bool:
     separator = delimited.separator_of([line for _, line in filled[: delimited.LOOKED_AT]])
     cells = delimited.cells(head, separator)
     given = [cell for cell in cells if cell]
-    numeric = [cell for cell in given if _is_number(cell)]
+    numeric = [c for c in given if delimited.DECIMAL.fullmatch(c) or c.lower() in ("nan", "-nan", "inf", "-inf")]
     rest = [delimited.cells(line, separator) for _, line in filled[1:40]]
-    counts = [float(n) for n in (0, 1) if given and given == [str(n + i) for i in range(len(given))]]
+    counts = bool(given) and any(given == [str(n + i) for i in range(len(given))] for n in (0, 1))
     below_whole = all(re.fullmatch(r"[-+]?\d*", cell) for row in rest for cell in row)
     fix = f"set skip_lines to {number} and count the columns (columns: I=1;II=2)"
     if len(numeric) == len(given):
         if counts and rest and (not cells[0] or len(given) > 3 or (len(given) > 1 and not below_whole)):
-            if not cells[0]:
-                return True  # pandas numbers its columns and, below an empty name, its rows
-            raise BadRecord(
-                "unreadable", f"line {number} counts the columns and may hold names; {fix}, or to 0 for values"
-            )
+            if cells[0]:
+                detail = f"line {number} counts the columns and may hold names; {fix}, or to 0 for values"
+                raise BadRecord("unreadable", detail)
+            return True  # pandas numbers its columns and, below an empty name, its rows
         return False
-    in_order = [float(i) for i in range(len(numeric))] == [_whole(cell) - _whole(numeric[0]) for cell in numeric]
+    in_order = all(map(str.isdecimal, numeric)) and np.all(np.diff([float(cell) for cell in numeric]) == 1)
     if len(numeric) * 2 >= len(given) and not (rest and in_order):  # t, 1, 2, 3 are names
         raise BadRecord("unreadable", f"line {number} holds numbers where names should be; {fix}, or turn the table")
     if len(given) == 1 and TITLE.search(given[0]):
@@ -85,23 +62,11 @@ def holds_names(lines: Sequence[str], first: int) -> bool:
     return True
 
 
-def _whole(cell: str) -> float:
-    return float(cell) if cell.isdecimal() else float("nan")
-
-
-def _is_number(cell: str) -> bool:
-    return bool(delimited.DECIMAL.fullmatch(cell)) or cell.lower() in ("nan", "-nan", "inf", "-inf")
-
-
 def refuse(values: np.ndarray, first: int, *, named: bool) -> None:
     """Refuse values ``(C, T)`` whose first column is that of a device (line ``first`` of the file) and no value.
 
-    Below names (``named``) a zero is a sensor that warms up; without, it may be pandas' name of a column.
-
-    It is whole among fractions, far from all others, or a usual rate outside of their range, in every channel.
-
-    Raises:
-        BadRecord: ``unreadable``.
+    Such a column is whole among fractions, far from all others, or a usual rate outside of their range, in every
+    channel. Below names (``named``) a zero is a sensor that warms up; without, it may be pandas' name of a column.
     """
     known = np.isfinite(values[:, 0]) if values.shape[1] > 3 else np.zeros(len(values), bool)
     rest = values[known][:, 3:]
@@ -116,11 +81,9 @@ def refuse(values: np.ndarray, first: int, *, named: bool) -> None:
     usual = np.abs(np.nanmedian(rest, axis=1))
     away = np.abs(head - values[known, 1]) > np.maximum(reach, SLOW * usual)
     far = (reach > 0) & ((head != 0) | (not named)) & (np.abs(head - np.nanmedian(rest, axis=1)) > FAR * reach)
-    fractions = (rest % 1 != 0) & filled
-    whole = (
-        (head % 1 == 0) & (np.abs(head) >= WHOLE) & outside & away & (fractions.sum(axis=1) > 0.9 * filled.sum(axis=1))
-    )
-    rate = np.isin(head, list(RATES_HZ)) & away & ((head < low - reach) | (head > high + reach))
+    fractions = ((rest % 1 != 0) & filled).sum(axis=1) > 0.9 * filled.sum(axis=1)
+    whole = (head % 1 == 0) & (np.abs(head) >= WHOLE) & outside & away & fractions
+    rate = np.isin(head, RATES_HZ) & away & ((head < low - reach) | (head > high + reach))
     if far.all() or whole.all() or rate.all():
         raise BadRecord(
             "unreadable",
@@ -132,8 +95,7 @@ def refuse(values: np.ndarray, first: int, *, named: bool) -> None:
 def rate_in(line: str, number: int) -> float:
     """Return the rate in Hz that one line of a file holds, such as ``Rate: 51,2 Hz`` or ``64.0,64.0,64.0``.
 
-    Raises:
-        BadRecord: ``no_rate`` where it holds no number or several, or a time in place of a rate.
+    No number, several, or a time in place of a rate are refused (``no_rate``).
     """
     line = re.sub(r"samples?\s*(/|per)\s*s(ecs?|econds?)?\b", "Hz", line, flags=re.IGNORECASE)
     line = re.sub(r'(?<=[A-Za-z"])\s*,\s*(?="?\d)', " ", line)  # a comma after a word separates

@@ -38,16 +38,12 @@ DICOM = {
     "age": ["PatientAge"],
     "sex": ["PatientSex"],
     "address": ["PatientAddress", "PatientTelephoneNumbers", "CountryOfResidence", "RegionOfResidence"],
-    "person in charge": [
-        "ReferringPhysicianName", "PerformingPhysicianName", "PhysiciansOfRecord", "OperatorsName",
-        "NameOfPhysiciansReadingStudy", "RequestingPhysician",
-    ],
+    "person in charge": ["ReferringPhysicianName", "PerformingPhysicianName", "PhysiciansOfRecord", "OperatorsName",
+                         "NameOfPhysiciansReadingStudy", "RequestingPhysician"],
     "institution": ["InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "StationName"],
     "accession number": ["AccessionNumber", "StudyID"],
-    "date": [
-        "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime", "AdmittingDate",
-        "InstanceCreationDate",
-    ],
+    "date": ["StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime", "AdmittingDate",
+             "InstanceCreationDate"],
     "comment": ["PatientComments", "ImageComments", "AdditionalPatientHistory", "StudyComments"],
     "device number": ["DeviceSerialNumber"],
 }  # fmt: skip
@@ -79,15 +75,10 @@ JPEG = {"comment": "comment", "xmp": "text", "photoshop": "text"}
 
 
 def scan(path: Path, kind: str) -> list[frozenset[str] | None]:
-    """Return, for each file of a record, the kinds of identifying fields that are filled in.
+    """Return, for each file of a record, the kinds of identifying fields that are filled in, such as ``birth date``.
 
-    Args:
-        path: as in `medssl.sources.record.Record`: a file, a DICOM folder, a WFDB name without suffix.
-        kind: format of the record.
-
-    Returns:
-        An entry a file: kinds such as ``patient name`` or ``birth date``, empty where none is filled in, None where
-        the header cannot be read. Nothing for a format that is not in `SCANNERS`.
+    ``path`` and ``kind`` are path and format of a `medssl.sources.record.Record`. The entry of a file is empty where no
+    field is filled in, None where the header cannot be read. No entries for a format that is not in `SCANNERS`.
     """
     if kind not in SCANNERS:
         return []
@@ -95,18 +86,15 @@ def scan(path: Path, kind: str) -> list[frozenset[str] | None]:
         files = [f for f in sorted(path.iterdir()) if is_dicom(f)] if path.is_dir() else [path]
     except OSError:
         return [None]
-    return [_scan_file(file, kind) for file in files]
-
-
-def _scan_file(file: Path, kind: str) -> frozenset[str] | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    found: list[frozenset[str] | None] = []
+    for file in files:
         try:
-            if kind != "wfdb" and not file.is_file():  # a pipe would wait for ever
-                return None
-            return frozenset(SCANNERS[kind](file))
+            with warnings.catch_warnings(action="ignore"):
+                # A pipe would wait for ever.
+                found.append(frozenset(SCANNERS[kind](file)) if kind == "wfdb" or file.is_file() else None)
         except Exception:  # a damaged header: its record is refused elsewhere, with the reason
-            return None
+            found.append(None)
+    return found
 
 
 def is_dicom(path: Path) -> bool:
@@ -128,10 +116,8 @@ def _dicom(path: Path) -> Iterator[str]:
             continue
         if element.VR == "SQ" or not str(element.value or "").strip(" ^"):
             continue
-        if element.keyword in DICOM_KINDS:
-            yield DICOM_KINDS[element.keyword]
-        elif element.VR == "PN":
-            yield "other name"
+        if element.keyword in DICOM_KINDS or element.VR == "PN":
+            yield DICOM_KINDS.get(element.keyword, "other name")
 
 
 def _edf(path: Path) -> Iterator[str]:
@@ -202,10 +188,9 @@ def _metaimage(path: Path) -> Iterator[str]:
 
 
 def _wfdb(path: Path) -> Iterator[str]:
-    """Look at the comments of a header and at the date in its record line; of a record of segments, at theirs too."""
+    """Look at the comments of a header and at the date in its record line, and so in those of its segments."""
     base = path.with_suffix("") if path.suffix in (".hea", ".dat", ".mat") else path
-    segments = yield from _wfdb_header(base.with_name(base.name + ".hea"))
-    for name in segments:
+    for name in (yield from _wfdb_header(base.with_name(base.name + ".hea"))):
         # "~" stands for a gap; a name of another folder is not followed.
         if re.fullmatch(r"[\w-]+", name) and (header := base.with_name(name + ".hea")).is_file():
             yield from _wfdb_header(header)
@@ -213,15 +198,13 @@ def _wfdb(path: Path) -> Iterator[str]:
 
 def _wfdb_header(path: Path) -> Generator[str, None, list[str]]:
     """Yield kinds; return the names of segments."""
-    rows = []
-    for line in _text(path).splitlines():
-        row, _, comment = line.partition("#")
-        rows += [row.split()] if row.strip() else []
-        if comment.strip():
-            yield from _kinds_in(comment) or {"comment"}
-    if rows and DATE.search(" ".join(rows[0][1:])):
+    parts = [line.partition("#") for line in _text(path).splitlines()]
+    for comment in (comment for *_, comment in parts if comment.strip()):
+        yield from _kinds_in(comment) or {"comment"}
+    first, *rows = [row.split() for row, *_ in parts if row.strip()] or [[""]]
+    if DATE.search(" ".join(first[1:])):
         yield "date"
-    return [row[0] for row in rows[1:]] if rows and "/" in rows[0][0] else []
+    return [row[0] for row in rows] if "/" in first[0] else []
 
 
 def _eeglab(path: Path) -> Iterator[str]:
@@ -244,13 +227,10 @@ def _brainvision(path: Path) -> Iterator[str]:
     markers = path.with_name(Path(name.replace("\\", "/")).name)  # never one of another folder
     if not markers.is_file():
         return
-    for line in _text(markers).splitlines():
-        marker = re.match(r"Mk\d+=([^,]*),([^,]*)(.*)", line.strip())
-        if marker is None:
-            continue
-        if marker[1] == "New Segment" and re.search(r",(?!0{8})\d{8,}\s*$", marker[3]):
+    for kind, text, rest in re.findall(r"(?m)^\s*Mk\d+=([^,\r\n]*),([^,\r\n]*)(.*)", _text(markers)):
+        if kind == "New Segment" and re.search(r",(?!0{8})\d{8,}\s*$", rest):
             yield "date"
-        if marker[1] == "Comment" and marker[2]:
+        if kind == "Comment" and text:
             yield "comment"
 
 
@@ -273,7 +253,6 @@ def _fif(path: Path) -> Iterator[str]:
 
 def _aecg(path: Path) -> Iterator[str]:
     """Look at the elements of an HL7 annotated ECG that name people and places, and at times."""
-    text = _text(path)
     elements = {
         "name": r"<(?:\w+:)?(?:name|given|family|author)(?:\s[^>]*)?>\s*[^<\s]",
         "birth date": r"birthTime\s[^>]*value=[\"'][^\"']",
@@ -281,6 +260,7 @@ def _aecg(path: Path) -> Iterator[str]:
         "patient id": r"<(?:\w+:)?trialSubject\b[^>]*>\s*<(?:\w+:)?id\s[^>]*extension=[\"'][^\"']",
         "date": r"<(?:\w+:)?(?:low|high|center|head)\s[^>]*value=[\"'](?:19|20)\d{6}",
     }
+    text = _text(path)
     yield from (kind for kind, pattern in elements.items() if re.search(pattern, text, re.DOTALL))
 
 
@@ -297,7 +277,7 @@ def _image(path: Path) -> Iterator[str]:
         info = picture.info
     for number, kind in TIFF.items():
         text = str(tags.get(number, "")).strip(" \0")
-        # tifffile describes the array there.
+        # A shape: tifffile describes the array there.
         if text and not re.fullmatch(r'\{"shape": \[[\d, ]+\]\}', text):
             yield kind
     if picture.format in ("JPEG", "MPO"):
@@ -333,15 +313,6 @@ def _text(path: Path) -> str:
 
 
 SCANNERS: dict[str, Callable[[Path], Iterator[str]]] = {
-    "dicom": _dicom,
-    "edf": _edf,
-    "bdf": _edf,
-    "nifti": _nifti,
-    "metaimage": _metaimage,
-    "wfdb": _wfdb,
-    "brainvision": _brainvision,
-    "eeglab": _eeglab,
-    "fif": _fif,
-    "aecg": _aecg,
-    "image": _image,
-}
+    "dicom": _dicom, "edf": _edf, "bdf": _edf, "nifti": _nifti, "metaimage": _metaimage, "wfdb": _wfdb,
+    "brainvision": _brainvision, "eeglab": _eeglab, "fif": _fif, "aecg": _aecg, "image": _image,
+}  # fmt: skip

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from medssl.sources import delimited
+from medssl.sources.claims import finite
 from medssl.sources.record import Label, one_form
 
 Kind = Literal["class", "number", "multilabel"]
@@ -21,7 +22,6 @@ ABSENT = {"", "nan", "na", "n/a", "none", "null", "<na>", "#n/a", "nat"}
 CODES = range(-1, 10)
 MOSTLY = 0.8  # of the cells are numbers: then the others are slips
 CODED = "few small whole numbers, which are codes as a rule; else say number in label_kinds.csv"
-FEW_NUMBERS = "only {} of {} cells are numbers"
 SHOWN = 8  # rows, at most
 FEW = 12  # more classes than these may be remarks about persons and are not named
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
@@ -60,19 +60,15 @@ class Column:
         if not self.alike:
             return ""
         named = len({value for value in self.values if value is not None}) <= FEW
-        pairs = "; ".join(" and ".join(f"'{name}'" for name in names) for names in self.alike)
-        return f"label {self.task}: {len(self.alike)} classes have forms that differ in case, blanks or zeros alone" + (
-            f": {pairs}" if named else ""
-        )
+        pairs = ": " + "; ".join(" and ".join(f"'{name}'" for name in names) for names in self.alike) if named else ""
+        what = f"{len(self.alike)} classes have forms that differ in case, blanks or zeros alone"
+        return f"label {self.task}: {what}{pairs}"
 
 
 def column(name: str, cells: Sequence[str], said: Mapping[str, str]) -> Column:
-    """Return what the column ``label_<task>`` or ``label_<task>_multi`` of a table holds.
+    """Return what the column ``name`` (``label_<task>`` or ``label_<task>_multi``) of a table holds.
 
-    Args:
-        name: of the column.
-        cells: its text, stripped, one a row.
-        said: kinds by task, as the user gives them.
+    ``cells`` are its texts, stripped, one a row; ``said`` are kinds by task, as the user gives them.
     """
     task = name.removeprefix("label_")
     several = task.endswith("_multi") and task not in said
@@ -92,30 +88,22 @@ def column(name: str, cells: Sequence[str], said: Mapping[str, str]) -> Column:
     # A class may be called none; beside numbers and where a cell is empty it says that nothing is known.
     absent = ABSENT - {"none"} if kind == "class" and not found else ABSENT
     given = [cell.lower() not in absent for cell in cells]
-    wrong = []
-    if kind == "number" or codes:
-        wrong = [i for i, value in enumerate(values, start=1) if value is None and given[i - 1]]
+    slips = [i for i, (value, there) in enumerate(zip(values, given, strict=True), 1) if value is None and there]
+    wrong = slips if kind == "number" or codes else []
     if kind == "number":
         return Column(task, kind, why, list(values), wrong)
     if kind == "multilabel":
         parts = [tuple(one_form(part) for part in cell.split(";") if part.strip()) for cell in cells]
         return Column(task, kind, why, [part if there else None for part, there in zip(parts, given, strict=True)])
-    wrongly = set(wrong)
-    words = [
-        c if there and i not in wrongly else None for i, (c, there) in enumerate(zip(cells, given, strict=True), 1)
-    ]
+    words = [cell if there else None for cell, there in zip(cells, given, strict=True)]
+    for row in wrong:
+        words[row - 1] = None
     forms: dict[str, set[str]] = {}
     for word in words:
         if word is not None:
             forms.setdefault(re.sub(r"\b0+(?=\d)", "", " ".join(word.casefold().split())), set()).add(word)
     alike = tuple(tuple(sorted(names)) for names in forms.values() if len(names) > 1)
     return Column(task, kind, why, list(words), wrong, alike)
-
-
-def measure(name: str, cells: Sequence[str]) -> Column:
-    """Return what the column ``anat_<measure>`` of a table holds, numbers."""
-    task = name.removeprefix("anat_")
-    return column(f"label_{task}", cells, {task: "number"})
 
 
 def _kind(filled: int, found: Sequence[float], unsure: int) -> tuple[Kind, str]:
@@ -126,16 +114,10 @@ def _kind(filled: int, found: Sequence[float], unsure: int) -> tuple[Kind, str]:
         if len(found) == filled:
             return "number", "all its cells are numbers"
         return "number", f"{len(found) + unsure} of {filled} cells are numbers"
-    return "class", FEW_NUMBERS.format(len(found), filled) if found else "its cells are words"
+    return "class", f"only {len(found)} of {filled} cells are numbers" if found else "its cells are words"
 
 
 def number(text: str, *, comma: bool = False) -> float | None:
     """Return a finite number, or None for an empty cell or a word; ``comma`` is the decimal sign where it is True."""
     text = text.replace(",", ".") if comma and text.count(",") == 1 and "." not in text else text
-    if "_" in text:  # which Python takes for a separator of thousands
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if abs(value) < float("inf") else None
+    return None if "_" in text else finite(text)  # Python takes it for a separator of thousands

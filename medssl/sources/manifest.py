@@ -1,12 +1,7 @@
 """List your own recordings from a table of files: ``manifest.csv`` (or ``.parquet``) in the data folder.
 
-======== ==================================================================================================
-column   meaning
-======== ==================================================================================================
-path     file (or folder of one DICOM series), relative to the data folder
-patient  identifier of the patient, kept as text: leading zeros survive
-trial    name of the recording, unique within the patient
-======== ==================================================================================================
+Columns: ``path`` (file, or folder of one DICOM series, relative to the data folder), ``patient`` (identifier, kept as
+text: leading zeros survive) and ``trial`` (name of the recording, unique within the patient).
 
 Optional: ``start_s``, ``end_s`` (part to use), ``format`` (default: from the suffix), ``fold``, ``mask`` (label map
 in NIfTI, of a MetaImage also in MetaImage), ``events`` (EDF+ annotations or a table of events), ``label_<task>``
@@ -27,16 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medssl.sources import delimited, freesurfer, identifiers, labels
-from medssl.sources.claims import locate, refused
+from medssl.sources.claims import locate
 from medssl.sources.labels import ABSENT, number
 from medssl.sources.record import BadRecord, Record, SourceError, likenesses
-from medssl.sources.tables import numbered, read_text_table, unused
+from medssl.sources.tables import as_dicts, read_text_table, unused
 
 REQUIRED = ("path", "patient", "trial")
-HINTS = (
-    *("unit", "time_column", "time_unit", "columns", "variable", "axis", "index", "frame"),
-    *("skip_lines", "rate_from"),
-)
+HINTS = ("unit", "time_column", "time_unit", "columns", "variable", "axis", "index", "frame", "skip_lines", "rate_from")
 NUMBERS = ("start_s", "end_s", "fold", "rate_hz")
 # What people write where they do not know the patient; NA may be somebody's initials.
 NOBODY = ABSENT | {"-", "--", "?", "unknown", "unk", "anonymous", "anonym", "unbekannt", "inconnu", "#nv", "x", "xxx"}
@@ -49,21 +41,15 @@ FORMATS = {
     ".txt": "tabular", ".csv": "tabular", ".tsv": "tabular", ".parquet": "tabular", ".npy": "array", ".npz": "array",
     ".xml": "aecg", ".mhd": "metaimage", ".mha": "metaimage",
 }  # fmt: skip
-
-
 # A table that is not called, or not saved, as it must be.
 ALMOST = re.compile(r"(?i)manifest\.(csv|tsv|txt|xlsx?|ods|parquet)(\.\w+)?")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a table of files holds.
+    """What a table of files holds: sorted records and labels as they are understood.
 
-    Attributes:
-        records: sorted.
-        labels: as they are understood.
-        slips: cells that are wrong, each a line.
-        notes: what people should know besides, each a line.
+    ``slips`` are cells that are wrong, ``notes`` what people should know besides, each a line.
     """
 
     records: list[Record]
@@ -73,17 +59,12 @@ class Listing:
 
 
 def list_records(root: Path) -> list[Record]:
-    """Return the recordings named in ``root/manifest.csv`` or ``root/manifest.parquet``.
-
-    Raises:
-        SourceError: no manifest, both, or one that `list_table` refuses.
-    """
-    root = Path(root)
+    """Return the recordings named in the manifest of a folder; errors as `table_in` and `listing`."""
     return list_table(table_in(root), root)
 
 
 def table_in(root: Path) -> Path:
-    """Return the manifest of a folder; errors as `list_records`."""
+    """Return ``manifest.csv`` or ``manifest.parquet`` of a folder; neither and both are refused (`SourceError`)."""
     tables = [root / name for name in ("manifest.csv", "manifest.parquet") if (root / name).is_file()]
     if not tables:
         near = [name for name in (path.name for path in root.glob("*")) if ALMOST.fullmatch(name)]
@@ -97,7 +78,7 @@ def table_in(root: Path) -> Path:
 
 
 def list_table(table: Path, root: Path | None = None) -> list[Record]:
-    """Return the recordings named in ``table``, as `listing` does."""
+    """Return the records of the `listing` of a table."""
     return listing(table, root).records
 
 
@@ -110,8 +91,7 @@ def listing(table: Path, root: Path | None = None) -> Listing:
     Raises:
         SourceError: the table is absent or unreadable, or lacks a required column.
     """
-    table = Path(table)
-    root = Path(root) if root is not None else table.parent
+    root = root or table.parent
     rows = read_text_table(table, REQUIRED, fix="add it to the header line", optional=COLUMNS)
     said = label_kinds(root / "label_kinds.csv")
     cells = {str(name): [text.strip() for text in rows[name]] for name in rows.columns}
@@ -124,7 +104,8 @@ def listing(table: Path, root: Path | None = None) -> Listing:
     for i, column in zip((i for i, name in enumerate(cells, start=1) if name.startswith("label_")), known, strict=True):
         if (first := places.setdefault(column.task, i)) != i:
             raise SourceError(f"{table}: columns {first} and {i} are one label; keep one, or name them apart")
-    measures = [labels.measure(name, texts) for name, texts in cells.items() if name.startswith("anat_")]
+    anatomy = {name.removeprefix("anat_"): texts for name, texts in cells.items() if name.startswith("anat_")}
+    measures = [labels.column(f"label_{name}", texts, {name: "number"}) for name, texts in anatomy.items()]
     for name in NUMBERS:
         # By the cells that are numbers: one slip must not make slips of all.
         if delimited.decimal_comma([text for text in cells.get(name, ()) if delimited.DECIMAL.fullmatch(text)]):
@@ -135,8 +116,8 @@ def listing(table: Path, root: Path | None = None) -> Listing:
         row = {name: texts[position] for name, texts in cells.items()}
         if any(row.values()):  # spreadsheets leave rows of separators
             own = {c.task: value for c in known if (value := c.values[position]) is not None}
-            anatomy = {c.task: float(value) for c in measures if isinstance(value := c.values[position], float)}
-            records.append(_record(row, position + 1, root, own, anatomy, organs, classes))
+            sizes = {c.task: float(value) for c in measures if isinstance(value := c.values[position], float)}
+            records.append(_record(row, position + 1, root, own, sizes, organs, classes))
     records.sort(key=order)
     slips = [column.problem for column in (*known, *measures) if column.problem]
     notes = [*remarks(records), *(column.note for column in known if column.note), *unused(cells, COLUMNS)]
@@ -150,11 +131,10 @@ def remarks(records: Sequence[Record]) -> list[str]:
 
     They are named by their rows in the user's table, or by their entries in the list where there is none.
     """
+    named = [(record.patient, record.row or entry) for entry, record in enumerate(records, start=1)]
     first: dict[str, int] = {}
-    rounded = 0
-    for entry, record in enumerate(records, start=1):
-        first.setdefault(record.patient, record.row or entry)
-        rounded += bool(re.fullmatch(r"\d([.,]\d+)?e\+?\d+", record.patient.lower()))
+    for patient, place in named:
+        first.setdefault(patient, place)
     forms: dict[str, list[int]] = {}
     for patient, place in first.items():
         for likeness in likenesses(patient) - {""}:
@@ -169,7 +149,7 @@ def remarks(records: Sequence[Record]) -> list[str]:
             f"{len(several)} patients may be written in several forms, which differ in case, leading zeros, blanks, "
             f"punctuation or letters that look alike and count as several persons: {said} {shown}{more}"
         )
-    nobody = [record.row or i for i, record in enumerate(records, start=1) if record.patient.lower() in NOBODY]
+    nobody = [place for patient, place in named if patient.lower() in NOBODY]
     if len(nobody) > 1:
         out.append(
             f"{len(nobody)} records have a word for an unknown patient, and those of one word count as one person: "
@@ -177,6 +157,7 @@ def remarks(records: Sequence[Record]) -> list[str]:
         )
     if len(first) == 1 and len(records) >= ENOUGH:
         out.append(f"all {len(records)} records are of one patient; is the column patient as it should be?")
+    rounded = sum(bool(re.fullmatch(r"\d([.,]\d+)?e\+?\d+", patient.lower())) for patient, _ in named)
     if rounded:
         out.append(f"{rounded} patients are numbers rounded by a spreadsheet (1.2E+11); format the column as text")
     return out
@@ -187,9 +168,13 @@ def order(record: Record) -> tuple[str, str, str, float]:
     return record.patient, record.trial, str(record.path), record.start_s or 0.0
 
 
+def _plain(text: str) -> str:
+    return text if (value := number(text)) is None else str(value)  # 1 and 1.0 are one
+
+
 def _mask_labels(path: Path) -> dict[int, str]:
     out = {}
-    for text, (row, cells) in _beside(path, ("value", "name"), _plain_number).items():
+    for text, (row, cells) in _beside(path, ("value", "name"), _plain).items():
         value = number(text)
         if value is None or not value.is_integer() or not cells["name"]:
             raise SourceError(f"{path}: row {row} must hold a whole number, as in the masks, and a name")
@@ -197,22 +182,21 @@ def _mask_labels(path: Path) -> dict[int, str]:
     return out
 
 
-def _plain_number(text: str) -> str:
-    return text if (value := number(text)) is None else f"{value:g}"
-
-
 def _beside(
     path: Path, columns: tuple[str, ...], key: Callable[[str], str] = str
 ) -> dict[str, tuple[int, dict[str, str]]]:
-    """Return number and cells of the rows of a table beside the manifest by ``key`` of its first column.
-
-    Empty where there is no such table.
+    """Return row and cells of a table beside the manifest by ``key`` of its first column; empty without the table.
 
     Raises:
         SourceError: it cannot be read, or two of its rows have one key.
     """
     found: dict[str, tuple[int, dict[str, str]]] = {}
-    for row, cells in numbered(path, columns) if path.is_file() else ():
+    if not path.is_file():
+        return found
+    rows = as_dicts(read_text_table(path, columns, fix=f"{path.name} needs the columns {', '.join(columns)}"))
+    for row, cells in enumerate(rows, start=1):
+        if not any(cells.values()):
+            continue
         name = key(cells[columns[0]])
         if name in found:
             raise SourceError(f"{path}: one {columns[0]} is there twice, in rows {found[name][0]} and {row}; keep one")
@@ -260,67 +244,56 @@ def _record(
 ) -> Record:
     """Return the record of one row; what is wrong with the row becomes its refusal."""
     path, hints = locate(root, row["path"])
+    told = {name: text for name, text in row.items() if text.lower() not in ABSENT}
+
+    def refuse(reason: str, detail: str) -> None:
+        hints.setdefault("refused", (reason, detail))  # the first fault is told
+
     beside: dict[str, Path] = {}
     for name in ("mask", "events"):
-        if row.get(name, "").lower() not in ABSENT:
-            beside[name], more = locate(root, row[name])
-            hints = hints or more
+        if name in told:
+            beside[name], more = locate(root, told[name])
+            hints = more | hints
     if "events" in beside and not classes:
-        hints = hints or refused("bad_events", "event_labels.csv is absent: write one with the columns text,task,class")
-    numbers: dict[str, float | None] = {}
+        refuse("bad_events", "event_labels.csv is absent: write one with the columns text,task,class")
+    numbers = {name: number(told.get(name, "")) for name in NUMBERS}
     for name in NUMBERS:
-        text = row.get(name, "")
-        numbers[name] = None if text.lower() in ABSENT else number(text)
-        if text.lower() not in ABSENT and numbers[name] is None:
-            hints = hints or refused("unreadable", f"the manifest's {name} is not a number; write digits alone")
+        if name in told and numbers[name] is None:
+            refuse("unreadable", f"the manifest's {name} is not a number; write digits alone")
     if not float(numbers["fold"] or 0).is_integer():
-        hints = hints or refused("unreadable", "the manifest's fold is not a whole number")
-    rate = row.get("rate_hz", "")
-    if numbers["rate_hz"] is not None and (numbers["rate_hz"] <= 0 or re.fullmatch(r"1?[1-9]\.\d{3}", rate)):
-        hints = hints or refused("no_rate", "rate_hz is not above 0, or as 1.000 may be a thousand; write 1000 or 1")
+        refuse("unreadable", "the manifest's fold is not a whole number")
+    rate_hz = numbers["rate_hz"]
+    if rate_hz is not None and (rate_hz <= 0 or re.fullmatch(r"1?[1-9]\.\d{3}", told["rate_hz"])):
+        refuse("no_rate", "rate_hz is not above 0, or as 1.000 may be a thousand; write 1000 or 1")
     if not row["patient"] or not row["trial"]:
-        hints = hints or refused("no_identity", "the manifest row has no patient or no trial")
+        refuse("no_identity", "the manifest row has no patient or no trial")
     if not row["path"]:
-        hints = hints or refused("missing_file", "the manifest row has no path")
-    hints = {**hints, **{name: row[name] for name in HINTS if row.get(name, "").lower() not in ABSENT}}
-    if numbers["rate_hz"] is not None:
-        hints["rate_hz"] = numbers["rate_hz"]
-    if row.get("spacing_mm", "").lower() not in ABSENT:
-        spacing = [number(text) for text in re.split(r"[x;\s]+", row["spacing_mm"].lower())]
+        refuse("missing_file", "the manifest row has no path")
+    hints |= {name: told[name] for name in HINTS if name in told}
+    if rate_hz is not None:
+        hints["rate_hz"] = rate_hz
+    if "spacing_mm" in told:
+        spacing = [number(text) for text in re.split(r"[x;\s]+", told["spacing_mm"].lower())]
         if len(spacing) > 3 or any(value is None or value <= 0 for value in spacing):
-            hints = {**refused("unreadable", "the manifest's spacing_mm is not one to three positive numbers"), **hints}
+            refuse("unreadable", "the manifest's spacing_mm is not one to three positive numbers")
         hints["spacing_mm"] = tuple(spacing)
-    if row.get("freesurfer", "").lower() not in ABSENT:
-        folder, folder_hints = locate(root, row["freesurfer"])
-        hints = {**folder_hints, **hints}
+    if "freesurfer" in told:
+        folder, more = locate(root, told["freesurfer"])
+        hints = more | hints
         try:
-            anatomy = {**({} if folder_hints else freesurfer.measures(folder)), **anatomy}
+            anatomy = anatomy if more else freesurfer.measures(folder) | anatomy
         except BadRecord as bad:
-            hints = {**refused(bad.reason, bad.detail), **hints}
+            refuse(bad.reason, bad.detail)
+    # A format by its name or a suffix, in any case.
+    named = told.get("format", "").lower()
+    named = FORMATS.get("." + named.removeprefix(".").removesuffix(".gz"), named)
     return Record(
-        path=path,
-        format=_format(row.get("format", "")) or ("unknown" if "refused" in hints else format_of(path)),
-        patient=row["patient"],
-        trial=row["trial"],
-        source="manifest",
-        labels=own,
-        anatomy=anatomy,
-        fold=None if numbers["fold"] is None else int(numbers["fold"]),
-        mask=beside.get("mask"),
-        mask_labels=organs if "mask" in beside else {},
-        events=beside.get("events"),
-        event_labels=classes if "events" in beside else {},
-        hints=hints,
-        start_s=numbers["start_s"],
-        end_s=numbers["end_s"],
-        row=position,
-    )
-
-
-def _format(text: str) -> str:
-    """Return the format that a cell names, in any case, by its name or by a suffix; empty where it names none."""
-    text = "" if text.lower() in ABSENT else text.lower()
-    return FORMATS.get("." + text.removeprefix(".").removesuffix(".gz"), text)
+        path, named or ("unknown" if "refused" in hints else format_of(path)), row["patient"], row["trial"], "manifest",
+        labels=own, anatomy=anatomy, fold=None if numbers["fold"] is None else int(numbers["fold"]),
+        mask=beside.get("mask"), mask_labels=organs if "mask" in beside else {},
+        events=beside.get("events"), event_labels=classes if "events" in beside else {},
+        hints=hints, start_s=numbers["start_s"], end_s=numbers["end_s"], row=position,
+    )  # fmt: skip
 
 
 def format_of(path: Path) -> str:
@@ -331,13 +304,10 @@ def format_of(path: Path) -> str:
     try:
         if path.is_dir():
             return "dicom"
-        suffix = path.suffix.lower()
-        if suffix == ".gz":
-            suffix = Path(path.stem).suffix.lower()
+        suffix = Path(path.name.lower().removesuffix(".gz")).suffix
         # A .mat file beside a header of its name, or a bare name, is WFDB.
-        if (suffix == ".mat" and path.with_suffix(".hea").is_file()) or (
-            suffix not in FORMATS and path.with_name(path.name + ".hea").is_file()
-        ):
+        header = path.with_suffix(".hea") if suffix == ".mat" else path.with_name(path.name + ".hea")
+        if (suffix == ".mat" or suffix not in FORMATS) and header.is_file():
             return "wfdb"
         if suffix not in FORMATS and identifiers.is_dicom(path):
             return "dicom"

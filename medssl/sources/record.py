@@ -48,13 +48,12 @@ class BadRecord(Exception):
     """
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
+        super().__init__(reason, detail)  # apart, as __init__ gets them again beyond a process boundary
         self.reason = reason
         self.detail = detail
 
-    def __reduce__(self) -> tuple[type[BadRecord], tuple[str, str]]:
-        # The default would pass the joined message back to __init__ when an error crosses a process boundary.
-        return type(self), (self.reason, self.detail)
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
 
 
 class SourceError(ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -50,7 +51,7 @@ def _matrices(up: int, down: int) -> tuple[np.ndarray, np.ndarray, int, int]:
 
 
 def polyphase(values: np.ndarray, up: int, down: int) -> np.ndarray:
-    """Return ``values`` (C, T), finite, at ``up / down`` times their rate (in lowest terms), float32.
+    """Return ``values`` (C, T), finite, at ``up / down`` times their rate, float32.
 
     What lies above the lower of the two Nyquist frequencies is 72 dB down; below 0.85 of it nothing changes. Each
     channel's straight line (least squares) is set aside meanwhile: the phases of such a filter differ by their share of
@@ -63,6 +64,7 @@ def polyphase(values: np.ndarray, up: int, down: int) -> np.ndarray:
     """
     if up == down:
         return np.asarray(values, dtype=np.float32)
+    up, down = up // math.gcd(up, down), down // math.gcd(up, down)
     filters, first, outputs, inputs = _matrices(up, down)
     blocks, taps, columns = filters.shape
     steps, left = values.shape[1], -int(first[0])

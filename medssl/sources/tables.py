@@ -46,8 +46,7 @@ def read_text_table(
         optional: more names that are found in any case.
 
     Raises:
-        SourceError: the file is absent, unreadable, lacks one of ``columns``, or has lines of other lengths than its
-            header.
+        SourceError: the file is absent, unreadable, lacks one of ``columns``, or has lines that do not fit its header.
     """
     import pandas as pd
 
@@ -59,16 +58,15 @@ def read_text_table(
         elif excel:
             rows = pd.read_excel(path, header=header, dtype=str, keep_default_na=False)
         else:
-            packed = next((fix for mark, fix in PACKED.items() if _head(path).startswith(mark)), "")
-            if packed:
-                raise delimited.TableError(packed)
+            with path.open("rb") as file:
+                head = file.read(4)
+            for mark, unpack in PACKED.items():
+                if head.startswith(mark):
+                    raise delimited.TableError(unpack)
             # Text throughout: a patient "007" must not become 7, nor a patient "NA" a missing value.
             lines = delimited.lines_of(delimited.decode(path))
-            rows = delimited.frame(
-                lines,
-                fix="if lines stand before the table, delete the first {lines}",
-                names=() if header == 0 else columns,
-            )
+            before = "if lines stand before the table, delete the first {lines}"
+            rows = delimited.frame(lines, fix=before, names=() if header == 0 else columns)
     except ImportError:
         raise
     except delimited.TableError as error:
@@ -92,9 +90,8 @@ def read_text_table(
     missing = [name for name in columns if name not in rows.columns]
     if missing:
         names = ", ".join(columns)
-        raise SourceError(
-            f"{path}: column '{missing[0]}' is missing; {fix} (needed: {names}; separated by , ; or tabs)"
-        )
+        detail = f"column '{missing[0]}' is missing; {fix} (needed: {names}; separated by , ; or tabs)"
+        raise SourceError(f"{path}: {detail}")
     if path.suffix == ".parquet":
         for number, name in enumerate(rows.columns, start=1):
             try:
@@ -109,12 +106,8 @@ def read_text_table(
 def _as_text(column: pd.Series, *, several: bool = False) -> pd.Series:
     """Return a column of Parquet as CSV writes it: whole numbers without a point, empty where there is none.
 
-    Args:
-        column: of any type.
-        several: lists are classes, which CSV separates by ``;``.
-
-    Raises:
-        TableError: it holds something else than text and numbers; what, and the fix.
+    Lists are classes, which CSV separates by ``;``, where there may be ``several``. What else is no text and no number
+    is refused (`TableError`).
     """
     if column.dtype.kind == "f" and (column.dropna() % 1 == 0).all() and column.abs().max() < 2**53:
         column = column.astype("Int64")
@@ -141,20 +134,9 @@ def _as_text(column: pd.Series, *, several: bool = False) -> pd.Series:
     return column.astype(object).where(column.notna(), "").map(text)
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(4)
-
-
 def as_dicts(rows: pd.DataFrame) -> list[dict[str, str]]:
     """Return the rows of a text table, each by column name and without surrounding blanks."""
     return [{str(name): str(text).strip() for name, text in row.items()} for row in rows.to_dict("records")]
-
-
-def numbered(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    """Return the rows of a table that hold something, each with its 1-based number; errors as `read_text_table`."""
-    rows = as_dicts(read_text_table(path, columns, fix=f"{path.name} needs the columns {', '.join(columns)}"))
-    return [(number, row) for number, row in enumerate(rows, start=1) if any(row.values())]
 
 
 def unused(cells: Mapping[str, Sequence[str]], known: Sequence[str]) -> list[str]:
@@ -169,14 +151,14 @@ def unused(cells: Mapping[str, Sequence[str]], known: Sequence[str]) -> list[str
         for i, (name, texts) in enumerate(cells.items(), start=1)
         if name not in known and not name.startswith(PREFIXES) and any(texts)
     }
-    meant: dict[int, str] = {}
+    if not names:
+        return []
+    asked = []
     for i, name in names.items():
         plain = re.sub(r"[\W_]+", "_", name.lower())
         prefix = next((prefix for prefix in PREFIXES if plain.startswith(prefix)), "")
         near = [f"{prefix}<name>"] if prefix else difflib.get_close_matches(plain, known, n=1, cutoff=0.8)
-        meant |= {i: near[0]} if near else {}
-    if not names:
-        return []
+        asked += [f"{i} may be meant as {known_name}" for known_name in near]
     listed = ("columns " if len(names) > 1 else "column ") + ", ".join(map(str, names))
-    asked = "; ".join(f"{i} may be meant as {name}" for i, name in meant.items())
-    return [f"not used, as the name is not known: {listed} of the table" + (f" ({asked})" if asked else "")]
+    meant = f" ({'; '.join(asked)})" if asked else ""
+    return [f"not used, as the name is not known: {listed} of the table{meant}"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +16,7 @@ from medssl.sources.record import BadRecord, Record, Signal, unit_name
 if TYPE_CHECKING:
     import pandas as pd
 
-# Parquet stores a constant column in a few bytes, so rows are not bounded by the file: this many numbers for each
-# of its bytes, and this many in any case.
+# Parquet stores a constant column in a few bytes, so rows are bounded by these, not by the file.
 MAX_NUMBERS_PER_BYTE = 128
 FREE_NUMBERS = 2_000_000
 # Numbers written for people: with thousands, units, per cent, or for other programs.
@@ -55,44 +54,40 @@ def read(record: Record) -> Signal:
     size = require_file(record.path)
     unit = str(record.hints.get("unit", "1"))
     with guarded("the table reader"):
-        start, stop = None, None
         try:
-            if _is_parquet(record.path):
+            with record.path.open("rb") as file:
+                parquet = record.path.suffix.lower() == ".parquet" or file.read(4) == b"PAR1"
+            if parquet:
                 rate_hz = _rate(record, [])
-                values, channels, start, stop = _read_parquet(record, rate_hz, size)
+                values, channels = _read_parquet(record, rate_hz, size)
             else:
                 # The minus of typesetters, which programs for people write.
                 lines = delimited.lines_of(delimited.decode(record.path).replace("\u2212", "-"))
                 rate_hz = _rate(record, lines)
                 skipped = whole(record.hints.get("skip_lines", 0), "skip_lines")
                 values, channels = _read_text(lines[skipped:], record, rate_hz, first=1 + skipped)
+                start, stop = span(record, rate_hz, values.shape[1])
+                values = values[:, start:stop]
         except delimited.TableError as error:
             raise BadRecord("unreadable", str(error)) from None
-        if start is None or stop is None:
-            start, stop = span(record, rate_hz, values.shape[1])
-        cut = np.array(values[:, start:stop], dtype=np.float32, order="C")
+        cut = np.array(values, dtype=np.float32, order="C")
     cut[~np.isfinite(cut)] = np.nan
     return Signal(cut, rate_hz, channels, unit)
 
 
 def column_map(hint: Any) -> dict[str, str]:
-    """Return channel name -> column from the hint ``columns``; empty without one.
+    """Return channel name -> column from the hint ``columns``; empty without one, ``unreadable`` for a name twice.
 
     A hint is a mapping, a list of names, or text such as ``I=lead1;II=lead2`` or ``I,II``. Text is split at
     semicolons if there are any, else at commas; a plain name is both channel and column.
-
-    Raises:
-        BadRecord: ``unreadable`` for a channel named twice or an empty name.
     """
+    if isinstance(hint, str):
+        hint = [part for part in hint.split(";" if ";" in hint else ",") if part.strip()]
     if isinstance(hint, Mapping):
-        pairs = [(str(name).strip(), str(column).strip()) for name, column in hint.items()]
+        given: list[Any] = list(hint.items())
     else:
-        if isinstance(hint, str):
-            parts = [part for part in hint.split(";" if ";" in hint else ",") if part.strip()]
-        else:
-            parts = [str(part) for part in hint or ()]
-        split = [part.partition("=") if "=" in part else (part, "", part) for part in parts]
-        pairs = [(name.strip(), column.strip()) for name, _, column in split]
+        given = [part.split("=", 1) if "=" in part else (part, part) for part in map(str, hint or ())]
+    pairs = [(str(name).strip(), str(column).strip()) for name, column in given]
     if any(not name or not column for name, column in pairs) or len({name for name, _ in pairs}) < len(pairs):
         raise BadRecord("unreadable", "columns must name each channel once, as in 'I=lead1;II=lead2' or 'I;II'")
     return dict(pairs)
@@ -102,10 +97,7 @@ def pick_numbered(hint: Any, count: int, alone: str = "signal") -> tuple[list[in
     """Return positions and names of the channels of ``count`` columns that have no names of their own.
 
     ``I=2`` takes the second column; plain names stand for the columns in their order. Without a hint all are taken,
-    named ``channel 1`` and so on, or ``alone`` if there is but one.
-
-    Raises:
-        BadRecord: ``missing_channel`` if the hint does not fit.
+    named ``channel 1`` and so on, or ``alone`` if there is but one. A hint that does not fit is a ``missing_channel``.
     """
     wanted = column_map(hint)
     if not wanted:
@@ -120,11 +112,6 @@ def pick_numbered(hint: Any, count: int, alone: str = "signal") -> tuple[list[in
     return at, tuple(wanted)
 
 
-def _is_parquet(path: Path) -> bool:
-    with path.open("rb") as file:
-        return path.suffix.lower() == ".parquet" or file.read(4) == b"PAR1"
-
-
 def _rate(record: Record, lines: Sequence[str]) -> float:
     """Return the rate that the record states, or that stands in the file where the record says."""
     given = record.hints.get("rate_hz")
@@ -133,9 +120,8 @@ def _rate(record: Record, lines: Sequence[str]) -> float:
         given = heading.rate_in(lines[line - 1] if 1 <= line <= len(lines) else "", line)
     rate_hz = positive(given)
     if rate_hz is None:
-        raise BadRecord(
-            "no_rate", "the table has no sampling rate; give rate_hz in Hz, or rate_from, the line of the file with it"
-        )
+        detail = "the table has no sampling rate; give rate_hz in Hz, or rate_from, the line of the file with it"
+        raise BadRecord("no_rate", detail)
     return rate_hz
 
 
@@ -150,7 +136,8 @@ def _read_text(
         wanted = column_map(record.hints.get("columns"))
         used = [str(name) for name in wanted.values() or table.columns]
         _check_units(used, record)
-        if any(_decimal_comma(column) for name, column in table.items() if name in used and column.dtype == object):
+        words = [c.dropna().astype(str).str.strip() for name, c in table.items() if name in used and c.dtype == object]
+        if any(delimited.decimal_comma([text for text in column if text]) for column in words):
             _check_points(lines, [i for i, name in enumerate(table.columns) if name in used], first=first)
         values, channels = _values(table, record, rate_hz, wanted)
         if (not said or first > 1) and not record.hints.get("time_column"):
@@ -171,9 +158,8 @@ def _check_points(lines: Sequence[str], columns: Sequence[int], *, first: int) -
     for number, line in enumerate(lines, start=first):
         cells = delimited.cells(line, separator)
         if any(THOUSANDS.fullmatch(cells[i]) for i in columns if i < len(cells)):
-            raise BadRecord(
-                "unreadable", f"line {number}: a point as in 1.234 beside decimal commas may be of thousands"
-            )
+            detail = f"line {number}: a point as in 1.234 beside decimal commas may be of thousands"
+            raise BadRecord("unreadable", detail)
 
 
 def _check_units(names: Sequence[str], record: Record) -> None:
@@ -183,9 +169,8 @@ def _check_units(names: Sequence[str], record: Record) -> None:
         found = electrodes.UNIT_BEHIND.search(name)
         unit = unit_name(found[0].strip(" ()[]\t")) if found else said
         if unit != said and name != record.hints.get("time_column"):
-            raise BadRecord(
-                "bad_unit", f"the name of a column says {unit}, the table of recordings {said}; correct unit"
-            )
+            detail = f"the name of a column says {unit}, the table of recordings {said}; correct unit"
+            raise BadRecord("bad_unit", detail)
 
 
 def _read_numbers(lines: Sequence[str], *, first: int) -> np.ndarray:
@@ -204,10 +189,6 @@ def _read_numbers(lines: Sequence[str], *, first: int) -> np.ndarray:
     return np.stack([delimited.numbers(table[name]).to_numpy() for name in names])
 
 
-def _decimal_comma(column: pd.Series) -> bool:
-    return delimited.decimal_comma([text for text in column.dropna().astype(str).str.strip() if text])
-
-
 def _values(
     table: pd.DataFrame, record: Record, rate_hz: float, wanted: dict[str, str]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -215,55 +196,45 @@ def _values(
     import pandas as pd
 
     table = _named(table, strict=not wanted)
-    time = record.hints.get("time_column")
-    known = {str(name).lower(): str(name) for name in reversed(table.columns)}
-    wanted = {name: column if column in table else known.get(column.lower(), column) for name, column in wanted.items()}
-    if time and str(time) not in table:
-        time = known.get(str(time).lower(), str(time))
+    known = {name.lower(): name for name in reversed(table.columns)}
+
+    def spelt(name: str) -> str:
+        return name if name in table else known.get(name.lower(), name)
+
+    wanted = {name: spelt(column) for name, column in wanted.items()}
+    time = spelt(str(record.hints.get("time_column") or ""))
     absent = [i for i, column in enumerate(wanted.values(), start=1) if column not in table]
-    if absent or (time and str(time) not in table):
+    if absent or (time and time not in table):
         said = "time_column" if not absent else f"entry {absent[0]} of columns"
         raise BadRecord("missing_channel", f"the table has no column of the name that {said} asks for; correct it")
-    used = [*(wanted.values() or table.columns), *([str(time)] if time else [])]
-    if table.columns[table.columns.isin(used)].has_duplicates and (wanted or _numeric_twice(table)):
+    used = [*(wanted.values() or table.columns), *([time] if time else [])]
+    numeric = Counter(name for name, column in table.items() if pd.api.types.is_numeric_dtype(column))
+    # Words may share a name, as nobody reads them.
+    if table.columns[table.columns.isin(used)].has_duplicates and (wanted or max(numeric.values(), default=0) > 1):
         raise BadRecord("unreadable", "two columns of the table have the same name")
     if not wanted:
         others = [name for name in table.columns[~table.columns.duplicated(keep=False)] if name != time]
-        wanted = {name: name for name in others if pd.api.types.is_numeric_dtype(table[name])}
-        for name in others:  # numbers with decimal commas, or a slip among numbers; never words
-            if name not in wanted:
-                text = table[name].dropna().astype(str).str.replace(",", ".", regex=False)
-                if len(text) and pd.to_numeric(text, errors="coerce").notna().mean() > 0.5:
-                    wanted[name] = name
-                elif len(text) > len(table) / 2 and _dressed(table[name].dropna().astype(str)):
-                    raise BadRecord(
-                        "unreadable",
-                        f"column {list(table.columns).index(name) + 1} of the table holds numbers in a form not read "
-                        "(thousands, units, per cent); write plain numbers, or name the columns to use in columns",
-                    )
-        wanted = {name: name for name in others if name in wanted}
+        for name in others:
+            if name in numeric:
+                wanted[name] = name
+                continue
+            text = table[name].dropna().astype(str).str.strip()
+            if pd.to_numeric(text.str.replace(",", ".", regex=False), errors="coerce").notna().mean() > 0.5:
+                wanted[name] = name  # with decimal commas, or a slip among numbers
+            # Words are left out, and so are dates, times and codes.
+            elif len(text) > len(table) / 2 and (text.str.fullmatch(DRESSED) & ~text.str.fullmatch(DATE)).mean() > 0.5:
+                raise BadRecord(
+                    "unreadable",
+                    f"column {list(table.columns).index(name) + 1} of the table holds numbers in a form not read "
+                    "(thousands, units, per cent); write plain numbers, or name the columns to use in columns",
+                )
     if not wanted or not len(table):
         raise BadRecord("no_samples", "the table holds no numbers")
     values = np.stack([_numbers(table[column], i) for i, column in enumerate(wanted.values(), start=1)])
-    if not time:
-        return values, tuple(wanted)
-    return times.even(times.seconds(table[str(time)], str(record.hints.get("time_unit", "s"))), values, rate_hz), tuple(
-        wanted
-    )
-
-
-def _numeric_twice(table: pd.DataFrame) -> bool:
-    """Say whether two columns of numbers have one name; words may, as nobody reads them."""
-    import pandas as pd
-
-    names = [name for name, column in table.items() if pd.api.types.is_numeric_dtype(column)]
-    return len(set(names)) < len(names)
-
-
-def _dressed(column: pd.Series) -> bool:
-    """Say whether most cells of a column of text are numbers in a form for people; dates, times and codes are none."""
-    text = column.str.strip()
-    return bool((text.str.fullmatch(DRESSED) & ~text.str.fullmatch(DATE)).mean() > 0.5)
+    if time:
+        times_s = times.seconds(table[time], str(record.hints.get("time_unit", "s")))
+        values = times.even(times_s, values, rate_hz)
+    return values, tuple(wanted)
 
 
 def _named(table: pd.DataFrame, *, strict: bool) -> pd.DataFrame:
@@ -293,10 +264,8 @@ def _numbers(column: pd.Series, number: int) -> np.ndarray:
         ) from None
 
 
-def _read_parquet(
-    record: Record, rate_hz: float, size: int
-) -> tuple[np.ndarray, tuple[str, ...], int | None, int | None]:
-    """Return values and channels as `_values`, and the part to keep where no more than that was read."""
+def _read_parquet(record: Record, rate_hz: float, size: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return values and channels as `_values`, of the part that the record asks for."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -305,33 +274,26 @@ def _read_parquet(
         groups = [claims.row_group(i) for i in range(claims.num_row_groups)]
         rows = [int(group.num_rows) for group in groups]
         # pandas keeps its row names as columns; they are no signal.
-        numeric = [
-            field.name
-            for field in file.schema_arrow
-            if pa.types.is_floating(field.type) or pa.types.is_integer(field.type) or pa.types.is_decimal(field.type)
-        ]
-        numeric = [name for name in numeric if not name.startswith("__index_level_")]
+        kinds = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal)
+        fields = [field for field in file.schema_arrow if not field.name.startswith("__index_level_")]
+        numeric = [field.name for field in fields if any(is_kind(field.type) for is_kind in kinds)]
         time = record.hints.get("time_column")
         wanted = column_map(record.hints.get("columns")) or {name: name for name in numeric if name != time}
         names = [*dict.fromkeys([*wanted.values(), *([str(time)] if time else [])])]
         if not set(names) <= set(file.schema_arrow.names):
             raise BadRecord("missing_channel", "the table lacks a column that the record asks for")
         if not set(names) <= set(numeric) or len(set(file.schema_arrow.names)) < len(file.schema_arrow.names):
-            raise BadRecord(
-                "unreadable", "a column that is asked for holds no numbers, or has a name that is not unique"
-            )
+            detail = "a column that is asked for holds no numbers, or has a name that is not unique"
+            raise BadRecord("unreadable", detail)
         if not names or not sum(rows):
             raise BadRecord("no_samples", "the table holds no numbers")
         if min(rows) < 0 or sum(rows) != claims.num_rows or claims.num_columns > delimited.MAX_COLUMNS:
             raise BadRecord("unreadable", "the row groups do not add up to the table")
         for group in groups:
-            chunks = [group.column(i) for i in range(group.num_columns)]
-            require_bytes(sum(max(chunk.total_compressed_size, 0) for chunk in chunks), size)
+            require_bytes(sum(max(group.column(i).total_compressed_size, 0) for i in range(group.num_columns)), size)
         require_bytes(float(claims.num_rows) * len(names), max(FREE_NUMBERS, MAX_NUMBERS_PER_BYTE * size))
 
         first, last = 0, len(rows)
-        start: int | None = None
-        stop: int | None = None
         if not time:  # the rows are even steps: only groups that hold some of the part are read
             start, stop = span(record, rate_hz, claims.num_rows)
             ends = np.cumsum(rows)
@@ -342,4 +304,6 @@ def _read_parquet(
         raise BadRecord("unreadable", "the table holds fewer rows than its header claims")
     frame = pa.table({name: table[name].cast(pa.float64(), safe=False) for name in names}).to_pandas()
     values, channels = _values(frame, record, rate_hz, wanted)
-    return values, channels, start, stop
+    if time:
+        start, stop = span(record, rate_hz, values.shape[1])
+    return values[:, start:stop], channels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,23 +26,18 @@ def seconds(column: pd.Series, unit: str) -> np.ndarray:
 
     if unit not in SECONDS:
         raise BadRecord("unsupported", f"the time unit is unknown; allowed: {', '.join(SECONDS)}")
-    try:
+    with suppress(delimited.TableError):
         numbers = np.asarray(delimited.numbers(column).to_numpy())
-    except delimited.TableError:
-        numbers = None
-    if numbers is not None and numbers.size and ((numbers > 19e12) & (numbers < 21e12)).all():  # 20200131120058
-        raise BadRecord("unreadable", "the time column holds dates without signs; write them as 2020-01-31 12:00:58")
-    if numbers is not None:
+        if numbers.size and ((numbers > 19e12) & (numbers < 21e12)).all():  # 20200131120058
+            fix = "write them as 2020-01-31 12:00:58"
+            raise BadRecord("unreadable", f"the time column holds dates without signs; {fix}")
         return numbers * SECONDS[unit]
     text = column.astype(str).str.strip().str.replace(r"(\d),(\d+)$", r"\1.\2", regex=True)
     try:
         if text.str.fullmatch(r"\d{1,3}(:\d{1,2}){1,2}(\.\d+)?").all():
             short = text.str.count(":").eq(1)  # minutes and seconds, unless they begin at an hour of the day
-            if (
-                short.all()
-                and not text.str.contains(".", regex=False).any()
-                and not text.iloc[0].startswith(("0:", "00:"))
-            ):
+            unsure = short.all() and not text.str.contains(".", regex=False).any()
+            if unsure and not text.iloc[0].startswith(("0:", "00:")):
                 raise BadRecord("unreadable", "times such as 12:30 may be hours or minutes; write 12:30:00 or 0:12:30")
             since = pd.to_timedelta(text.where(~short, "0:" + text))
         else:
@@ -60,10 +56,8 @@ def even(times_s: np.ndarray, values: np.ndarray, rate_hz: float) -> np.ndarray:
     if not np.isfinite(times_s).all() or (np.diff(times_s) < 0).any():
         raise BadRecord("unreadable", "the time column is not a rising list of numbers")
     if (np.diff(times_s) == 0).mean() > SAME_TIME:
-        raise BadRecord(
-            "unreadable",
-            "many rows have the time of the row before; give times with fractions of a second, or rate_hz alone",
-        )
+        fix = "give times with fractions of a second, or rate_hz alone"
+        raise BadRecord("unreadable", f"many rows have the time of the row before; {fix}")
     # Whole steps that fit, with room for rounding: 0.1 s * 30 Hz is 2.9999999999999996.
     steps = np.floor((times_s[-1] - times_s[0]) * rate_hz + 1e-6) + 1
     if steps > MAX_STEPS_PER_ROW * len(times_s) + 10 * rate_hz:
@@ -77,9 +71,8 @@ def even(times_s: np.ndarray, values: np.ndarray, rate_hz: float) -> np.ndarray:
         at, level = times_s[known], column[known]
         within = np.clip(grid_s, at[0], at[-1])  # 0.1 s + 2 / (10 Hz) is a rounding error beyond 0.3 s
         row[:] = np.where(np.abs(within - grid_s) * rate_hz > 1e-6, np.nan, np.interp(within, at, level))
-        after = np.searchsorted(at, grid_s).clip(1, max(len(at) - 1, 1))
         if len(at) > 1:
-            before = after - 1
-            strictly_between = (grid_s > at[before] + 1e-9) & (grid_s < at[after] - 1e-9)
-            row[strictly_between & (at[after] - at[before] > MAX_GAP_S)] = np.nan
+            after = np.searchsorted(at, grid_s).clip(1, len(at) - 1)
+            strictly_between = (grid_s > at[after - 1] + 1e-9) & (grid_s < at[after] - 1e-9)
+            row[strictly_between & (at[after] - at[after - 1] > MAX_GAP_S)] = np.nan
     return out

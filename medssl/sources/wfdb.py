@@ -52,12 +52,11 @@ def read(record: Record) -> Signal:
     """
     path = record.path
     base = path.with_suffix("") if path.suffix.lower() in (".hea", ".dat", ".mat", ".flac") else path
-    folder = path.parent
     with guarded("the WFDB header"):
         header = parse(base)
         if header.rate_hz is None:
             raise BadRecord("no_rate", "the header states no sampling rate; add it to the record line")
-        frames, parts = _parts(header, folder)
+        frames, parts = _parts(header, path.parent)
         start, stop = span(record, header.rate_hz, frames)
         scales, per_frame, target = _choose(parts, record.hints.get("unit"))
         fastest = max(per_frame.values())
@@ -78,10 +77,8 @@ def _check_files(header: Header, folder: Path) -> int:
     for name, group in _by_file(header.channels).items():
         path = inside(folder / name, folder)
         if not path.exists():
-            raise BadRecord(
-                "missing_file",
-                "a signal file that the header names does not exist; if it was renamed, give it that name again",
-            )
+            fix = "if it was renamed, give it that name again"
+            raise BadRecord("missing_file", f"a signal file that the header names does not exist; {fix}")
         available = require_file(path)
         lead = group[0]
         if any((c.format, c.offset) != (lead.format, lead.offset) for c in group):
@@ -118,15 +115,14 @@ def _parts(master: Header, folder: Path) -> tuple[int, list[_Part]]:
     if not master.segments:
         frames = _check_files(master, folder)
         return frames, [_Part(0, frames, master)]
-    names = [name for name, _ in master.segments if name != GAP]
+    segments = list(master.segments)
+    names = [name for name, _ in segments if name != GAP]
     if len(set(names)) != len(names):
         raise BadRecord("unsupported", "the record names one segment twice")
-    segments = list(master.segments)
     variable = segments[0][0] != GAP and segments[0][1] == 0
     wanted = None
     if variable:
-        layout = _segment(segments.pop(0)[0], folder, master.rate_hz)
-        wanted = {c.key for c in layout.channels}
+        wanted = {c.key for c in _segment(segments.pop(0)[0], folder, master.rate_hz).channels}
     parts, at, recorded = [], 0, 0
     for name, length in segments:
         if length <= 0:
@@ -153,7 +149,6 @@ def _parts(master: Header, folder: Path) -> tuple[int, list[_Part]]:
 
 
 def _segment(name: str, folder: Path, rate_hz: float | None) -> Header:
-    """Return the header of one segment."""
     inside(folder / f"{name}.hea", folder)
     header = parse(folder / name)
     if header.segments:  # the standard has none either; a list that names itself would never end
@@ -165,18 +160,16 @@ def _segment(name: str, folder: Path, rate_hz: float | None) -> Header:
 
 def _choose(parts: list[_Part], wanted: str | None) -> tuple[dict[str, float], dict[Key, int], str]:
     """Return the scale of each unit, the samples per frame of each channel to keep, and the unit of the result."""
-    units = {c.unit for part in parts for c in part.header.channels}
+    channels = [channel for part in parts for channel in part.header.channels]
+    units = {channel.unit for channel in channels}
     target = str(wanted or ("mV" if VOLTS.keys() & units else "1"))
     alike = {target} | (VOLTS.keys() if target in VOLTS else set())
     scales = {unit: VOLTS.get(unit, 1.0) / VOLTS.get(target, 1.0) for unit in units & alike}
     per_frame: dict[Key, int] = {}
-    left_out: set[Key] = set()
-    for channel in (c for part in parts for c in part.header.channels):
-        if channel.unit not in scales:
-            left_out.add(channel.key)
-        elif per_frame.setdefault(channel.key, channel.per_frame) != channel.per_frame:
+    for channel in channels:
+        if channel.unit in scales and per_frame.setdefault(channel.key, channel.per_frame) != channel.per_frame:
             raise BadRecord("unsupported", "a channel changes its sampling rate between segments")
-    if per_frame.keys() & left_out:
+    if per_frame.keys() & {channel.key for channel in channels if channel.unit not in scales}:
         raise BadRecord("bad_unit", "a channel changes its unit between segments to one that does not convert")
     if not per_frame:
         raise BadRecord("bad_unit", f"no channel has a unit that converts to {target}")
@@ -215,20 +208,18 @@ def _fill(rows: dict[Key, np.ndarray], part: _Part, scales: dict[str, float], *,
 
 
 def _faster(values: np.ndarray, per_frame: int, own: int) -> np.ndarray:
-    """Return ``values`` (T,) of ``own`` samples per frame at ``per_frame`` samples per frame.
+    """Return ``values`` (T,) of ``own`` samples per frame at ``per_frame`` samples per frame, by `polyphase`.
 
-    Filtered by `polyphase`. Missing values are bridged by straight lines for the filter and are NaN again afterwards,
-    up to their neighbours.
+    Missing values are bridged by straight lines for the filter and are NaN again afterwards, up to their neighbours.
     """
     if own == per_frame:
         return values
     known = np.isfinite(values)
     if not known.any():
         return np.full(len(values) * per_frame // own, np.nan, dtype=np.float32)
-    divisor = math.gcd(own, per_frame)
     at = np.arange(len(values))
     bridged = np.interp(at, at[known], values[known])
-    dense = polyphase(bridged[None], per_frame // divisor, own // divisor)[0]
+    dense = polyphase(bridged[None], per_frame, own)[0]
     here = np.arange(len(dense)) * own
     before, after = here // per_frame, -(-here // per_frame)
     dense[~(known[before] & known[np.minimum(after, len(values) - 1)])] = np.nan

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from medssl.sources.claims import positive, require_file, require_plain_name
+from medssl.sources.claims import positive, require_file, require_plain_name, spelt, text_of
 from medssl.sources.record import BadRecord, unit_name
 
 MAX_HEADER_BYTES = 1_000_000
@@ -64,19 +64,14 @@ class Header:
 
 def parse(base: Path) -> Header:
     """Return what the header of the record ``base`` says, without any look at other files."""
-    path = base.with_name(_spelt(base.parent, base.name + ".hea"))
+    path = base.with_name(spelt(base.parent, base.name + ".hea"))
     if require_file(path) > MAX_HEADER_BYTES:
         raise BadRecord("unreadable", "the header is longer than 1 MB")
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    rows = [line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    if not rows or len(rows[0]) < 2:
+    lines = [line.split() for line in text_of(path.read_bytes()).splitlines()]
+    first, *rows = [line for line in lines if line and not line[0].startswith("#")] or [[]]
+    if len(first) < 2:
         raise BadRecord("unreadable", "the header has no record line")
-    first, lines = rows[0], rows[1:]
-    for line in lines:  # before anything else: whatever is wrong, such a record must not be followed
+    for line in rows:  # before anything else: whatever is wrong, such a record must not be followed
         require_plain_name(line[0])
     rate_hz = positive(re.split(r"[/(]", first[2])[0]) if len(first) > 2 else None
     if len(first) > 2 and rate_hz is None:
@@ -86,27 +81,18 @@ def parse(base: Path) -> Header:
     if len(first) > 3 and not first[3].isdigit():
         raise BadRecord("unreadable", "the header's number of samples is not a number")
     count, frames = int(first[1]), int(first[3]) if len(first) > 3 else None
-    header = Header(base, rate_hz, count, frames)
     if "/" in first[0]:
-        if int(first[0].split("/")[1]) != len(lines):
+        if int(first[0].split("/")[1]) != len(rows):
             raise BadRecord("unreadable", "the header's number of segments differs from its segment lines")
-        return replace(header, segments=tuple((name, int(length)) for name, length in lines))
-    if count != len(lines):
+        return Header(base, rate_hz, count, frames, segments=tuple((name, int(length)) for name, length in rows))
+    if count != len(rows):
         raise BadRecord("unreadable", "the header's number of channels differs from its channel lines")
-    if not lines:
+    if not rows:
         raise BadRecord("no_samples", "the header describes no channel")
     seen: Counter[str] = Counter()
-    spelt = {name: name if name == GAP else _spelt(base.parent, name) for name in {line[0] for line in lines}}
-    lines = [[spelt[line[0]], *line[1:]] for line in lines]
-    return replace(header, channels=tuple(_channel(line, i, seen) for i, line in enumerate(lines, start=1)))
-
-
-def _spelt(folder: Path, name: str) -> str:
-    """Return the name as the folder spells it: other systems do not tell ``R1.HEA`` from ``r1.hea``."""
-    if (folder / name).exists() or not folder.is_dir():
-        return name
-    alike = [path.name for path in folder.iterdir() if path.name.casefold() == name.casefold()]
-    return alike[0] if len(alike) == 1 else name
+    files = {name: name if name == GAP else spelt(base.parent, name) for name in {line[0] for line in rows}}
+    channels = tuple(_channel([files[name], *line], i, seen) for i, (name, *line) in enumerate(rows, start=1))
+    return Header(base, rate_hz, count, frames, channels)
 
 
 def _channel(line: list[str], number: int, seen: Counter[str]) -> Channel:
