@@ -1,17 +1,9 @@
-"""The pipeline as a user runs it: DVC, MLflow, command line, notebook, on small cohorts in a folder of its own."""
+"""The pipeline as a user runs it: DVC, MLflow, command line, notebooks, on small cohorts in a folder of its own."""
 
 import json
-import os
-import re
-import shutil
-import signal
 import socket
 import sqlite3
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,69 +14,13 @@ import pytest
 import torch
 import yaml
 from nbclient import NotebookClient
-from PIL import Image
 
 import medssl
-from medssl import cli, workspace
+from medssl import cli
 from medssl.synthetic import planted_identifiers
+from tests.pipeline.project import ROOT, Project
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
-SMALL = {"epochs": 2, "steps_per_epoch": 2}
-BATCH = {"patients": 6, "trials": 1, "samples": 2}
-
-
-def small_params() -> str:
-    """Return the project's own params with small cohorts, short runs and three of its runs."""
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-    raw["compute"] |= {"accelerator": "cpu", "progress": False}
-    raw["synthetic"] = {"ecg": {"patients": 20, "corrupt": 4}, "ct": {"patients": 14, "trials": 1, "corrupt": 4}}
-    raw["modalities"] = {k: raw["modalities"][k] for k in raw["synthetic"]}
-    runs = {k: raw["runs"][k] for k in ("ecg-simclr", "ecg-comet", "ct-anatomy")}
-    for run in runs.values():
-        run["pretrain"] |= SMALL | {"batch": BATCH}
-        run["evaluate"] |= {"fractions": [1.0, 0.5], "seeds": 2, "bootstrap": 50, "finetune_steps": 2}
-    raw["runs"] = runs
-    return yaml.safe_dump(raw, sort_keys=False)
-
-
-class Project:
-    """A git repository with the pipeline in it and the log of everything that ran."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.log = ""
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "MEDSSL", "DVC"))}
-        self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-
-    def run(self, *words: str, check: bool = True) -> str:
-        done = subprocess.run(words, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False)
-        out = done.stdout + done.stderr
-        self.log += out
-        assert done.returncode == 0 or not check, out
-        return out
-
-    def mlflow_runs(self) -> pd.DataFrame:
-        with sqlite3.connect(self.folder / "mlflow.db") as database:
-            return pd.read_sql(
-                "select r.run_uuid as id, r.status, t.value as stage from runs r join tags t on t.run_uuid = r.run_uuid"
-                " where t.key = 'stage'",
-                database,
-            )
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    made = Project(tmp_path_factory.mktemp("project"))
-    made.run("git", "init", "-q")
-    made.run("dvc", "init", "-q")
-    made.run("dvc", "config", "core.analytics", "false")
-    workspace.lay_out(made.folder, small_params())
-    shutil.copyfile(ROOT / ".gitignore", made.folder / ".gitignore")
-    made.run("git", "add", "-A")
-    made.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "start")
-    made.run("dvc", "repro")
-    return made
 
 
 def ran(log: str) -> set[str]:
@@ -301,88 +237,3 @@ def test_user_mistakes_are_one_line(project: Project) -> None:
         assert len(errors) == 1, out
         assert expected in errors[0]
         assert "Traceback" not in out
-
-
-README = (ROOT / "README.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
-COMMANDS = [line.strip() for block in blocks("bash") for line in block.splitlines() if line.strip()]
-
-
-@pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith("make ")])
-def test_readme_commands_run(project: Project, command: str) -> None:
-    try:
-        project.run("bash", "-c", command)
-    finally:
-        if command.startswith("dvc exp"):
-            project.run("git", "checkout", "-q", "params.yaml")
-            project.run("dvc", "repro")
-
-
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
-def test_readme_make_targets_run(command: str) -> None:
-    target = command.split()[1]
-    continuous = (ROOT / ".ci/run").read_text()
-    if target == "real":
-        # The pieces of it that need recordings are in test_real.py.
-        assert (
-            "--params params.real.yaml"
-            in subprocess.run(
-                ["make", "-n", "real", "DATA=."], cwd=ROOT, capture_output=True, text=True, check=True
-            ).stdout
-        )
-    elif target == "ui":  # served in the test below
-        assert (
-            "pipeline.ui"
-            in subprocess.run(["make", "-n", "ui"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        )
-    else:
-        assert f'make -C "$clone/medssl" {target}' in continuous
-
-
-@pytest.mark.parametrize("block", blocks("python"), ids=["pictures", "load", "store", "objectives"])
-def test_readme_python_runs(project: Project, block: str) -> None:
-    if '"scans"' in block:
-        for name in ("normal/p01_1.png", "covid/p02_1.jpg", "covid/p02_2.jpg"):
-            (project.folder / "scans" / name).parent.mkdir(parents=True, exist_ok=True)
-            colours = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
-            Image.fromarray(colours).save(project.folder / "scans" / name)
-    project.run(sys.executable, "-c", block)
-    if '"scans"' in block:
-        assert "3 records, 2 patients, 3 usable" in project.run("medssl", "check", "scans")
-
-
-def test_the_ui_serves_the_runs_on_the_loopback_address(project: Project) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.ui", str(port)],
-        cwd=project.folder,
-        env=project.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        for _ in range(120):
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
-                    assert answer.status == 200
-                break
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                time.sleep(0.5)
-        else:
-            pytest.fail("the UI did not answer within 60 s")
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get-by-name?experiment_name=medssl"
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            assert json.load(answer)["experiment"]["name"] == "medssl"
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
