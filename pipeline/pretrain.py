@@ -44,7 +44,9 @@ def foretell(table: pd.DataFrame, wanted: config.Run) -> list[str]:
     if pretrain.select == "loss" and parts["val"]["patient"].nunique() < 2:
         notes.append("pretrain.select: loss needs two validation patients; the last epoch is kept")
     have = tables.measures(table)
-    names = [name for factor in pretrain.options.covariates() for name in columns(factor, have)]
+    factors = pretrain.options.covariates()
+    named = {key: columns(key, factor, have) for key, factor in factors.items()}
+    names = [name for key in named if key.endswith("measures") for name in named[key]]
     values = {name: parts["train"][f"anat_{name}"].dropna() for name in names}
     unknown = [name for name in values if values[name].nunique() < 2]
     if unknown and len(unknown) == len(values):

@@ -91,6 +91,15 @@ def test_valid() -> None:
             {"runs__one__recipe": "anatomy", "runs__one__pretrain": {"anatomy": {"measures": ["a"]}}},
             ["pretrain.anatomy: now pretrain.options; rename it"],
         ),
+        ({"runs__one__pretrain": {"labels": ["sex"]}}, ["pretrain.labels ['sex']: recipe simclr reads no labels"]),
+        (
+            {"runs__one__recipe": "sogclr", "runs__one__pretrain": {"options": {"temperatures": [1, 0.1]}}},
+            ["temperatures", "[1.0, 0.1]; expected [low, high]"],
+        ),
+        (
+            {"runs__one__recipe": "byol", "runs__one__pretrain": {"options": {"rho": 0.2}}},
+            ["rho: not of predictor: mlp; remove it"],
+        ),
         ({"runs__one__pretrain": {"swav": {"crops": 2}}}, ["pretrain.swav: not of recipe simclr; remove it"]),
         ({"runs__one__pretrain": {"length": "equal_steps", "steps_per_epoch": 3}}, ["_epoch: 3", "remove one"]),
         ({"runs__one__pretrain__duplicates": "drop"}, ["duplicates = 'drop'", "'remove', 'mask' or 'weight'"]),
@@ -120,6 +129,8 @@ def test_a_mistake_is_one_line_with_key_value_and_what_is_allowed(change: dict[s
             {"measures": ["a"], "regions": ["*"], "kernel": "global", "mapping": "raw"},
             "mapping: raw would give negative",
         ),
+        ({"measures": ["a"], "at_least": 2}, "at_least: 2 of 1 measures can never be known"),
+        ({"measures": ["a"], "factors": [{}]}, "factors.0.measures: name at least one"),
         ({"measures": ["a"], "corrected": ["b"]}, "corrected ['b']: expected some of measures ['a']"),
     ],
 )
@@ -131,9 +142,9 @@ def test_factors_of_the_anatomy_recipe(options: dict[str, Any], words: str) -> N
 
 def test_options_are_those_of_the_recipe() -> None:
     options = {"measures": ["mm"], "regions": ["lh_*"], "kernel": "local", "corrected": ["mm"]}
-    run = parse(runs__one__recipe="anatomy", runs__one__pretrain={"options": options, "labels": ["sex"]}).runs["one"]
+    run = parse(runs__one__recipe="anatomy", runs__one__pretrain={"options": options}).runs["one"]
     assert isinstance(run.pretrain.options, config.Anatomy)
-    assert run.reads() == ("lh_*_mm", "intracranial_mm3", "sex")
+    assert run.reads() == ("lh_*_mm", "intracranial_mm3")
     assert run.model_dump()["pretrain"]["options"]["kernel"] == "local"
     assert parse().runs["one"].reads() == ()
     # Sections made in Python are checked by the recipe too.

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from medssl.config.section import Count, Positive, Section, Share
 
 Level = Literal["patient", "trial", "sample", "observation"]
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if not 0.05 <= pair[0] < pair[1]:
+        raise ValueError(f"{list(pair)}; expected [low, high] with 0.05 <= low < high")
+    return pair
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -57,8 +66,10 @@ class Factor(Section):
             raise ValueError(f"kernel: {kernel} compares regions; name them, such as regions: [lh_*, rh_*]")
         if kernel in ("equal", "hellinger", "jensen_shannon", "aitchison") and scale != "raw":
             raise ValueError(f"kernel: {kernel} takes codes or parts as they are; remove scale: {scale}")
-        if kernel == "equal" and len(self.measures) > 1:
+        if kernel == "equal" and (len(self.measures) > 1 or self.regions):
             raise ValueError(f"kernel: equal compares one code; give each of {list(self.measures)} a factor of its own")
+        if self.measures and not self.regions and self.at_least > len(self.measures):
+            raise ValueError(f"at_least: {self.at_least} of {len(self.measures)} measures can never be known; lower it")
         if scale == "minmax" and not self.regions:
             raise ValueError("scale: minmax is over the regions of a subject; name them, or take standard or raw")
         if self.mapping == "raw" and kernel in ("local", "global") and scale == "standard":
@@ -78,14 +89,16 @@ class Factor(Section):
 class Options(Section):
     """What a recipe may be told; a recipe without options has this section itself.
 
-    ``examples`` are small and one for each way in which the method can work: the tests train them all.
+    ``examples`` are small and one for each way in which the method can work: the tests train them all. A method that is
+    ``labelled`` reads ``pretrain.labels``.
     """
 
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({},)
+    labelled: ClassVar[bool] = False
 
-    def covariates(self) -> tuple[Factor, ...]:
-        """Return what the recipe reads of each patient, in the order of the columns of ``Batch.anatomy``."""
-        return ()
+    def covariates(self) -> dict[str, Factor]:
+        """Return what is read of each patient by the key that names it, in the order of ``Batch.anatomy``."""
+        return {}
 
 
 class Simclr(Options):
@@ -142,15 +155,17 @@ class Anatomy(Options, Factor):
     minimum: Share = 0.0
     neighbours_within: Positive | None = None
 
-    def covariates(self) -> tuple[Factor, ...]:
+    def covariates(self) -> dict[str, Factor]:
         """Return all factors, the section itself first, and the position of slices last where it is needed."""
         position = Factor(measures=("position",), scale="raw")
-        return (self, *self.factors, *[position] * (self.neighbours_within is not None))
+        factors = {f"factors.{k}.measures": factor for k, factor in enumerate(self.factors)}
+        return {"measures": self, **factors} | ({"neighbours_within": position} if self.neighbours_within else {})
 
     @model_validator(mode="after")
     def _has_measures(self) -> Self:
-        if not all(factor.measures for factor in self.covariates()):
-            raise ValueError("measures: name at least one, of the cohort's anat_ columns without that prefix")
+        empty = [key for key, factor in self.covariates().items() if not factor.measures]
+        if empty:
+            raise ValueError(f"{empty[0]}: name at least one, of the cohort's anat_ columns without that prefix")
         return self
 
 
@@ -183,7 +198,7 @@ class Sogclr(Options):
     examples = ({}, {"rho": 0.3})
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.9
     rho: Positive | None = None
-    temperatures: tuple[Positive, Positive] = (0.05, 1.0)
+    temperatures: Range = (0.05, 1.0)
     temperature_lr: Positive = 0.03
     temperature_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
 
@@ -223,13 +238,21 @@ class Byol(Options):
     rho: Annotated[float, Field(ge=0, lt=1)] = 0.3
     eps: Positive = 0.01
 
+    @model_validator(mode="after")
+    def _is_used(self) -> Self:
+        learned = {"predictor_hidden", "predictor_lr", "predictor_decay"}
+        unused = self.model_fields_set & ({"rho", "eps"} if self.predictor == "mlp" else learned)
+        if unused:
+            raise ValueError(f"{', '.join(sorted(unused))}: not of predictor: {self.predictor}; remove it")
+        return self
+
 
 class Amcl(Options):
     """Number of heads, range of the temperatures, weight of their regulariser times the projection's dimension."""
 
     examples = ({"temperatures": [0.05, 0.5]},)
     heads: Count = 3
-    temperatures: tuple[Positive, Positive] = (0.05, 2.0)
+    temperatures: Range = (0.05, 2.0)
     penalty: Annotated[float, Field(ge=0)] = 0.1
 
 

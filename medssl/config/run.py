@@ -160,7 +160,13 @@ class Run(Section):
             raise ValueError(f"unknown; allowed: {', '.join(map(repr, OPTIONS))}")
         return recipe
 
+    @model_validator(mode="after")
+    def _reads_labels(self) -> Self:
+        if self.pretrain.labels and not self.pretrain.options.labelled:
+            raise ValueError(f"pretrain.labels {list(self.pretrain.labels)}: recipe {self.recipe} reads no labels")
+        return self
+
     def reads(self) -> tuple[str, ...]:
         """Return what pretraining reads of its patients besides the recordings: measures and labels."""
-        measures = (name for factor in self.pretrain.options.covariates() for name in factor.names())
+        measures = (name for factor in self.pretrain.options.covariates().values() for name in factor.names())
         return tuple(dict.fromkeys((*measures, *self.pretrain.labels)))

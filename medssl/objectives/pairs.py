@@ -146,7 +146,10 @@ def group(ids: Tensor, like: Tensor, *, own: bool = True, later: bool = False) -
 
 
 def apart(like: Tensor, group: Tensor | None = None) -> Pairs:
-    """Pair nothing: every other row is a candidate, but for those of the same ``group`` (R,). Rows are the columns."""
+    """Pair nothing: row i has all columns as candidates but i and those of its ``group`` (R,).
+
+    Columns are the rows, or the same items in another view.
+    """
 
     def cells(block: slice) -> Cells:
         row, column = _numbers(block, len(like), like.device)

@@ -84,7 +84,7 @@ class Monitors(Callback):
         label: class label of the kNN score.
         batch: of validation patients.
         on_measured: called with each row and the number of steps.
-        dim: of the projections.
+        dim: of projections or embeddings, whichever is larger.
 
     Attributes:
         every: steps between two measurements, see `spacing`; set before training.
@@ -234,13 +234,17 @@ class Selection(Callback):
     def __init__(self, monitors: Monitors, *, select: str, patients: int, patience: int | None) -> None:
         self.monitors, self.select, self.patients, self.patience = monitors, select, patients, patience
         self.weights: dict[str, Tensor] = {}
-        self.best, self.chosen = float("nan"), -1
+        self.best, self.chosen, self.stopped = float("nan"), -1, False
 
     def _score(self) -> float:
         row = self.monitors.history[-1]
         if self.select == "loss":
             return -row.get("val/loss", float("nan"))
         return row.get("val/knn", float("nan"))
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stay where a run had stopped that died before its encoder was written."""
+        trainer.should_stop = self.stopped
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Keep the weights of this measurement if they are to be preferred."""
@@ -262,15 +266,17 @@ class Selection(Callback):
                 self.weights = {name: value.detach().cpu().clone() for name, value in state.items()}
             stop = self.patience is not None and number - self.chosen >= self.patience
         if trainer.strategy.reduce_boolean_decision(stop, all=False):
-            trainer.should_stop = True
+            trainer.should_stop = self.stopped = True
 
     def state_dict(self) -> dict[str, Any]:
         """Keep the choice in the checkpoint."""
-        return {"weights": self.weights, "best": self.best, "chosen": self.chosen}
+        return {"weights": self.weights, "best": self.best, "chosen": self.chosen, "stopped": self.stopped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the choice of the checkpoint."""
-        self.weights, self.best, self.chosen = (state_dict[k] for k in ("weights", "best", "chosen"))
+        self.weights, self.best, self.chosen, self.stopped = (
+            state_dict[k] for k in ("weights", "best", "chosen", "stopped")
+        )
 
 
 class Checkpoints(Callback):

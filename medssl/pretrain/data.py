@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -100,8 +100,13 @@ class Measures(NamedTuple):
     shapes: tuple[tuple[int, ...], ...]
 
 
-def columns(factor: Factor, have: Sequence[str]) -> list[str]:
+def columns(key: str, factor: Factor, have: Sequence[str]) -> list[str]:
     """Return the measures of a factor among those of a cohort, region after region where it has regions.
+
+    Args:
+        key: of the options that names it.
+        factor: with names or patterns.
+        have: measures of the cohort.
 
     Raises:
         ValueError: a measure that the cohort does not have, or regions none of which has all the measures.
@@ -115,19 +120,18 @@ def columns(factor: Factor, have: Sequence[str]) -> list[str]:
     names = [f"{region}{measure}" for region in regions for measure in factor.measures]
     absent = [name for name in (*names, *[factor.icv] * bool(factor.corrected)) if name not in have]
     if absent or not names:
-        what = (
-            f"measures: no measure '{absent[0]}'" if names else f"regions: none of {list(factor.regions)} has them all"
-        )
-        raise ValueError(f"pretrain.options.{what}; the cohort has: {', '.join(have) or 'none'}")
+        what = f"no measure '{absent[0]}'" if names else f"no region {list(factor.regions)} has all of them"
+        where = "icv" if absent == [factor.icv] else key
+        raise ValueError(f"pretrain.options.{where}: {what}; the cohort has: {', '.join(have) or 'none'}")
     return names
 
 
-def measure(table: pd.DataFrame, training: pd.DataFrame, factors: Sequence[Factor]) -> Measures:
+def measure(table: pd.DataFrame, training: pd.DataFrame, factors: Mapping[str, Factor]) -> Measures:
     """Return the factors of all rows of a table, on scales fitted on the training rows alone."""
     have = tables.measures(table)
     values, shapes = [np.zeros((len(table), 0))], []
-    for factor in factors:
-        names = columns(factor, have)
+    for key, factor in factors.items():
+        names = columns(key, factor, have)
         shape = (len(names) // len(factor.measures), len(factor.measures))[0 if factor.regions else 1 :]
         read, fit_on = (t[[f"anat_{n}" for n in names]].to_numpy(float).reshape(-1, *shape) for t in (table, training))
         if factor.scaling == "standard":

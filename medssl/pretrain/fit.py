@@ -214,7 +214,7 @@ def fit(
         params.monitor_label,
         validation_batch(samples, composition, within=params.within),
         on_measured,
-        dim=params.projection_dim,
+        dim=max(params.projection_dim, *(run.encoder.widths or (0,))),
     )
     selection = Selection(
         monitors,

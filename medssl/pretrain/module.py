@@ -9,13 +9,13 @@ from functools import partial
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from medssl.pretrain.data import Batch
 from medssl.pretrain.gather import averaged, divided
-from medssl.pretrain.net import Net
+from medssl.pretrain.net import Net, approach, still_copy
 from medssl.pretrain.recipes import Recipe
 from medssl.views import signals, volumes
 from medssl.views.draws import Draws
@@ -43,15 +43,13 @@ class Training(L.LightningModule):
         self.net, self.recipe, self.params, self.steps, self.seed = net, recipe, net.params, steps, seed
         plan = signals.plan_of(self.params.views or recipe.plan, modality)
         self.plan = plan if recipe.place else signals.still(plan)
-        self.average = AveragedModel(net.encoder) if recipe.averaged else None
-        if self.average is not None:
-            self.average.requires_grad_(False)
+        self.average = still_copy(net.encoder) if recipe.averaged else None
         self.batches = 0
         self._sums: dict[str, Tensor] = {}
 
     def exported(self) -> nn.Module:
         """Return the encoder to keep: the average of all iterates where the recipe says so, else the last one."""
-        return self.average.module if self.average is not None else self.net.encoder
+        return self.net.encoder if self.average is None else self.average
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Seed dropout, which knows only the global generator; before the transfer no device has to wait."""
@@ -70,7 +68,8 @@ class Training(L.LightningModule):
             for one, two in crops:
                 views.append(signals.view(signals.crop(batch.x, one, share=CROP_SHARE, length=length), two, self.plan))
             stays = 1.0 if self.plan == signals.still(self.plan) and not crops else torch.nan
-            place = batch.x.new_tensor([[stays, 0.0]]).expand(len(batch.x), len(views), 1, 2)
+            place = batch.x.new_zeros((len(batch.x), len(views), 1, 2))
+            place[..., 0] = stays
             return replace(batch, views=tuple(views), place=place)
         made = [volumes.view(batch.x, stream, place=self.recipe.place) for stream in streams]
         made += [volumes.crop(batch.x, one) for one, _ in crops]
@@ -105,10 +104,8 @@ class Training(L.LightningModule):
         self.batches, self.net.step, self._sums = kept["batches"], kept["step"], dict(kept["sums"])
 
     def on_train_start(self) -> None:
-        """Count the initial weights into the average, as published."""
+        """Bring the sums of a checkpoint to the device."""
         self._sums = {name: value.to(self.device) for name, value in self._sums.items()}
-        if self.average is not None and int(self.average.n_averaged) == 0:
-            self.average.update_parameters(self.net.encoder)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then do what follows a step: never on a batch that only accumulates."""
@@ -124,7 +121,8 @@ class Training(L.LightningModule):
         if momentum is not None:
             self.net.follow(momentum)
         if self.average is not None:
-            self.average.update_parameters(self.net.encoder)
+            # The initial weights count too, as published; the share is rounded as torch's own average does.
+            approach(self.average, self.net.encoder, float(np.float32(1) / np.float32(self.net.step + 1)))
 
     def configure_optimizers(self) -> Any:
         """AdamW, linear warm-up, then cosine decay, a constant rate, or a tenth after each third; per step."""

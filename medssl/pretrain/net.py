@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medssl.config import Pretrain
 from medssl.objectives.pairs import Duplicates
 from medssl.pretrain.gather import gather, processes
 from medssl.pretrain.memory import Memory
 from medssl.views.draws import Draws
+
+
+def still_copy(module: nn.Module) -> nn.Module:
+    """Return a copy that is not trained."""
+    return copy.deepcopy(module).requires_grad_(False)
+
+
+@torch.no_grad()
+def approach(average: nn.Module, online: nn.Module, share: float) -> None:
+    """Move an average by a share of its way to another module, running statistics of normalisations too.
+
+    torch's own averages ask the device how often they were moved, and wait for the answer.
+    """
+    pairs = list(zip(average.state_dict().values(), online.state_dict().values(), strict=True))
+    floats = [(a, b) for a, b in pairs if a.is_floating_point()]
+    torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], share)
+    for a, b in pairs:
+        if not a.is_floating_point():
+            a.copy_(b)
 
 
 class State(nn.Module):
@@ -30,12 +49,18 @@ class State(nn.Module):
 
     @torch.no_grad()
     def put(self, name: str, value: Tensor, row: Tensor | None = None) -> None:
-        """Write a tensor, or its entries ``row``. Nothing happens in eval mode: to measure changes no state.
+        """Write a tensor, or its entries ``row``; one that is given several values gets their mean.
 
-        Every process must write the same, so compute it from gathered rows.
+        Nothing happens in eval mode: to measure changes no state. Every process must write the same, so compute it from
+        gathered rows.
         """
-        if self.training:
-            self[name][... if row is None else row] = value.to(self[name].dtype)
+        if not self.training:
+            return
+        if row is not None:
+            same = (row[:, None] == row).to(torch.float64 if value.dtype == torch.float64 else torch.float32)
+            total = same @ value.to(same.dtype).reshape(len(row), -1)
+            value = (total / same.sum(1, keepdim=True)).view_as(value)
+        self[name][... if row is None else row] = value.to(self[name].dtype)
 
 
 class Net(nn.Module):
@@ -68,22 +93,12 @@ class Net(nn.Module):
         self.encoder, self.heads, self.params = encoder, nn.ModuleDict(heads), params
         self.options: Any = params.options
         self.state, self._memory = State(state or {}), memory
-        self._followed = 0.0
-        self.teacher: AveragedModel | None = None
-        if taught:
-            # Running statistics of batch normalisation are averaged like weights; the teacher's passes move them too.
-            self.teacher = AveragedModel(self._online(), multi_avg_fn=self._average, use_buffers=True)
-            self.teacher.requires_grad_(False)
-            # The first update of AveragedModel is a copy, which would skip the initial weights.
-            self.teacher.n_averaged.fill_(1)
+        self.teacher = still_copy(self._online()) if taught else None
         self.draws = Draws(torch.zeros(1, dtype=torch.int64), seed=0)
         self.step = 0
 
     def _online(self) -> nn.ModuleDict:
         return nn.ModuleDict({"encoder": self.encoder, "heads": self.heads})
-
-    def _average(self, teacher: Any, online: Any, number: Any) -> None:
-        get_ema_multi_avg_fn(self._followed)(teacher, online, number)
 
     @property
     def memory(self) -> Memory:
@@ -132,7 +147,7 @@ class Net(nn.Module):
     def teach(self, x: Tensor, head: str = "projection", *, unit: bool = True) -> Tensor:
         """Return the teacher's projections."""
         assert self.teacher is not None, "this recipe asked for no teacher"
-        branch: Any = self.teacher.module
+        branch: Any = self.teacher
         z: Tensor = branch["heads"][head](branch["encoder"](x))
         return functional.normalize(z, dim=1) if unit else z
 
@@ -144,8 +159,7 @@ class Net(nn.Module):
     def follow(self, momentum: float) -> None:
         """Move the teacher: ``momentum`` of it stays."""
         assert self.teacher is not None
-        self._followed = momentum
-        self.teacher.update_parameters(self._online())
+        approach(self.teacher, self._online(), 1 - momentum)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the encoder's forward and feature map in place; names of weights stay."""

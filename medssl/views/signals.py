@@ -213,7 +213,7 @@ PLANS: dict[str, Plan] = {
 }
 
 
-MOVING = (shift, soft_warp, time_warp)
+MOVING = (shift, time_warp)
 
 
 def view(x: Tensor, draws: Draws, plan: Plan = PLANS["default"]) -> Tensor:

@@ -30,7 +30,7 @@ from medssl.store import Store
 from medssl.views import signals, volumes
 from medssl.views.draws import Draws
 
-AGE_AND_LIVER = (Factor(measures=("liver_ml", "age_years")),)
+AGE_AND_LIVER = {"measures": Factor(measures=("liver_ml", "age_years"))}
 
 
 def load(store: Store, workers: int) -> list[Batch]:
@@ -93,7 +93,7 @@ def test_batch_keeps_rows_together(image_store: Store) -> None:
 
 def test_measures_are_standardised_on_the_training_rows() -> None:
     table = pd.DataFrame({"anat_a": [1.0, 3.0, np.nan, 5.0], "anat_b": [5.0, 5.0, 5.0, 6.0]})
-    found = measure(table, table[:3], (Factor(measures=("a", "b")),))
+    found = measure(table, table[:3], {"measures": Factor(measures=("a", "b"))})
     assert found.shapes == ((2,),)
     assert found.values.dtype == np.float32
     assert found.values[:, 0].tolist() == pytest.approx([-1, 1, np.nan, 3], nan_ok=True)
@@ -102,11 +102,17 @@ def test_measures_are_standardised_on_the_training_rows() -> None:
 
 def test_each_factor_has_columns_and_a_scale_of_its_own() -> None:
     table = pd.DataFrame({"anat_a": [1.0, 3.0], "anat_b": [0.0, 1.0]})
-    found = measure(table, table, (Factor(measures=("a",)), Factor(measures=("b",), kernel="equal")))
+    found = measure(
+        table,
+        table,
+        {"measures": Factor(measures=("a",)), "factors.0.measures": Factor(measures=("b",), kernel="equal")},
+    )
     assert found.values.tolist() == [[-1, 0], [1, 1]]
-    assert measure(table, table, ()).values.shape == (2, 0)
-    with pytest.raises(ValueError, match="no measure 'spleen_ml'; the cohort has: a, b"):
-        measure(table, table, (Factor(measures=("a", "spleen_ml")),))
+    assert measure(table, table, {}).values.shape == (2, 0)
+    with pytest.raises(
+        ValueError, match=r"options\.factors\.0\.measures: no measure 'spleen_ml'; the cohort has: a, b"
+    ):
+        measure(table, table, {"factors.0.measures": Factor(measures=("a", "spleen_ml"))})
 
 
 BRAIN = pd.DataFrame(
@@ -125,15 +131,15 @@ BRAIN = pd.DataFrame(
 def test_regions_that_have_all_measures() -> None:
     have = tables.measures(BRAIN)
     both = Factor(measures=("mm", "mm3"), regions=("lh_*", "rh_*"))
-    assert columns(both, have) == ["lh_x_mm", "lh_x_mm3", "lh_y_mm", "lh_y_mm3"]
-    assert columns(Factor(measures=("mm",), regions=("?h_x",)), have) == ["lh_x_mm", "rh_x_mm"]
-    with pytest.raises(ValueError, match=r"regions: none of \['th_\*'\] has them all"):
-        columns(Factor(measures=("mm",), regions=("th_*",)), have)
+    assert columns("measures", both, have) == ["lh_x_mm", "lh_x_mm3", "lh_y_mm", "lh_y_mm3"]
+    assert columns("measures", Factor(measures=("mm",), regions=("?h_x",)), have) == ["lh_x_mm", "rh_x_mm"]
+    with pytest.raises(ValueError, match=r"no region \['th_\*'\] has all of them"):
+        columns("measures", Factor(measures=("mm",), regions=("th_*",)), have)
 
 
 def test_volumes_are_corrected_for_the_head_and_thickness_is_not() -> None:
     factor = Factor(measures=("mm", "mm3"), regions=("lh_*",), corrected=("mm3",))
-    got = measure(BRAIN, BRAIN, (factor,))
+    got = measure(BRAIN, BRAIN, {"measures": factor})
     assert got.shapes == ((2, 2),)
     head = BRAIN["anat_intracranial_mm3"].to_numpy()
     for k, name in enumerate(("lh_x_mm", "lh_x_mm3", "lh_y_mm", "lh_y_mm3")):
@@ -141,9 +147,11 @@ def test_volumes_are_corrected_for_the_head_and_thickness_is_not() -> None:
         if name.endswith("mm3"):
             values = values - np.polyval(np.polyfit(head, values, 1), head)
         assert got.values[:, k].tolist() == pytest.approx(((values - values.mean()) / values.std()).tolist(), abs=1e-5)
+    with pytest.raises(ValueError, match=r"options\.icv: no measure 'intracranial_mm3'"):
+        columns("measures", factor, ["lh_x_mm", "lh_x_mm3"])
     # The unit of the head's size does not matter.
     other = BRAIN.assign(anat_intracranial_mm3=head / 1000)
-    assert np.allclose(measure(other, other, (factor,)).values, got.values, atol=1e-5)
+    assert np.allclose(measure(other, other, {"measures": factor}).values, got.values, atol=1e-5)
 
 
 def test_labels_are_numbers_and_codes_of_the_training_classes() -> None:

@@ -127,6 +127,10 @@ def test_patience_ends_a_run_that_gets_no_better(stores: dict[str, Store], tmp_p
     fitted = fit(stores["simclr"], run, seed=1, compute=COMPUTE, checkpoints=tmp_path)
     assert len(fitted.history) == fitted.steps < 40
     assert fitted.steps - fitted.chosen == 2  # within an epoch too
+    # Had it died before the encoder was written, it would stay where it stopped.
+    again = fit(stores["simclr"], run, seed=1, compute=COMPUTE, checkpoints=tmp_path)
+    assert (again.steps, again.chosen, again.history) == (fitted.steps, fitted.chosen, fitted.history)
+    assert all(torch.equal(a, b) for a, b in zip(weights(again).values(), weights(fitted).values(), strict=True))
 
 
 def test_a_run_is_measured_every_so_many_steps_and_at_the_end(stores: dict[str, Store], tmp_path: Path) -> None:

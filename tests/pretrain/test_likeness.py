@@ -71,7 +71,7 @@ def test_n5_anatomy_and_age_as_a_sum_of_losses() -> None:
     def loss(**anatomy: Any) -> float:
         params = Pretrain(projection_dim=4, projection_norm="layer", options=Anatomy.model_validate(anatomy))
         encoder = build("dilated1d", in_channels=1, widths=(16, 16), depth=2, seed=0).eval()
-        names = [name for factor in params.options.covariates() for name in factor.names()]
+        names = [name for factor in params.options.covariates().values() for name in factor.names()]
         rows = ROWS[:, [["size", "age"].index(name) for name in names]]
         with torch.random.fork_rng():
             torch.manual_seed(0)

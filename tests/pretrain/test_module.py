@@ -41,8 +41,8 @@ def loss_of(module: Training, batch: Batch, name: str = "loss") -> float:
 def test_w5_momentum_branch() -> None:
     module = training_of("wearable", momentum=0.99)
     net: Any = module.net
-    pairs = [(net.encoder.inputs.weight, net.teacher.module["encoder"].inputs.weight)]
-    heads = (net.heads, net.teacher.module["heads"])
+    pairs = [(net.encoder.inputs.weight, net.teacher["encoder"].inputs.weight)]
+    heads = (net.heads, net.teacher["heads"])
     pairs.append(tuple(which["projection"].layers[0].weight for which in heads))
     for online, target in pairs:
         assert torch.equal(online, target)
@@ -59,7 +59,6 @@ def test_average_of_all_iterates_counts_the_initial_weights() -> None:
     module = training_of("comet")
     weight: Any = module.net.encoder.inputs.weight  # type: ignore[union-attr]
     seen = [weight.detach().clone()]
-    module.on_train_start()
     for step in range(4):
         with torch.no_grad():
             weight.add_(step + 1.0)
@@ -85,7 +84,7 @@ def test_momentum_keys_are_crossed_and_carry_no_gradient() -> None:
 def test_wearable_keys_come_from_the_other_view() -> None:
     module = training_of("wearable", temperature=0.5)
     net: Any = module.net
-    net.encoder.dropout.p = net.teacher.module["encoder"].dropout.p = 0.0
+    net.encoder.dropout.p = net.teacher["encoder"].dropout.p = 0.0
     with torch.no_grad():
         net.encoder.inputs.weight.mul_(1.3)
     batch = module.on_after_batch_transfer(batch_of(), 0)
@@ -221,7 +220,7 @@ def test_places_of_still_views_correspond() -> None:
     assert batch.place is not None
     assert batch.place.tolist() == [[[[1.0, 0.0]]] * 2] * 8
     names = {operation.__name__ for _, operation in still.plan}
-    assert names == {"gain", "drift", "noise", "cut_out"}
+    assert names == {"soft_warp", "gain", "drift", "noise", "cut_out"}
 
 
 def test_learning_rate_warms_up_and_decays() -> None:

@@ -63,10 +63,10 @@ def test_the_teacher_follows_and_is_taught_without_gradient() -> None:
         weight.add_(1.0)
     net.follow(0.75)
     assert net.teacher is not None
-    assert torch.allclose(net.teacher.module["encoder"][1].weight, before + 0.25)  # type: ignore[index]
+    assert torch.allclose(net.teacher["encoder"][1].weight, before + 0.25)  # type: ignore[index]
     assert not net.teach(x).requires_grad
     net.follow(1.0)
-    assert torch.allclose(net.teacher.module["encoder"][1].weight, before + 0.25)  # type: ignore[index]
+    assert torch.allclose(net.teacher["encoder"][1].weight, before + 0.25)  # type: ignore[index]
 
 
 def test_state_is_written_by_row_and_only_in_training() -> None:
@@ -75,9 +75,12 @@ def test_state_is_written_by_row_and_only_in_training() -> None:
     assert state["u"].tolist() == [2, 0, 0, 1, 0]
     state.put("w", torch.ones(2, 2))
     assert state["w"].all()
+    # A row that stands twice in a batch gets the mean, whatever the order.
+    state.put("u", torch.tensor([1.0, 5.0, 3.0]), torch.tensor([4, 1, 4]))
+    assert state["u"].tolist() == [2, 5, 0, 1, 2]
     state.eval()
     state.put("u", torch.ones(5))
-    assert state["u"].tolist() == [2, 0, 0, 1, 0]
+    assert state["u"].tolist() == [2, 5, 0, 1, 2]
     assert set(state.state_dict()) == {"u", "w"}
 
 

@@ -1,7 +1,7 @@
 """AMCL: several projections, and for each pair of each a temperature of its own.
 
 Source: Wang et al. 2024. The encoder itself is what is kept. Windows of one patient are never each other's negatives
-(ours).
+(ours). Temperatures are the options' own; ``pretrain.temperature`` is not used.
 """
 
 from __future__ import annotations

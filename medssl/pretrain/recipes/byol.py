@@ -2,6 +2,7 @@
 
 Source: Grill et al. 2020 (BYOL: a teacher whose momentum goes to 1 by a cosine), Chen and He 2021 (SimSiam: no teacher,
 ``momentum: null``), Tian et al. 2021 (DirectPred: ``predictor: direct``), Wang et al. 2021 (DirectCopy: ``copy``).
+There is no temperature.
 ``std`` is the spread of unit outputs a dimension, times the root of their number: near 1, and 0 where they collapse.
 """
 

@@ -1,8 +1,8 @@
 """MoCHi: a key from a teacher against earlier keys in memory, and against mixtures of the hardest of them.
 
 Source: Kalantidis et al. 2020, on He et al. 2020 (MoCo). Keys of the query's own patient are no negatives and are left
-out before the hardest are chosen (ours). Rows need no gathering, because negatives are in memory, which is the same on
-all processes.
+out before the hardest are chosen (ours). Embeddings need no gathering, because negatives are in memory, which is the
+same on all processes.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def memory_contrast(
     ignore: Tensor | None = None,
     synthetic: Tensor | None = None,
     usable: Tensor | None = None,
+    anchors: Tensor | None = None,
 ) -> Tensor:
     """Return InfoNCE of each query and its key against the memory, and against negatives of its own.
 
@@ -91,6 +92,7 @@ def memory_contrast(
         ignore: (n, Q) bool, keys left out.
         synthetic: (n, S, d) further negatives of each query, of `hard_negatives`.
         usable: (n, S) bool, which of them count; None: all.
+        anchors: () what to divide by; None: the number of queries with a negative.
 
     Returns:
         The mean over queries with at least one negative; without any a zero that carries a gradient.
@@ -103,11 +105,12 @@ def memory_contrast(
     if synthetic is not None:
         more = torch.einsum("nd,nsd->ns", q, synthetic.detach().to(q.dtype))
         negative = torch.cat([negative, more if usable is None else more.masked_fill(~usable, -torch.inf)], 1)
-    some = negative.isfinite().any(1)
+    some = negative.isfinite().any(1).to(q.dtype)
     positive = (q * k.detach()).sum(1, keepdim=True)
     logits = torch.cat([positive, negative], 1) / temperature
     loss = logits.logsumexp(1) - logits[:, 0]
-    return torch.where(some, loss, 0).sum() / some.sum().clamp_min(1) + zero(q)
+    number = some.sum() if anchors is None else anchors
+    return (loss * some).sum() / number.clamp_min(torch.finfo(q.dtype).tiny) + zero(q)
 
 
 def memory(sizes: Sizes, params: Pretrain) -> Memory:
@@ -134,7 +137,11 @@ def step(net: Net, batch: Batch) -> Losses:
             ignore=ignore,
         )
         hard = dict(zip(("synthetic", "usable"), made, strict=True))
-    loss = memory_contrast(q, k, keys.clone(), temperature=net.params.temperature, ignore=ignore, **hard)
+    # Processes may have different numbers of queries with a negative; all divide by the mean number.
+    anchors = net.gather((~ignore).any(1, keepdim=True).float()).mean() * len(q)
+    loss = memory_contrast(
+        q, k, keys.clone(), temperature=net.params.temperature, ignore=ignore, anchors=anchors, **hard
+    )
     net.memory.push(net.gather(k), net.gather(batch.row), net.gather(batch.patient))
     return {"loss": loss}
 

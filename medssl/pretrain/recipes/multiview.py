@@ -32,8 +32,8 @@ def mv_dhel(views: Sequence[Tensor], *, temperature: float, group: Tensor | None
     Source: Koromilas et al. 2025 (Multi-View CL), with log-sum-exps added where the public code multiplies raw sums.
     """
     z = full_precision(*views)
-    first, second = torch.triu_indices(len(z), len(z), 1)
     whole = torch.stack(z)
+    first, second = torch.triu_indices(len(z), len(z), 1, device=whole.device)
     agree = ((whole[first] * whole[second]).sum(-1) / temperature).logsumexp(0)
     spread = [contrast(one, None, pairs.apart(one, group), decoupled, temperature=temperature) for one in z]
     # Either all samples have somebody to be told apart from, or none has.

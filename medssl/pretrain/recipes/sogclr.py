@@ -27,11 +27,13 @@ class Global(NamedTuple):
 
     Attributes:
         loss: a surrogate; only its gradient means something.
+        valid: (n,) bool, samples with a negative; of the others nothing was learned.
         average: (n,) new moving averages of the samples' denominators.
         slope: (n,) gradient of each sample's objective to its temperature, less the ``rho`` of iSogCLR.
     """
 
     loss: Tensor
+    valid: Tensor
     average: Tensor
     slope: Tensor
 
@@ -65,9 +67,9 @@ def global_contrast(
     scaled = z / t[:, None]
 
     def means(scores: Tensor, found: Cells) -> tuple[Tensor, Tensor, Tensor]:
-        count = found.candidate.sum(1).clamp_min(1).to(scores.dtype)
+        count = found.candidate.sum(1).to(scores.dtype)
         e = torch.where(found.candidate, scores.exp(), 0)
-        return e.sum(1) / count, (e * scores).sum(1) / count, count
+        return e.sum(1) / count.clamp_min(1), (e * scores).sum(1) / count.clamp_min(1), count
 
     now, tilt, count = each_row(scaled.detach(), z.detach(), cells, means)
     u = torch.where(known, (1 - gamma) * old + gamma * now, now)
@@ -75,12 +77,12 @@ def global_contrast(
 
     def pushed(block: slice) -> Cells:
         found = cells(block)
-        return found._replace(push=(1 / (count * u.clamp_min(tiny)))[block, None].expand_as(found.weight))
+        return found._replace(push=(1 / (count.clamp_min(1) * u.clamp_min(tiny)))[block, None].expand_as(found.weight))
 
     loss = 2 * contrast(scaled, z, pushed, _surrogate)
     slope = u.clamp_min(tiny).log() - tilt / u.clamp_min(tiny)
     both = torch.stack([u, slope]).unflatten(1, (2, -1)).mean(1)
-    return Global(loss, *both)
+    return Global(loss, count[: len(z1)] > 0, *both)
 
 
 def _surrogate(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
@@ -94,6 +96,8 @@ def _surrogate(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
 def state(sizes: Sizes, params: Pretrain) -> dict[str, Tensor]:
     """Return average, temperature, its velocity, and whether a sample was seen, for each row of the store."""
     n = sizes.samples
+    if params.temperature < 0.05:
+        raise ValueError(f"pretrain.temperature: {params.temperature:g} overflows in sogclr; take 0.05 or more")
     return {
         "average": torch.zeros(n),
         "seen": torch.zeros(n, dtype=torch.bool),
@@ -103,7 +107,7 @@ def state(sizes: Sizes, params: Pretrain) -> dict[str, Tensor]:
 
 
 def step(net: Net, batch: Batch) -> Losses:
-    """Return the surrogate loss and the mean temperature; move the averages of the samples in the batch."""
+    """Return the surrogate loss, the mean temperature and t log u; move the averages of the samples in the batch."""
     options, state = net.options, net.state
     z1, z2 = (net.gather(z) for z in net.project_all(batch.views))
     row, group = net.gather(batch.row), net.gather(batch.patient)
@@ -117,15 +121,17 @@ def step(net: Net, batch: Batch) -> Losses:
         gamma=options.gamma,
         group=group,
     )
+    moved = {"average": found.average, "seen": torch.ones_like(found.valid)}
     if options.rho is not None:
         rate, (low, high) = options.temperature_rate, options.temperatures
         slope = (found.slope + options.rho).clamp(-CLIP, CLIP)
-        velocity = (1 - rate) * state["velocity"][row] + rate * slope
-        state.put("velocity", velocity, row)
-        state.put("temperature", (temperature - options.temperature_lr * velocity).clamp(low, high), row)
-    state.put("average", found.average, row)
-    state.put("seen", torch.ones_like(row, dtype=torch.bool), row)
-    return {"loss": found.loss, "temperature": temperature.mean()}
+        moved["velocity"] = (1 - rate) * state["velocity"][row] + rate * slope
+        moved["temperature"] = (temperature - options.temperature_lr * moved["velocity"]).clamp(low, high)
+    for name, value in moved.items():
+        state.put(name, torch.where(found.valid, value, state[name][row]), row)
+    # The loss is a surrogate, so the averages tell how well negatives are kept apart.
+    level = (temperature * found.average.clamp_min(torch.finfo(temperature.dtype).tiny).log()).mean()
+    return {"loss": found.loss, "temperature": temperature.mean(), "push": level}
 
 
 RECIPE = Recipe(

@@ -89,4 +89,5 @@ def test_one_patient_alone_has_no_loss() -> None:
     new = {"average": torch.zeros(3), "seen": torch.zeros(3, dtype=torch.bool), "temperature": torch.full((3,), 0.1)}
     found = global_contrast(*leaves, **new, gamma=0.9, group=torch.zeros(3))
     assert found.loss.item() == 0
+    assert not found.valid.any()
     assert all(not g.any() for g in torch.autograd.grad(found.loss, leaves))
