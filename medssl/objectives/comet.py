@@ -201,10 +201,7 @@ def identity(
         self_in_denominator: keep the sample's own other view among the candidates (as published).
     """
     u1, u2 = (flatten(z, pool) if z.ndim == 3 else z for z in (z1, z2))
-    kinds = [
-        pairs.group(one, u1, own=self_in_denominator, later=mode == "code")
-        for one in (ids[None] if ids.ndim == 1 else ids)
-    ]
+    kinds = [pairs.group(one, u1, own=self_in_denominator, later=mode == "code") for one in torch.atleast_2d(ids)]
     if u1.shape[1] < len(u1):
         ways = [
             [rows.contrast(a, b, kind, rows.per_pair, temperature=temperature) for a, b in ((u1, u2), (u2, u1))]
