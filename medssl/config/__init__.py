@@ -73,18 +73,12 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
-        for section, names in (
-            ("modalities", self.modalities),
-            ("synthetic", self.synthetic),
-            ("runs", self.runs),
-        ):
+        for section, names in (("modalities", self.modalities), ("synthetic", self.synthetic), ("runs", self.runs)):
             for key in names:
                 # Stages, folders and words of commands are named after them.
                 if not _NAME.fullmatch(key):
                     raise ValueError(f"{section}.{key!r}: a name has letters, digits, - and _, and begins with no -")
-        for section, names in (("modalities", self.modalities), ("synthetic", self.synthetic)):
-            for key in names:
-                if modality_of(key) not in MODALITIES:
+                if section != "runs" and modality_of(key) not in MODALITIES:
                     raise ValueError(
                         f"{section}.{key}: '{modality_of(key)}' is not a modality; allowed: {', '.join(MODALITIES)}, "
                         "each with an optional suffix such as ecg-holter"

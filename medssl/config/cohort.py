@@ -107,6 +107,10 @@ class VolumeIngest(Section):
         return self
 
 
+OfImages = Literal["dhash", "ahash", "phash", "slices", "dhash3d", "ssim", "mutual_information"]
+OfSignals = Literal["beats", "bands", "overlap"]
+
+
 class Dedup(Section):
     """Redundancy removal: exact copies always, then near-duplicates by ``method`` within ``scope``.
 
@@ -117,22 +121,7 @@ class Dedup(Section):
     does.
     """
 
-    method: Literal[
-        "none",
-        "every_n",
-        "dhash",
-        "ahash",
-        "phash",
-        "slices",
-        "dhash3d",
-        "ssim",
-        "mutual_information",
-        "embedding",
-        "beats",
-        "bands",
-        "overlap",
-        "copies",
-    ] = "none"
+    method: Literal["none", "every_n", OfImages, "embedding", OfSignals, "copies"] = "none"
     threshold: Annotated[float, Field(ge=0)] | None = None
     keep_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
     every: Annotated[int, Field(ge=2)] = 4

@@ -81,16 +81,12 @@ class Pretrain(Section):
     monitor_steps: Count | None = None
 
     @model_validator(mode="after")
-    def _one_length(self) -> Self:
+    def _is_consistent(self) -> Self:
         if self.length == "equal_steps" and self.steps_per_epoch is not None:
             raise ValueError(
                 f"length: equal_steps counts the steps that steps_per_epoch: {self.steps_per_epoch} fixes; remove one "
                 "(fixed steps are equal whatever was removed)"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _can_choose(self) -> Self:
         if self.select == "knn" and self.monitor_label is None:
             raise ValueError("select: knn needs a monitor_label, a class label to score by; or take loss or last")
         if self.patience is not None and (self.select == "last" or (self.select or self.monitor_label) is None):

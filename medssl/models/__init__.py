@@ -13,15 +13,7 @@ from medssl.models.resnet import ResNet
 from medssl.models.vit import ViT
 
 # Name and spatial dimensions of a sample.
-ENCODERS: dict[str, int] = {
-    "resnet1d": 1,
-    "dilated1d": 1,
-    "efficientnet1d": 1,
-    "vit1d": 1,
-    "resnet2d": 2,
-    "resnet3d": 3,
-    "vit3d": 3,
-}
+ENCODERS = {"resnet1d": 1, "dilated1d": 1, "efficientnet1d": 1, "vit1d": 1, "resnet2d": 2, "resnet3d": 3, "vit3d": 3}
 
 
 def build(

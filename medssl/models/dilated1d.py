@@ -18,28 +18,17 @@ class _GeluConv(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, dilation: int, gelu: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.dilation, ctx.gelu = dilation, gelu
-        padding = dilation * (weight.shape[3] // 2)
-        return functional.conv2d(
-            functional.gelu(x) if gelu else x, weight, bias, padding=(0, padding), dilation=(1, dilation)
-        )
+        padding = (0, dilation * (weight.shape[3] // 2))
+        return functional.conv2d(functional.gelu(x) if gelu else x, weight, bias, 1, padding, (1, dilation))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        padding = ctx.dilation * (weight.shape[3] // 2)
+        seen, wanted = functional.gelu(x) if ctx.gelu else x, list(ctx.needs_input_grad[:3])
+        padding, dilation = [0, ctx.dilation * (weight.shape[3] // 2)], [1, ctx.dilation]
         into, *weights = torch.ops.aten.convolution_backward(
-            gradient,
-            functional.gelu(x) if ctx.gelu else x,
-            weight,
-            [weight.shape[0]],
-            [1, 1],
-            [0, padding],
-            [1, ctx.dilation],
-            False,
-            [0, 0],
-            1,
-            list(ctx.needs_input_grad[:3]),
+            gradient, seen, weight, [len(weight)], [1, 1], padding, dilation, False, [0, 0], 1, wanted
         )
         if ctx.gelu and into is not None:
             into = torch.ops.aten.gelu_backward(into, x)
@@ -64,8 +53,7 @@ class Conv(nn.Conv1d):
             x, weight, bias = x.to(kind), weight.to(kind), bias.to(kind)
         if weight.shape[2] > 1 and dilation >= x.shape[3]:
             weight, dilation = weight[:, :, 1:2], 1
-        out: Tensor = _GeluConv.apply(x, weight[:, :, None], bias, dilation, gelu)
-        return out
+        return _GeluConv.apply(x, weight[:, :, None], bias, dilation, gelu)
 
 
 class Block(nn.Module):
@@ -81,8 +69,7 @@ class Block(nn.Module):
         """Return (B, outputs, 1, T)."""
         h = self.second(self.first(x))
         # In place: the sum needs no memory of its own.
-        out: Tensor = h.add_(x if self.skip is None else self.skip(x, gelu=False))
-        return out
+        return h.add_(x if self.skip is None else self.skip(x, gelu=False))
 
 
 class Dilated1d(nn.Module):
@@ -94,12 +81,11 @@ class Dilated1d(nn.Module):
         in_channels: C.
         widths: hidden and output channels.
         depth: blocks before the last one.
-        dropout: on the feature map.
 
     Source: Wang et al. 2023 (COMET), after TS2Vec.
     """
 
-    def __init__(self, in_channels: int, *, widths: Sequence[int], depth: int, dropout: float = 0.1) -> None:
+    def __init__(self, in_channels: int, *, widths: Sequence[int], depth: int) -> None:
         super().__init__()
         if len(widths) != 2:
             raise ValueError(f"encoder.widths {list(widths)}: dilated1d takes two, hidden and output")
@@ -109,7 +95,7 @@ class Dilated1d(nn.Module):
             *(Block(hidden, hidden, dilation=2**i, project=False) for i in range(depth)),
             Block(hidden, self.embedding_dim, dilation=2**depth, project=True),
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(0.1)
 
     def features(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         """Return the feature map (B, T, embedding_dim) of x (B, C, T).
@@ -123,8 +109,7 @@ class Dilated1d(nn.Module):
         if keep is not None:
             h = h * (keep if keep.ndim == 3 else keep[..., None]).to(h.dtype)
         h = h.contiguous().transpose(1, 2)[:, :, None]
-        out: Tensor = self.dropout(self.blocks(h))
-        return out[:, :, 0].transpose(1, 2)
+        return self.dropout(self.blocks(h))[:, :, 0].transpose(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return embeddings (B, embedding_dim): the maximum over time of the feature map."""

@@ -61,5 +61,4 @@ class EfficientNet1d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return embeddings (B, 256)."""
-        embedding: Tensor = self.body(x)
-        return embedding
+        return self.body(x)

@@ -51,8 +51,7 @@ class Projection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return rows (B, outputs), not normalised."""
-        out: Tensor = self.layers(x)
-        return out
+        return self.layers(x)
 
 
 class Prototypes(nn.Linear):
@@ -84,5 +83,4 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits or predicted values."""
-        out: Tensor = self.linear(self.norm(self.encoder(x)))
-        return out
+        return self.linear(self.norm(self.encoder(x)))

@@ -50,8 +50,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return embeddings (B, embedding_dim)."""
-        embedding: Tensor = self.body(x)
-        return embedding.flatten(1)
+        return self.body(x).flatten(1)
 
 
 def _fold_projection_bias(module: nn.Module, weights: dict[str, Any], prefix: str, *_: Any) -> None:

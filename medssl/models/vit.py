@@ -11,7 +11,7 @@ from torch.nn import functional
 CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv3d]] = {1: nn.Conv1d, 3: nn.Conv3d}
 HIDDEN = {1: 256, 3: 384}
 DEPTH = {1: 9, 3: 12}
-PATCH = {1: 16, 3: 16}
+PATCH = 16
 HEAD = 64
 MLP_RATIO = 4
 
@@ -72,19 +72,13 @@ class ViT(nn.Module):
                 f"encoder.widths {list(widths)}: vit{spatial_dims}d takes one, hidden, of at least {2 * spatial_dims}"
             )
         self.embedding_dim = hidden = widths[0]
-        self.patch = patch or PATCH[spatial_dims]
+        self.patch = patch or PATCH
         heads = next(h for h in range(max(1, hidden // HEAD), 0, -1) if hidden % h == 0)
         self.tokens = CONVOLUTIONS[spatial_dims](in_channels, hidden, self.patch, stride=self.patch)
         self.blocks = nn.Sequential(
             *(
                 nn.TransformerEncoderLayer(
-                    hidden,
-                    heads,
-                    MLP_RATIO * hidden,
-                    dropout=0.0,
-                    activation="gelu",
-                    batch_first=True,
-                    norm_first=True,
+                    hidden, heads, MLP_RATIO * hidden, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
                 )
                 for _ in range(depth or DEPTH[spatial_dims])
             )
@@ -97,5 +91,4 @@ class ViT(nn.Module):
         fill = [side for size in reversed(x.shape[2:]) for side in (0, -size % self.patch)]
         h = self.tokens(functional.pad(x, fill))
         codes = positions(h.shape[2:], self.embedding_dim, device=h.device).to(self.norm.weight.dtype)
-        out: Tensor = self.norm(self.blocks(h.flatten(2).transpose(1, 2) + codes))
-        return out.mean(1)
+        return self.norm(self.blocks(h.flatten(2).transpose(1, 2) + codes)).mean(1)

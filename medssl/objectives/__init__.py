@@ -11,17 +11,6 @@ from medssl.objectives.ntxent import dcl, nt_xent
 from medssl.objectives.swav import multi_crop, sinkhorn, swav
 
 __all__ = [
-    "anatomy",
-    "comet",
-    "dcl",
-    "descriptors",
-    "kernels",
-    "koleo",
-    "multi_crop",
-    "nt_xent",
-    "pairs",
-    "rows",
-    "sinkhorn",
-    "swav",
-    "wearable",
-]
+    "anatomy", "comet", "dcl", "descriptors", "kernels", "koleo", "multi_crop", "nt_xent", "pairs", "rows", "sinkhorn",
+    "swav", "wearable",
+]  # fmt: skip

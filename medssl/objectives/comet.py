@@ -17,25 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from medssl.objectives import pairs
-from medssl.objectives.rows import (
-    add_up,
-    block_cells,
-    blocks,
-    contrast,
-    full_precision,
-    per_pair,
-    processes,
-    product,
-    quotient,
-    without_autocast,
-    zero,
-)
-
-
-def _blocks(groups: int, rows: int, cells: int) -> tuple[int, int]:
-    """Return how many groups, and how many of a group's rows, are in hand at once."""
-    return max(1, cells // rows**2), max(1, min(rows, cells // rows))
+from medssl.objectives import pairs, rows
 
 
 class _Partners(torch.autograd.Function):
@@ -48,23 +30,22 @@ class _Partners(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z1: Tensor, z2: Tensor, cells: int, divided: bool) -> Tensor:
         groups, n, _ = z1.shape
-        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        kind = torch.float64 if z1.dtype == torch.float64 else torch.float32
+        kind = torch.promote_types(z1.dtype, torch.float32)
         new = torch.zeros_like if divided else torch.empty_like
-        g1, g2 = (new(z1), new(z2)) if wanted else (None, None)
+        g1, g2 = (new(z1), new(z2)) if any(ctx.needs_input_grad[:2]) else (None, None)
         total = z1.new_zeros((), dtype=kind)
-        several, some = _blocks(groups, 2 * n, cells)
+        # So many groups, and so many rows of a group, are in hand at once.
+        several, some = max(1, cells // (2 * n) ** 2), max(1, min(2 * n, cells // (2 * n)))
         if divided:
-            several = min(several, -(-groups // processes()))
+            several = min(several, -(-groups // rows.processes()))
         every = [slice(start, start + several) for start in range(0, groups, several)]
-        for part in blocks(groups, several) if divided else every:
+        for part in rows.blocks(groups, several) if divided else every:
             z = torch.cat([z1[part], z2[part]], dim=1)
             across = z.transpose(1, 2)
             lse = z.new_empty(z.shape[:2], dtype=kind)
             scores = z.new_empty(0)
             for first in range(0, 2 * n, some):
-                scores = product(z[:, first : first + some], across)
-                scores.diagonal(first, 1, 2).fill_(-torch.inf)
+                scores = _others(z, across, first, some)
                 lse[:, first : first + some] = scores.logsumexp(2)
             total += lse.sum() - 2 * (z1[part].to(kind) * z2[part].to(kind)).sum()
             if g1 is None or g2 is None:
@@ -73,21 +54,18 @@ class _Partners(torch.autograd.Function):
             for first in range(0, 2 * n, some):
                 block = slice(first, first + some)
                 if some < 2 * n:
-                    scores = product(z[:, block], across)
-                    scores.diagonal(first, 1, 2).fill_(-torch.inf)
+                    scores = _others(z, across, first, some)
                 push = torch.exp(scores - lse[:, block, None])
                 push += torch.exp(scores.sub_(lse[:, None]))
-                step = product(push, z) - 2 * pull[:, block]
+                step = rows.product(push, z) - 2 * pull[:, block]
                 cut = max(0, min(n - first, step.shape[1]))
                 g1[part, first : first + cut] = step[:, :cut]
                 g2[part, max(0, first - n) : max(0, first - n) + step.shape[1] - cut] = step[:, cut:]
         if divided:
-            add_up(total, g1, g2)
-        count = groups * 2 * n
-        if g1 is not None and g2 is not None:
-            ctx.save_for_backward(g1, g2)
-        ctx.count = count
-        return total / count
+            rows.add_up(total, g1, g2)
+        ctx.save_for_backward(g1, g2)
+        ctx.count = groups * 2 * n
+        return total / ctx.count
 
     @staticmethod
     @once_differentiable
@@ -97,8 +75,15 @@ class _Partners(torch.autograd.Function):
         return g1 * scale, g2 * scale, None, None
 
 
+def _others(z: Tensor, across: Tensor, first: int, some: int) -> Tensor:
+    """Return the scores of so many rows of each group from the first on, -inf with themselves."""
+    scores = rows.product(z[:, first : first + some], across)
+    scores.diagonal(first, 1, 2).fill_(-torch.inf)
+    return scores
+
+
 @torch.compiler.disable
-@without_autocast
+@rows.without_autocast
 def observation(z1: Tensor, z2: Tensor, *, cells: int | None = None) -> Tensor:
     """Return the contrast over time: a step's positive is the same step of the other view, 2T - 1 candidates.
 
@@ -110,18 +95,17 @@ def observation(z1: Tensor, z2: Tensor, *, cells: int | None = None) -> Tensor:
 
 
 @torch.compiler.disable
-@without_autocast
+@rows.without_autocast
 def sample(z1: Tensor, z2: Tensor, *, cells: int | None = None) -> Tensor:
     """Return the contrast over the batch at each time step: 2B - 1 candidates. Arguments as in `observation`."""
-    return _partners(z1.transpose(0, 1), z2.transpose(0, 1), cells, divided=processes() > 1)
+    return _partners(z1.transpose(0, 1), z2.transpose(0, 1), cells, divided=rows.processes() > 1)
 
 
 def _partners(z1: Tensor, z2: Tensor, cells: int | None, *, divided: bool) -> Tensor:
     """Return the contrast over the second axis; ``divided`` among processes that hold the same rows."""
     if z1.shape[0] == 0 or z1.shape[1] < 2:
-        return zero(z1) + zero(z2)
-    out: Tensor = _Partners.apply(z1, z2, cells or block_cells(z1) // (processes() if divided else 1), divided)
-    return out
+        return rows.zero(z1) + rows.zero(z2)
+    return _Partners.apply(z1, z2, cells or rows.block_cells(z1) // (rows.processes() if divided else 1), divided)
 
 
 class _Halve(torch.autograd.Function):
@@ -164,7 +148,7 @@ class _UnitInTime(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> Tensor:
-        (wide,) = full_precision(z)
+        (wide,) = rows.full_precision(z)
         inverse = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min(1e-12).reciprocal()
         ctx.save_for_backward(z, inverse)
         return (wide * (inverse * z.shape[2] ** -0.5)).flatten(1)
@@ -186,15 +170,14 @@ def flatten(z: Tensor, pool: Literal["time_cosine", "max", "mean"]) -> Tensor:
     ``time_cosine`` is the mean over channels of the cosine over time: it sees whether two samples run in step.
     """
     if pool == "time_cosine":
-        out: Tensor = _UnitInTime.apply(z)
-        return out
+        return _UnitInTime.apply(z)
     if pool not in ("max", "mean"):
         raise ValueError(f"pool '{pool}'; allowed: time_cosine, max, mean")
-    (wide,) = full_precision(z)
+    (wide,) = rows.full_precision(z)
     return functional.normalize(wide.amax(1) if pool == "max" else wide.mean(1), dim=1)
 
 
-@without_autocast
+@rows.without_autocast
 def identity(
     z1: Tensor,
     z2: Tensor,
@@ -218,19 +201,17 @@ def identity(
         self_in_denominator: keep the sample's own other view among the candidates (as published).
     """
     u1, u2 = (flatten(z, pool) if z.ndim == 3 else z for z in (z1, z2))
-    kinds = [
-        pairs.group(one, u1, own=self_in_denominator, later=mode == "code")
-        for one in (ids[None] if ids.ndim == 1 else ids)
-    ]
+    kinds = [pairs.group(one, u1, own=self_in_denominator, later=mode == "code") for one in torch.atleast_2d(ids)]
     if u1.shape[1] < len(u1):
         ways = [
-            [contrast(a, b, kind, per_pair, temperature=temperature) for a, b in ((u1, u2), (u2, u1))] for kind in kinds
+            [rows.contrast(a, b, kind, rows.per_pair, temperature=temperature) for a, b in ((u1, u2), (u2, u1))]
+            for kind in kinds
         ]
     else:
         # The scores take less room than the embeddings: all kinds and both directions share them.
         scores = u1 @ u2.T / temperature
         whole = slice(0, len(u1))
-        ways = [[quotient(*per_pair(s, kind(whole))) for s in (scores, scores.T)] for kind in kinds]
+        ways = [[rows.quotient(*rows.per_pair(s, kind(whole))) for s in (scores, scores.T)] for kind in kinds]
     # Both directions have as many pairs, so either both exist or none.
     losses = torch.stack([(forward + backward) / 2 for forward, backward in ways])
     return losses[0] if ids.ndim == 1 else losses

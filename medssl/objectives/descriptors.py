@@ -205,21 +205,20 @@ def _column(icv: Any, values: np.ndarray) -> np.ndarray:
     return icv.reshape(-1, *[1] * (values.ndim - 1))
 
 
-def check_spread(w: Tensor, *, above: float = 0.98) -> None:
-    """Warn if weights say nothing: every weight between two items exceeds ``above``, next to the uniform limit 1.
+def check_spread(w: Tensor) -> None:
+    """Warn if weights say nothing: every weight between two items exceeds 0.98, next to the uniform limit 1.
 
-    Meant for a few batches before training; it waits for the device.
+    Cosines of raw measures lie at 0.99 and more, of standardised ones well below. It waits for the device.
 
     Args:
         w: (N, N) weights; the diagonal is ignored, NaN counts as low.
-        above: cosines of raw measures lie at 0.99 and more, of standardised ones well below.
 
     Warns:
         UserWarning: weights nearly uniform.
     """
     other = ~torch.eye(len(w), dtype=torch.bool, device=w.device)
     weights = w[other]
-    if len(weights) and bool((weights > above).all()):
+    if len(weights) and bool((weights > 0.98).all()):
         warnings.warn(
             f"weights nearly uniform: {float(weights.min()):.6f} to {float(weights.max()):.6f} between different "
             "items, so that everything attracts everything alike. Standardise the measures over the training "

@@ -27,8 +27,7 @@ def wide(tensor: Tensor) -> Tensor:
 
 def finish(kernel: Tensor, like: Tensor, *, same: bool, missing: float) -> Tensor:
     """Return a kernel with ``missing`` for NaN, 1 on the diagonal where rows are columns, as precise as its input."""
-    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    kernel = kernel.nan_to_num(nan=missing).to(dtype)
+    kernel = kernel.nan_to_num(nan=missing).to(torch.promote_types(like.dtype, torch.float32))
     return kernel.fill_diagonal_(1.0) if same else kernel
 
 
@@ -70,15 +69,13 @@ def mean_square_difference(a: Tensor, b: Tensor | None = None, *, at_least: int 
     Memory is a few (N, M) tables: sums of products of masked values in float64 instead of an (N, M, K) table.
 
     Args:
-        a: (N,) or (N, ...) measures in any unit, NaN or infinite = unknown.
-        b: (M,) or (M, ...); None: ``a``.
+        a, b: (N,) or (N, ...) and (M,) or (M, ...) measures in any unit, NaN or infinite = unknown.
         at_least: shared measures below which the result is NaN; 3 for organ volumes.
 
     Raises:
         ValueError: ``at_least`` below 1.
     """
-    squared = _squared(a, b, at_least)
-    return squared.to(torch.float64 if a.dtype == torch.float64 else torch.float32)
+    return _squared(a, b, at_least).to(torch.promote_types(a.dtype, torch.float32))
 
 
 @without_autocast
@@ -88,12 +85,10 @@ def rbf(a: Tensor, b: Tensor | None = None, *, sigma: float, at_least: int = 1, 
     Small ``sigma`` tends to the identity (NT-Xent), large to 1 everywhere (uniform attraction).
 
     Args:
-        a: (N,) or (N, ...) measures, NaN = unknown.
-        b: (M,) or (M, ...); None: ``a``.
+        a, b: (N,) or (N, ...) and (M,) or (M, ...) measures, NaN = unknown.
         sigma: width in the unit of the measures; 5 for years, 0.03 to 0.05 for a position from head (0) to foot (1),
             `median_sigma` for standardised measures.
         at_least: shared measures below which the pair is unknown.
-        missing: what unknown pairs get.
 
     Raises:
         ValueError: ``sigma`` not above 0.
@@ -126,10 +121,8 @@ def equal(a: Tensor, b: Tensor | None = None, *, off: float = 0.5, missing: floa
     Scanner and site are no such codes: as positives they would teach the encoder what it should ignore.
 
     Args:
-        a: (N,) codes, integers or floats; NaN or -1 = unknown.
-        b: (M,); None: ``a``.
+        a, b: (N,) and (M,) codes, integers or floats; NaN or -1 = unknown.
         off: in [0, 1], of two known codes that differ.
-        missing: what pairs with an unknown code get.
 
     Raises:
         ValueError: ``off`` outside [0, 1].
@@ -149,10 +142,8 @@ def hellinger(h: Tensor, b: Tensor | None = None, *, sharpness: float = 1.0, mis
     """Return the Hellinger affinity ``(sum_k sqrt(h_ik b_jk)) ^ sharpness`` (N, M) of compositions.
 
     Args:
-        h: (N, K) parts, rows on the simplex, such as fractions of tissues and background; a row with NaN is unknown.
-        b: (M, K); None: ``h``.
+        h, b: (N, K) and (M, K) parts, rows on the simplex, such as fractions of tissues; a row with NaN is unknown.
         sharpness: above 1 tells near compositions apart; positive definite for whole numbers.
-        missing: what pairs with an unknown composition get.
 
     Raises:
         ValueError: ``sharpness`` not above 0.
@@ -173,8 +164,7 @@ def jensen_shannon(h: Tensor, b: Tensor | None = None) -> Tensor:
     one at a time, so that no (N, M, K) table exists.
 
     Args:
-        h: (N, K) rows on the simplex; a row with NaN is unknown.
-        b: (M, K); None: ``h``.
+        h, b: (N, K) and (M, K) rows on the simplex; a row with NaN is unknown.
     """
     x = wide(h)
     y = x if b is None else wide(b)
@@ -182,7 +172,7 @@ def jensen_shannon(h: Tensor, b: Tensor | None = None) -> Tensor:
     for p, q in zip(x.T[:, :, None], y.T[:, None], strict=True):
         middle = (p + q) / 2
         total += (torch.xlogy(p, p) + torch.xlogy(q, q)) / 2 - torch.xlogy(middle, middle)
-    return total.clamp_min(0).to(torch.float64 if h.dtype == torch.float64 else torch.float32)
+    return total.clamp_min(0).to(torch.promote_types(h.dtype, torch.float32))
 
 
 def centred_log_ratio(h: Tensor, *, floor: float = 1e-3) -> Tensor:
@@ -210,14 +200,12 @@ def aitchison(h: Tensor, b: Tensor | None = None, *, floor: float = 1e-3) -> Ten
     """Return the Aitchison distance (N, M) of compositions: Euclidean between `centred_log_ratio`; NaN if unknown.
 
     Args:
-        h: (N, K) parts; a row with NaN is unknown.
-        b: (M, K); None: ``h``.
+        h, b: (N, K) and (M, K) parts; a row with NaN is unknown.
         floor: of `centred_log_ratio`.
     """
     x = centred_log_ratio(wide(h), floor=floor)
     y = None if b is None else centred_log_ratio(wide(b), floor=floor)
-    distance = (_squared(x, y, 1) * h.shape[1]).sqrt()
-    return distance.to(torch.float64 if h.dtype == torch.float64 else torch.float32)
+    return (_squared(x, y, 1) * h.shape[1]).sqrt().to(torch.promote_types(h.dtype, torch.float32))
 
 
 def _sums(
@@ -305,7 +293,4 @@ def median_sigma(a: Tensor, *, at_least: int = 1, most: int = 2048) -> float:
         a = a[chosen.to(a.device)]
     squared = mean_square_difference(a, at_least=at_least)
     upper = torch.triu_indices(len(squared), len(squared), 1, device=squared.device)
-    distances = squared[upper[0], upper[1]].sqrt()
-    distances = distances[~distances.isnan()]
-    median = float(distances.median()) if len(distances) else 0.0
-    return median or 1.0
+    return float(squared[upper[0], upper[1]].sqrt().nanmedian().nan_to_num()) or 1.0

@@ -34,5 +34,4 @@ def koleo(z: Tensor, *, eps: float = 1e-8) -> Tensor:
         add_up(nearest)
     squared = (z - z[nearest]).square().sum(1)
     # sqrt has an infinite slope at 0; clamping gives duplicated rows a zero gradient.
-    tiny = torch.finfo(z.dtype).tiny
-    return -torch.log(squared.clamp_min(tiny).sqrt() + eps).mean()
+    return -torch.log(squared.clamp_min(torch.finfo(z.dtype).tiny).sqrt() + eps).mean()

@@ -12,12 +12,7 @@ from medssl.objectives.rows import contrast, decoupled, full_precision, softmax,
 
 @without_autocast
 def nt_xent(
-    z1: Tensor,
-    z2: Tensor,
-    *,
-    temperature: float,
-    group: Tensor | None = None,
-    duplicates: Duplicates | None = None,
+    z1: Tensor, z2: Tensor, *, temperature: float, group: Tensor | None = None, duplicates: Duplicates | None = None
 ) -> Tensor:
     """Return the normalised temperature-scaled cross-entropy of two views.
 
@@ -50,8 +45,7 @@ def dcl(
     """Return NT-Xent without the positive in the denominator; may be negative.
 
     Args:
-        z1, z2: (N, d) unit rows, the two views of the same N samples.
-        temperature: divides the cosine similarity.
+        z1, z2, temperature: as in `nt_xent`.
         sigma: where given, positives that are far apart weigh more: ``w_i = 2 - N softmax_i(s_i / sigma)``, mean 1,
             without gradient (DCLW).
         group, duplicates: as in `nt_xent`; the pull of a row is the weighted mean over its positives.
@@ -60,8 +54,6 @@ def dcl(
     """
     z1, z2 = full_precision(z1, z2)
     z = torch.cat([z1, z2])
-    weight = None
-    if sigma is not None:
-        weight = 2 - len(z1) * ((z1 * z2).sum(1) / sigma).softmax(0).detach()
+    weight = None if sigma is None else 2 - len(z1) * ((z1 * z2).sum(1) / sigma).softmax(0).detach()
     cells = pairs.cured(pairs.instance(z, group=group, decouple=True, weight=weight), duplicates, decouple=True)
     return contrast(z, None, cells, decoupled, temperature=temperature)

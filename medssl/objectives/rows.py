@@ -205,8 +205,7 @@ def contrast(
     """
     chunk = chunk or chunk_of(rows, len(rows if columns is None else columns))
     chunk = together * max(1, chunk // together)
-    out: Tensor = _Contrast.apply(rows, columns, pairs, reduction, temperature, chunk)
-    return out
+    return _Contrast.apply(rows, columns, pairs, reduction, temperature, chunk)
 
 
 def chunk_of(rows: Tensor, columns: int) -> int:
@@ -249,10 +248,14 @@ def softmax(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
     With one positive it is InfoNCE; with class weights SupCon (mean outside the logarithm); with a kernel y-Aware.
     """
     lse, some = log_candidates(scores, cells)
+    return _less_mean(lse, cells.weight * scores, cells, some)
+
+
+def _less_mean(value: Tensor | int, terms: Tensor, cells: Cells, some: Tensor) -> tuple[Tensor, Tensor]:
+    """Reduce to ``value`` less the mean over positives of their weighted ``terms`` (r, M), where there are ``some``."""
     total = cells.weight.sum(1)
     valid = some & (total > 0)
-    pull = (cells.weight * scores).sum(1) / torch.where(valid, total, 1)
-    return torch.where(valid, lse - pull, 0), valid.to(scores.dtype)
+    return torch.where(valid, value - terms.sum(1) / torch.where(valid, total, 1), 0), valid.to(terms.dtype)
 
 
 def per_pair(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
@@ -293,10 +296,7 @@ def exp_weighted(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
     The rescale comes before the stabilising shift, as in the formula.
     """
     lse, some = log_candidates(scores * (1 - cells.weight), cells)
-    total = cells.weight.sum(1)
-    valid = some & (total > 0)
-    pull = (cells.weight * scores).sum(1) / torch.where(valid, total, 1)
-    return torch.where(valid, lse - pull, 0), valid.to(scores.dtype)
+    return _less_mean(lse, cells.weight * scores, cells, some)
 
 
 def focal(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
@@ -305,11 +305,8 @@ def focal(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
     Source: Zhang et al. 2021 (Core-tuning), clean form: the mean over a row's positives.
     """
     lse, some = log_candidates(scores, cells)
-    total = cells.weight.sum(1)
-    valid = some & (total > 0)
     log = torch.where(cells.weight > 0, scores - lse[:, None], 0)
-    value = -(cells.weight * (1 - log.exp()) * log).sum(1) / torch.where(valid, total, 1)
-    return torch.where(valid, value, 0), valid.to(scores.dtype)
+    return _less_mean(0, cells.weight * (1 - log.exp()) * log, cells, some)
 
 
 def against_negatives(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
@@ -318,7 +315,5 @@ def against_negatives(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
     Source: Chaitanya et al. 2020, equation of the pair loss.
     """
     lse, some = log_candidates(scores, cells._replace(candidate=cells.candidate & (cells.weight == 0)))
-    total = cells.weight.sum(1)
-    valid = some & (total > 0)
-    value = (cells.weight * torch.logaddexp(scores, lse[:, None]) - cells.weight * scores).sum(1)
-    return torch.where(valid, value / torch.where(valid, total, 1), 0), valid.to(scores.dtype)
+    terms = cells.weight * scores - cells.weight * torch.logaddexp(scores, lse[:, None])
+    return _less_mean(0, terms, cells, some)

@@ -55,14 +55,7 @@ def swav(
     iterations: int = 3,
     queue: Tensor | None = None,
 ) -> Tensor:
-    """Return the cross-entropy of each view's codes with the other view's prediction, mean of both directions.
-
-    Args:
-        scores1, scores2: (N, K) of two views of the same items.
-        temperature: of the prediction.
-        eps, iterations: of `sinkhorn`.
-        queue: of `multi_crop`.
-    """
+    """Return the cross-entropy of each view's codes with the other view's prediction: `multi_crop` of two views."""
     return multi_crop([scores1, scores2], temperature=temperature, eps=eps, iterations=iterations, queue=queue)
 
 

@@ -11,13 +11,7 @@ from medssl.objectives.rows import contrast, full_precision, softmax, without_au
 
 @without_autocast
 def info_nce(
-    q1: Tensor,
-    q2: Tensor,
-    k1: Tensor,
-    k2: Tensor,
-    *,
-    temperature: float = 0.04,
-    duplicates: Duplicates | None = None,
+    q1: Tensor, q2: Tensor, k1: Tensor, k2: Tensor, *, temperature: float = 0.04, duplicates: Duplicates | None = None
 ) -> Tensor:
     """Return half the sum of InfoNCE of view 1 against the keys of view 2 and of view 2 against those of view 1.
 

@@ -39,46 +39,41 @@ def render(
     metrics: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the card: what it is, what it takes, where it came from, how well it does, what it is not for."""
-    lines = [f"# {provenance['run']}", ""]
-    lines += [
-        f"An encoder for {contract['modality'].upper()} ({architecture['name']}, {contract['embedding_dim']} numbers), "
-        f"pretrained by the recipe `{provenance['recipe']}`"
-        + (
-            f", which read {', '.join(names)} of the training patients; predictions of these or of what follows from "
-            "them are not from few labels."
-            if (names := reads(provenance))
-            else ", without labels."
-        ),
-        "",
-        "## Input contract",
-        "",
-    ]
-    lines += [f"- {name}: {value}" for name, value in contract.items()]
-    lines += [
-        "",
-        "## Use",
-        "",
-        "```python",
-        "import medssl",
-        "",
-        'encoder = medssl.load_encoder("PATH/OF/THIS/FOLDER")',
-    ]
-    lines += [
-        "z = encoder.embed(x, rate_hz=RATE, channels=CHANNELS)"
-        if "rate_hz" in contract
-        else "z = encoder.embed(x, spacing_mm=SPACING)",
-        "```",
-        "",
-        "## Training data",
-        "",
-        f"- source: {provenance['source']} ({provenance['cohort']}), {provenance['patients']} patients, "
-        f"{provenance['samples']} samples without exact copies; near-duplicates: "
-        f"{provenance['pretrain'].get('duplicates', 'remove')}",
-        f"- data hash: {provenance['data_hash']}",
-        f"- steps: {provenance['steps']}, seed: {provenance['seed']}, code: {provenance['git_commit']}",
-        "",
-    ]
+    names = reads(provenance)
+    learned = (
+        f", which read {', '.join(names)} of the training patients; predictions of these or of what follows from them "
+        "are not from few labels."
+    )
+    geometry = "rate_hz=RATE, channels=CHANNELS" if "rate_hz" in contract else "spacing_mm=SPACING"
     crossed = provenance.get("crossing_patients", 0)
+    lines = [
+        f"""# {provenance["run"]}
+
+An encoder for {contract["modality"].upper()} ({architecture["name"]}, {contract["embedding_dim"]} numbers), \
+pretrained by the recipe `{provenance["recipe"]}`{learned if names else ", without labels."}
+
+## Input contract
+""",
+        *(f"- {name}: {value}" for name, value in contract.items()),
+        f"""
+## Use
+
+```python
+import medssl
+
+encoder = medssl.load_encoder("PATH/OF/THIS/FOLDER")
+z = encoder.embed(x, {geometry})
+```
+
+## Training data
+
+- source: {provenance["source"]} ({provenance["cohort"]}), {provenance["patients"]} patients, \
+{provenance["samples"]} samples without exact copies; near-duplicates: \
+{provenance["pretrain"].get("duplicates", "remove")}
+- data hash: {provenance["data_hash"]}
+- steps: {provenance["steps"]}, seed: {provenance["seed"]}, code: {provenance["git_commit"]}
+""",
+    ]
     if crossed:
         lines += [f"**{crossing(crossed)}.**", ""]
     if metrics:

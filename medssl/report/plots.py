@@ -39,19 +39,15 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     return out
 
 
-def one_line(results: Mapping[str, Any], fraction: str | None = None) -> str:
-    """Return the headline of each protocol with its interval, or why a label was left out.
-
-    At one label fraction, or None: at the largest of each protocol.
-    """
+def one_line(results: Mapping[str, Any]) -> str:
+    """Return the headline of each protocol at its largest label fraction, or why a label was left out."""
     if "left_out" in results:
         return f"left out: {results['left_out']}"
     parts = []
     for protocol, fractions in results.items():
-        share, words = (fraction, "") if fraction is not None else fullest(fractions)
-        if share in fractions:
-            values = fractions[share]
-            parts.append(f"{protocol}{words} {shown(values[headline(values)])}")
+        share, words = fullest(fractions)
+        values = fractions[share]
+        parts.append(f"{protocol}{words} {shown(values[headline(values)])}")
     return ", ".join(parts)
 
 
@@ -72,12 +68,11 @@ def curves(history: Sequence[Mapping[str, float]], title: str) -> Figure:
         ("alignment, uniformity of views", [k for k in have if k.endswith(("alignment", "uniformity"))]),
         ("learning rate", ["lr"]),
     ]
+    steps = [row["step"] for row in history]
     figure = Figure(figsize=(12, 5.6), layout="constrained")
     for axis, (name, keys) in zip(figure.subplots(2, 3).ravel(), panels, strict=True):
         for key in keys:
-            axis.plot(
-                [row["step"] for row in history], [row.get(key, np.nan) for row in history], label=key, marker="."
-            )
+            axis.plot(steps, [row.get(key, np.nan) for row in history], label=key, marker=".")
         axis.set(title=name, xlabel="step")
         if keys and name != "learning rate":
             axis.legend(fontsize=7)
@@ -100,8 +95,9 @@ def label_efficiency(metrics: Mapping[str, Any], title: str) -> Figure:
     columns = min(4, len(tasks))
     lines = -(-len(tasks) // columns)
     # Below a single panel the legend has two columns, and more lines.
-    figure = Figure(figsize=(3.6 * columns, 3.2 * lines + (0.5 if columns > 1 else 1)), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(lines, columns, squeeze=False)).ravel()
+    ncols, room = (4, 0.5) if columns > 1 else (2, 1)
+    figure = Figure(figsize=(3.6 * columns, 3.2 * lines + room), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis in axes[len(tasks) :]:
         axis.set_axis_off()
     legend: dict[str, Any] = {}
@@ -120,11 +116,8 @@ def label_efficiency(metrics: Mapping[str, Any], title: str) -> Figure:
             x = np.array([float(s) * 100 for s in shares]) * (1 + 0.04 * index)
             # None becomes NaN, which draws no bar and no point.
             mean, low, high = (np.array([v[k] for v in values], dtype=float) for k in ("mean", "lo", "hi"))
-            colour = COLOURS.get(protocol)
             bars = np.abs(np.stack([mean - low, high - mean]))
-            drawn = axis.errorbar(
-                x, mean, yerr=bars, fmt="o-", ms=3, lw=1.2, capsize=2, color=colour, label=protocol
-            )  # fmt: skip
+            drawn = axis.errorbar(x, mean, yerr=bars, fmt="o-", ms=3, lw=1.2, capsize=2, color=COLOURS.get(protocol))
             legend.setdefault(protocol, drawn)
             below += int((mean < -1).sum()) if name == "r2" else 0
             hollow = np.isnan(low)
@@ -141,14 +134,12 @@ def label_efficiency(metrics: Mapping[str, Any], title: str) -> Figure:
         if name == "r2":
             axis.set_ylim(-1, 1)
     if legend:
-        figure.legend(
-            legend.values(), legend.keys(), loc="outside lower center", ncols=4 if columns > 1 else 2, fontsize=7
-        )
+        figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=ncols, fontsize=7)
     figure.suptitle(title)
     return figure
 
 
-def _draw(axis: Any, sample: np.ndarray) -> None:
+def _draw(axis: Any, sample: np.ndarray, title: str) -> None:
     if sample.ndim == 2:
         offsets = np.arange(min(3, len(sample)))[:, None] * 4
         axis.plot((sample[:3] - offsets).T, lw=0.6)
@@ -156,6 +147,7 @@ def _draw(axis: Any, sample: np.ndarray) -> None:
         image = sample[0] if sample.ndim == 3 else sample[0, sample.shape[1] // 2]
         axis.imshow(image, cmap="gray", vmin=0, vmax=1)
     axis.set(xticks=[], yticks=[])
+    axis.set_title(title, fontsize=8)
 
 
 def duplicates(store: Store, receipts: pd.DataFrame, *, unit: str = "bits", most: int = 6) -> Figure:
@@ -167,16 +159,11 @@ def duplicates(store: Store, receipts: pd.DataFrame, *, unit: str = "bits", most
     position = {s: i for i, s in enumerate(store.table["sample_id"])}
     figure = Figure(figsize=(2 * most, 4.2), layout="constrained")
     axes = figure.subplots(2, most)
-    for column in range(most):
-        if column >= len(shown):
-            axes[0, column].set_axis_off()
-            axes[1, column].set_axis_off()
-            continue
-        row = shown.iloc[column]
-        _draw(axes[0, column], store[position[row["duplicate_of"]]])
-        _draw(axes[1, column], store[position[row["sample_id"]]])
-        axes[0, column].set_title("kept", fontsize=8)
-        axes[1, column].set_title(f"removed: {row['method']}, {row['distance']:g} {unit}", fontsize=8)
+    for axis in axes[:, len(shown) :].flat:
+        axis.set_axis_off()
+    for (above, below), row in zip(axes.T, shown.itertuples(), strict=False):
+        _draw(above, store[position[row.duplicate_of]], "kept")
+        _draw(below, store[position[row.sample_id]], f"removed: {row.method}, {row.distance:g} {unit}")
     if not len(shown):
         figure.text(0.5, 0.5, "no duplicates found", ha="center")
     return figure

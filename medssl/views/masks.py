@@ -61,10 +61,5 @@ def channel_binomial(draws: Draws, length: int, channels: int, *, keep: float = 
     return draws.uniform(length, channels) < keep
 
 
-MASKS: dict[str, Mask] = {
-    "all_true": all_true,
-    "continuous": continuous,
-    "binomial": binomial,
-    "channel_continuous": channel_continuous,
-    "channel_binomial": channel_binomial,
-}
+_ALL = (all_true, continuous, binomial, channel_continuous, channel_binomial)
+MASKS: dict[str, Mask] = {mask.__name__: mask for mask in _ALL}

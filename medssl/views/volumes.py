@@ -155,15 +155,13 @@ def appearance(x: Tensor, draws: Draws) -> Tensor:
     return x
 
 
-def view(x: Tensor, draws: Draws, *, place: bool = True, flip: bool = False) -> tuple[Tensor, Tensor]:
-    """Return one random view of each sample, and its map to the sample.
+def view(x: Tensor, draws: Draws, *, place: bool = True) -> tuple[Tensor, Tensor]:
+    """Return one random view of each sample, and its map to the sample. Left stays left: sides have their own organs.
 
     Args:
         x: (B, C, *S).
         draws: the samples' own numbers.
         place: turn, shift and zoom, which crops at the border. False: appearance alone, the map is the identity.
-        flip: with ``place`` also swap left and right, the last axis, with probability 0.5. Off, because left and
-            right are different organs, unless laterality does not matter.
 
     Returns:
         (B, C, *S) and (B, d, d + 1).
@@ -180,10 +178,6 @@ def view(x: Tensor, draws: Draws, *, place: bool = True, flip: bool = False) -> 
         chosen = draws.uniform() < 0.9
         where = torch.where(chosen[:, None, None], drawn, where)
         x = _some(partial(read, size=size), x, chosen, drawn)
-        if flip:
-            chosen = draws.uniform() < 0.5
-            where = torch.where(chosen[:, None, None], torch.cat([-where[:, :, :1], where[:, :, 1:]], 2), where)
-            x = torch.where(chosen.view(-1, *_each(x)), x.flip(-1), x)
     return appearance(x, draws), where
 
 

@@ -19,7 +19,6 @@ SIZES = [(24, 20), (15, 17), (12, 16, 14), (9, 12, 11)]
 View = Callable[[Tensor, Draws], tuple[Tensor, Tensor]]
 VIEWS: list[View] = [
     volumes.view,
-    lambda x, draws: volumes.view(x, draws, flip=True),
     lambda x, draws: volumes.view(x, draws, place=False),
     volumes.crop,
 ]
@@ -68,14 +67,11 @@ def test_maps_lead_to_the_sample(size: tuple[int, ...], make: View, placed: None
 
 def test_where_nothing_is_drawn_the_view_is_the_sample(placed: None) -> None:
     x = samples((24, 20), n=300)
-    views, where = volumes.view(x, numbers(300), flip=True)
+    views, where = volumes.view(x, numbers(300))
     still = (where == torch.eye(2, 3)).flatten(1).all(1)
-    flipped = (where == torch.tensor([[-1.0, 0, 0], [0, 1, 0]])).flatten(1).all(1)
     assert still.any()
-    assert flipped.any()
     assert torch.equal(views[still], x[still])
-    assert torch.equal(views[flipped], x[flipped].flip(-1))
-    views, where = volumes.view(x, numbers(300), place=False, flip=True)
+    views, where = volumes.view(x, numbers(300), place=False)
     assert torch.equal(views, x)
     assert torch.equal(where, torch.eye(2, 3).expand(300, -1, -1))
 
@@ -140,7 +136,7 @@ def test_constant_images_stay_finite(size: tuple[int, ...], make: View, value: f
     assert torch.isfinite(views).all()
 
 
-def test_left_stays_left_unless_flips_are_asked_for() -> None:
+def test_left_stays_left_and_up_stays_up() -> None:
     x = torch.zeros(100, 1, 24, 24)
     x[..., 8:16, 2:8] = 1
 
@@ -149,10 +145,7 @@ def test_left_stays_left_unless_flips_are_asked_for() -> None:
         return (profile * torch.arange(24)).sum(1) / profile.sum(1)
 
     assert (centre(volumes.view(x, numbers(100))[0], 2) < 12).all()
-    sides = centre(volumes.view(x, numbers(100), flip=True)[0], 2) < 12
-    assert 30 < sides.sum() < 70
-    # Up stays up.
-    assert (centre(volumes.view(x.transpose(2, 3), numbers(100), flip=True)[0], 1) < 12).all()
+    assert (centre(volumes.view(x.transpose(2, 3), numbers(100))[0], 1) < 12).all()
 
 
 @pytest.mark.parametrize("size", [(100, 100), (40, 40, 40)])
