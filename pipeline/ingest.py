@@ -9,7 +9,7 @@ from pipeline import stage
 
 def work(params: config.Params, key: str) -> None:
     """Write ``data/<key>/store``."""
-    cohort: config.Modality = config.part(params, "modalities", key)
+    cohort: config.Cohort = config.part(params, "modalities", key)
     with tracking.stage_run(params.tracking, f"ingest@{key}", modality=key) as run:
         run.params(cohort.model_dump(mode="json", include={"ingest"}) | {"source": cohort.source.name})
         root = Path(cohort.source.root)

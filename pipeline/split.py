@@ -13,7 +13,7 @@ from pipeline import stage
 
 def work(params: config.Params, key: str) -> None:
     """Write ``data/<key>/split.parquet`` and the counts for the report."""
-    cohort: config.Modality = config.part(params, "modalities", key)
+    cohort: config.Cohort = config.part(params, "modalities", key)
     wanted = cohort.split
     store = open_store(stage.store_of(key), stage.DATA / key / "dedup.parquet")
     with tracking.stage_run(params.tracking, f"split@{key}", modality=key, data_hash=store.content_hash) as run:

@@ -14,16 +14,16 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from medssl.config import stages
-from medssl.config.cohort import Cohort, Dedup, Modality, SignalIngest, Source, SplitParams, VolumeIngest
+from medssl.config.cohort import Cohort, Dedup, SignalIngest, Source, SplitParams, Synthetic, VolumeIngest
 from medssl.config.recipes import OPTIONS, Anatomy, Factor, Options
 from medssl.config.run import Batch, EncoderParams, Evaluate, Pretrain, Run
 from medssl.config.section import MODALITIES, SIGNALS, Count, Positive, Section, explain
 
 __all__ = [
     "MODALITIES", "OPTIONS", "SIGNALS", "Anatomy", "Batch", "Cohort", "Compute", "ConfigError", "Dedup",
-    "EncoderParams", "Evaluate", "Factor", "Modality", "Options", "Params", "Pretrain", "Run", "SignalIngest", "Source",
-    "SplitParams", "Tracking", "VolumeIngest", "explain", "load", "load_default", "modality_of", "obstacles", "parse",
-    "part",
+    "EncoderParams", "Evaluate", "Factor", "Options", "Params", "Pretrain", "Run", "SignalIngest", "Source",
+    "SplitParams", "Synthetic", "Tracking", "VolumeIngest", "explain", "load", "load_default", "modality_of",
+    "obstacles", "parse", "part",
 ]  # fmt: skip
 
 
@@ -67,8 +67,8 @@ class Params(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     tracking: Tracking = Tracking()
     compute: Compute = Compute()
-    synthetic: dict[str, Cohort] = Field(default_factory=dict)
-    modalities: dict[str, Modality] = Field(min_length=1)
+    synthetic: dict[str, Synthetic] = Field(default_factory=dict)
+    modalities: dict[str, Cohort] = Field(min_length=1)
     runs: dict[str, Run] = Field(default_factory=dict)
 
     @model_validator(mode="after")

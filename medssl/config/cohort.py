@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from medssl.config.section import Count, Positive, Section, Share
 
 
-class Cohort(Section):
+class Synthetic(Section):
     """Size and planted defects of one synthetic cohort (truth table in ``data/README.md``)."""
 
     patients: Count = 100
@@ -180,7 +180,7 @@ class SplitParams(Section):
         return self
 
 
-class Modality(Section):
+class Cohort(Section):
     """One cohort of recordings from raw files to a patient split."""
 
     source: Source

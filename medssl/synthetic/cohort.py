@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medssl.config import Cohort
+from medssl.config import Synthetic
 from medssl.synthetic import defects, signals, volumes, write
 from medssl.synthetic.traits import DEFECT_STREAM, MODALITIES, Recording, Traits, draw, patient_rng
 
@@ -101,7 +101,7 @@ class _Builder:
         return self.root / path
 
 
-def make(modality: str, cohort: Cohort, out: Path, seed: int) -> None:
+def make(modality: str, cohort: Synthetic, out: Path, seed: int) -> None:
     """Write a synthetic cohort into the folder ``out``; the same arguments give the same bytes.
 
     ``out`` gets ``manifest.csv``, for CT and MRI ``mask_labels.csv``, and the files under ``records/``. A former
@@ -133,7 +133,7 @@ def make(modality: str, cohort: Cohort, out: Path, seed: int) -> None:
     part.rename(out)
 
 
-def _plant_defects(builder: _Builder, cohort: Cohort) -> None:
+def _plant_defects(builder: _Builder, cohort: Synthetic) -> None:
     """Spread the defects over patients: no patient has a second one before each has one."""
     modality = builder.modality
     rng = patient_rng(builder.seed, modality, DEFECT_STREAM)

@@ -15,7 +15,7 @@ NEAR_NOISE_HU = 1.0
 NEAR_NOISE_SHARE = 0.003  # of the largest value of an MRI
 SHORT_S = 0.5
 RATE_HZ = {"ecg": signals.ECG_RATE_HZ, "ppg": signals.PPG_RATE_HZ, "eeg": signals.EEG_RATE_HZ}
-# In the order in which `Cohort.corrupt` counts through them.
+# In the order in which `Synthetic.corrupt` counts through them.
 SIGNAL_KINDS = ("truncated", "no_rate", "too_short", "missing")
 IMAGE_KINDS = ("truncated", "empty", "not_an_image", "missing")
 EDF_HEADER_BYTES = 256  # per file and again per channel

@@ -13,11 +13,11 @@ import pydicom
 import pytest
 import wfdb
 
-from medssl.config import MODALITIES, SIGNALS, Cohort
+from medssl.config import MODALITIES, SIGNALS, Synthetic
 from medssl.synthetic import cohort as cohort_module
 from medssl.synthetic import defects, make, planted_identifiers, signals, traits, volumes
 
-SMALL = Cohort(patients=4, trials=2, exact_duplicates=2, near_duplicates=1, corrupt=4)
+SMALL = Synthetic(patients=4, trials=2, exact_duplicates=2, near_duplicates=1, corrupt=4)
 GOOD = {name: 8 if name in SIGNALS else 4 for name in MODALITIES}
 
 
@@ -61,11 +61,11 @@ def test_same_seed_gives_the_same_bytes(made: dict[str, Path], modality: str, tm
 def test_a_patient_does_not_depend_on_the_size_of_the_cohort(
     made: dict[str, Path], modality: str, tmp_path: Path
 ) -> None:
-    make(modality, Cohort(patients=1, exact_duplicates=0, near_duplicates=0, corrupt=0), tmp_path / "one", seed=3)
+    make(modality, Synthetic(patients=1, exact_duplicates=0, near_duplicates=0, corrupt=0), tmp_path / "one", seed=3)
     one, all_of_them = digest(tmp_path / "one"), digest(made[modality])
     del one["manifest.csv"]
     assert one.items() <= all_of_them.items()
-    make(modality, Cohort(patients=1, exact_duplicates=0, near_duplicates=0, corrupt=0), tmp_path / "other", seed=4)
+    make(modality, Synthetic(patients=1, exact_duplicates=0, near_duplicates=0, corrupt=0), tmp_path / "other", seed=4)
     other = digest(tmp_path / "other")
     assert not any(other[name] == one[name] for name in one if "records" in name)
 
@@ -214,7 +214,7 @@ def test_einthoven_holds_in_the_ecg() -> None:
 
 
 def test_make_replaces_its_own_cohort_and_nothing_else(tmp_path: Path) -> None:
-    few = Cohort(patients=1, trials=1, exact_duplicates=0, near_duplicates=0, corrupt=0)
+    few = Synthetic(patients=1, trials=1, exact_duplicates=0, near_duplicates=0, corrupt=0)
     make("ppg", few, tmp_path / "out", seed=0)
     make("ppg", few, tmp_path / "out", seed=1)
     (tmp_path / "real").mkdir()
