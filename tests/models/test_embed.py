@@ -8,7 +8,7 @@ import torch
 
 from medssl import models
 from medssl.models.embed import device_of, embed_samples
-from medssl.models.heads import Classifier, Projection
+from medssl.models.heads import Classifier
 from medssl.store import Store
 
 
@@ -59,11 +59,6 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, there: str 
 def test_a_gpu_gives_the_embeddings_of_the_cpu(encoder: torch.nn.Module, signal_store: Store) -> None:
     whole = embed_samples(encoder, signal_store)
     assert np.allclose(embed_samples(encoder, signal_store, device=device_of("gpu")), whole, atol=1e-3)
-
-
-def test_projection_gives_unit_rows() -> None:
-    z = Projection(8, 4)(torch.randn(5, 8, generator=torch.Generator().manual_seed(0)))
-    assert torch.allclose(z.norm(dim=1), torch.ones(5), atol=1e-6)
 
 
 def test_classifier_shape(encoder: torch.nn.Module) -> None:
