@@ -11,12 +11,9 @@ system takes back when it needs them (``RssAnon`` of ``/proc``, read every 5 ms;
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 import tempfile
-import time
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ import pandas as pd
 import yaml
 from tqdm import tqdm
 
+from benchmarks.timing import ROOT, Failed, apart, last_line, measured, table
 from medssl import config, hub, models
 from medssl import table as tables
 from medssl.curate import dedup
@@ -33,7 +31,6 @@ from medssl.evaluate.tasks import Task, pooled
 from medssl.store import Writer, open_store, write_parquet
 from pipeline import probe, stage
 
-ROOT = Path(__file__).parents[1]
 RUN, COHORT = "tiny", "ecg"
 PER_PATIENT, PER_TRIAL = 100, 10
 PARTS = ("train", "train", "val", "test")
@@ -85,9 +82,16 @@ def build(samples: int, shape: Sequence[int], encoder: dict[str, Any]) -> None:
     )
 
 
-def work(way: str) -> None:
-    """Run the stage in this process: in blocks, or with the samples and all embeddings in memory."""
-    held = []
+def anonymous_gb() -> float:
+    """Return the resident memory of this process without the pages of mapped files."""
+    lines = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
+    return sum(int(line[1]) for line in lines if line[0] in ("RssAnon:", "RssShmem:")) * 1024 / 1e9
+
+
+def work(way: str, home: str) -> dict[str, float]:
+    """Run the stage in this process, in blocks or with the samples and all embeddings in memory, and measure it."""
+    os.chdir(home)
+    held, peak, done = [], [0.0], threading.Event()
 
     def at_once(
         tasks: Sequence[Task], blocks: Iterable[np.ndarray], features: Callable[[np.ndarray], np.ndarray]
@@ -96,35 +100,20 @@ def work(way: str) -> None:
         held.append(features(rows))
         return pooled(tasks, [rows], lambda _: held[-1])
 
+    def watch() -> None:
+        while not done.wait(0.005):
+            peak[0] = max(peak[0], anonymous_gb())
+
     if way == "whole":
         probe.pooled = at_once  # type: ignore[attr-defined]
-    probe.work(config.load("params.yaml"), RUN)
-
-
-def child(*words: str) -> dict[str, float]:
-    """Run this script in a process of its own; return its seconds and its peak in bytes.
-
-    Raises:
-        ChildProcessError: it failed, or was killed for want of memory.
-    """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    start, peak = time.perf_counter(), 0
-    process = subprocess.Popen(
-        [sys.executable, __file__, *words],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    status = Path(f"/proc/{process.pid}/status")
-    while process.poll() is None:
-        lines = [line.split() for line in status.read_text().splitlines()]
-        peak = max(peak, sum(int(line[1]) for line in lines if line[0] in ("RssAnon:", "RssShmem:")) * 1024)
-        time.sleep(0.005)
-    assert process.stderr is not None
-    if process.returncode:
-        raise ChildProcessError((process.stderr.read().strip().splitlines() or [f"ended {process.returncode}"])[-1])
-    return {"seconds": time.perf_counter() - start, "peak": peak}
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        seconds = measured(lambda: probe.work(config.load("params.yaml"), RUN)).seconds
+    finally:
+        done.set()
+        watcher.join()
+    return {"seconds": seconds, "gigabytes": peak[0]}
 
 
 def main() -> None:
@@ -134,32 +123,27 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=2, default=[1, 250], help="channels and steps of a sample")
     parser.add_argument("--encoder", default="resnet1d")
     parser.add_argument("--widths", type=int, nargs="+", default=[4, 4, 8, 16])
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
-        work(args.child)
-        return
-    out: dict[str, float] = {"samples": args.samples}
     with tempfile.TemporaryDirectory() as home:
         os.chdir(home)
         build(args.samples, args.shape, {"name": args.encoder, "widths": args.widths})
         print(f"{args.samples} samples of {'x'.join(map(str, args.shape))}, {args.encoder} {args.widths}")
-        print(f"{'':8} {'peak (GB)':>10} {'seconds':>8}")
-        found = []
+        show = table("", "peak GB", "seconds")
+        runs, results = {}, []
         for way in ("blocks", "whole"):
             try:
-                run = child("--child", way)
-            except ChildProcessError as error:
-                print(f"{way:8} {error}")
+                runs[way] = apart(work, way, home)
+            except Failed as error:
+                print(f"{way}: {error}")
                 continue
-            out |= {f"{way}_gb": round(run["peak"] / 1e9, 3), f"{way}_s": round(run["seconds"], 1)}
-            print(f"{way:8} {run['peak'] / 1e9:10.2f} {run['seconds']:8.1f}", flush=True)
-            found.append([(stage.run_folder(RUN) / "probe" / name).read_bytes() for name in RESULTS])
+            show(way, runs[way]["gigabytes"], runs[way]["seconds"])
+            results.append([(stage.run_folder(RUN) / "probe" / name).read_bytes() for name in RESULTS])
         os.chdir(ROOT)
-    if len(found) == 2:
-        out["ratio"] = round(out["blocks_gb"] / out["whole_gb"], 3)
-        print("equal to the byte" if found[0] == found[1] else "results DIFFER")
-    print(json.dumps(out))
+    ratios = {"blocks_gb": runs["blocks"]["gigabytes"]}
+    if len(results) == 2:
+        print("equal to the byte" if results[0] == results[1] else "results DIFFER")
+        ratios["memory"] = runs["blocks"]["gigabytes"] / runs["whole"]["gigabytes"]
+    last_line(ratios)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,9 @@ this process; the batch is viewed on ``--device``. The last line is JSON: how ma
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import math
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
@@ -31,6 +30,7 @@ from monai.transforms import (
 )
 from torch import Tensor
 
+from benchmarks.timing import in_turns, last_line, measured, ratio, table
 from medssl.pretrain.fit import keep_freed_memory
 from medssl.views import volumes
 from medssl.views.draws import Draws
@@ -69,28 +69,22 @@ def crop(size: tuple[int, ...]) -> Compose:
     return Compose([part, Resize(small, mode=mode, align_corners=True), *appearance(small)])
 
 
-def seconds(work: Callable[[], object], device: str) -> float:
-    """Return how long ``work`` takes, with what it left to do on the device."""
-    start = time.perf_counter()
-    work()
-    if device != "cpu":
-        torch.get_device_module(device).synchronize()
-    return time.perf_counter() - start
-
-
-def speeds(
+def turns(
     samples: Tensor, batched: Callable[[Tensor, Draws], object], reference: Compose, *, device: str, repeats: int
-) -> tuple[float, float]:
-    """Return samples a second of both, the medians of turns that alternate; a first turn of each does not count."""
+) -> dict[str, list[float]]:
+    """Return seconds of both sides in turns; a first turn of each does not count."""
     x, draw = samples.to(device), torch.arange(len(samples), device=device)
     reference.set_random_state(seed=0)
-    times = []
-    for repeat in range(repeats + 1):
-        draws = Draws(draw + repeat * len(samples), seed=0)
-        own = seconds(lambda draws=draws: batched(x, draws), device)
-        times.append((own, seconds(lambda: [reference(sample.clone()) for sample in samples], "cpu")))
-    own, other = (statistics.median(side) for side in zip(*times[1:], strict=True))
-    return len(samples) / own, len(samples) / other
+    turn = itertools.count()
+
+    def ours() -> None:
+        batched(x, Draws(draw + next(turn) * len(samples), seed=0))
+        if device != "cpu":
+            torch.get_device_module(device).synchronize()
+
+    sides = {"batch": ours, "MONAI": lambda: [reference(sample.clone()) for sample in samples]}
+    found = in_turns({name: lambda side=side: measured(side).seconds for name, side in sides.items()}, repeats + 1)
+    return {name: seconds[1:] for name, seconds in found.items()}
 
 
 def main() -> None:
@@ -102,17 +96,18 @@ def main() -> None:
     set_track_meta(False)
     keep_freed_memory()  # as in pretraining
     ratios: dict[str, float] = {}
-    print(f"{'':12} {'batch (/s)':>11} {'MONAI (/s)':>11} {'ratio':>7}")
+    show = table("", "batch (/s)", "MONAI (/s)", "ratio")
     for kind, size in SIZES.items():
         samples = torch.rand(args.batch, 1, *size, generator=torch.Generator().manual_seed(0))
         for name, batched, reference in (
             ("view", volumes.view, view(size)),
             ("crop", volumes.crop, crop(size)),
         ):
-            own, other = speeds(samples, batched, reference, device=args.device, repeats=args.repeats)
-            ratios[f"{kind}_{name}_ratio"] = round(own / other, 2)
-            print(f"{kind + ' ' + name:12} {own:11.1f} {other:11.1f} {own / other:7.2f}")
-    print(json.dumps(ratios))
+            found = turns(samples, batched, reference, device=args.device, repeats=args.repeats)
+            ratios[f"{kind}_{name}_ratio"] = ratio(found["MONAI"], found["batch"])
+            speeds = [args.batch / statistics.median(seconds) for seconds in found.values()]
+            show(f"{kind} {name}", *speeds, ratios[f"{kind}_{name}_ratio"])
+    last_line(ratios)
 
 
 if __name__ == "__main__":

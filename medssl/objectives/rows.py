@@ -223,11 +223,10 @@ def each_row(
     rows: Tensor, columns: Tensor, pairs: Pairs, of: Callable[[Tensor, Cells], tuple[Tensor, ...]]
 ) -> tuple[Tensor, ...]:
     """Return what ``of`` says of the scores and cells of each row, (R,) each, without gradient and block by block."""
-    found: tuple[Tensor, ...] = ()
+    # Asked for no row first: a process without a block takes part in the sum all the same.
+    found = tuple(value.new_zeros(len(rows)) for value in of(rows[:0] @ columns.T, pairs(slice(0, 0))))
     for block in blocks(len(rows), chunk_of(rows, len(columns))):
-        values = of(rows[block] @ columns.T, pairs(block))
-        found = found or tuple(value.new_zeros(len(rows)) for value in values)
-        for whole, value in zip(found, values, strict=True):
+        for whole, value in zip(found, of(rows[block] @ columns.T, pairs(block)), strict=True):
             whole[block] = value
     add_up(*found)
     return found

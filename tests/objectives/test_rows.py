@@ -274,3 +274,16 @@ def test_processes_divide_a_table_and_add_up(number: int) -> None:
     assert torch.allclose(top / bottom, whole)
     for got, want in zip(gradients, expected, strict=True):
         assert torch.allclose(got / bottom, want)
+
+
+def test_a_process_without_a_block_takes_part_in_the_sum() -> None:
+    z = unit(5, 4, 0)
+    whole = rows.each_row(z, z, pairs.apart(z), lambda s, c: (s.sum(1), c.candidate.sum(1).double()))
+    caught: list[list[torch.Tensor]] = []
+    for rank in range(4):  # three blocks of two rows
+        caught.append([])
+        with rows.shared(rows.Share(rank, 4, lambda t: caught[-1].append(t.clone()))):
+            rows.each_row(z, z, pairs.apart(z), lambda s, c: (s.sum(1), c.candidate.sum(1).double()))
+    assert all(len(parts) == 2 for parts in caught)
+    for k, expected in enumerate(whole):
+        assert torch.allclose(torch.stack([parts[k] for parts in caught]).sum(0), expected)
