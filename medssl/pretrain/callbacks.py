@@ -27,8 +27,9 @@ from medssl.store import Store
 
 MONITORED = 512  # samples of either part for neighbours and dispersion
 RANKED = 2048  # patients of either part for RankMe, if there are as many
-# Of a measurement in the passes of the steps between two; half of the bound on its time, as reading samples costs too.
-SHARE = 0.025
+# Of a measurement in the passes of the steps between two. A third of the bound on its time, which reading samples,
+# decompositions and writing curves share.
+SHARE = 1 / 60
 LEAST = 10  # steps between two measurements
 # Draw numbers of the validation batch, far from those of training.
 VALIDATION = 2**62
@@ -130,16 +131,17 @@ class Monitors(Callback):
 
     def samples(self) -> int:
         """Return how many samples a measurement looks at."""
-        rows = sum(len(rows) for part in (self.rows, self.patients) for rows in part.values())
-        return rows + (0 if self.batch is None else 2 * len(self.batch.x))
+        rows = sum(len(np.union1d(rows, self.patients[part])) for part, rows in self.rows.items())
+        # Two views pass for the loss, with a teacher twice, and once more for alignment.
+        return rows + (0 if self.batch is None else 6 * len(self.batch.x))
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Measure if it is time."""
         assert isinstance(pl_module, Training)
         step = pl_module.net.step
-        # Processes without a history come to the same steps: a batch that only accumulates is no new step.
-        due = step % self.every == 0 or step == pl_module.steps
-        self.now = due and step > self._last
+        # Counted back from the end, so that the last one is at its distance too. All processes come to the same steps; a
+        # batch that only accumulates is no new one.
+        self.now = (pl_module.steps - step) % self.every == 0 and step > self._last
         if not self.now:
             return
         self._last = step
@@ -157,25 +159,26 @@ class Monitors(Callback):
     def _embeddings(self, training: Training) -> dict[str, float]:
         """Return effective ranks, dispersion and the nearest-neighbour score."""
         row: dict[str, float] = {}
-        for part, rows in self.patients.items():
-            if len(rows):
-                z = self._embed(training, rows)
-                row |= {f"{part}/rankme": monitor.rankme(self._projected(training, z))}
-                row |= {f"{part}/rankme_encoder": monitor.rankme(z)}
-        train, val = (self._embed(training, self.rows[part]) for part in ("train", "val"))
-        if not len(val):
+        z: dict[str, np.ndarray] = {}
+        for part, rows in self.rows.items():
+            # Rows of both kinds pass once.
+            every = np.union1d(rows, self.patients[part])
+            found = embed_samples(training.exported(), self.store, every, device=training.device)
+            z[part] = found[np.searchsorted(every, rows)]
+            if len(of_patients := found[np.searchsorted(every, self.patients[part])]):
+                row[f"{part}/rankme"] = monitor.rankme(self._projected(training, of_patients))
+                row[f"{part}/rankme_encoder"] = monitor.rankme(of_patients)
+        if not len(z["val"]):
             return row
-        row["val/dispersion"] = monitor.dispersion_ratio(val, self.store.table["patient"].to_numpy()[self.rows["val"]])
+        patients = self.store.table["patient"].to_numpy()[self.rows["val"]]
+        row["val/dispersion"] = monitor.dispersion_ratio(z["val"], patients)
         if self.labels is not None:
-            known, other = (self.labels[self.rows[part]] for part in ("train", "val"))
-            if (known != "").any() and (other != "").any():
-                row["val/knn"] = monitor.knn_accuracy(
-                    train[known != ""], known[known != ""], val[other != ""], other[other != ""]
-                )
+            labels = {part: self.labels[rows] for part, rows in self.rows.items()}
+            known = {part: of != "" for part, of in labels.items()}
+            if all(of.any() for of in known.values()):
+                train, val = ((z[part][of], labels[part][of]) for part, of in known.items())
+                row["val/knn"] = monitor.knn_accuracy(*train, *val)
         return row
-
-    def _embed(self, training: Training, rows: np.ndarray) -> np.ndarray:
-        return embed_samples(training.exported(), self.store, rows, device=training.device)
 
     @torch.no_grad()
     def _projected(self, training: Training, z: np.ndarray) -> np.ndarray:

@@ -61,16 +61,22 @@ def curves(history: Sequence[Mapping[str, float]], title: str) -> Figure:
     """Draw losses, effective rank, kNN accuracy, dispersion, alignment and uniformity, and learning rate by step."""
     have = history[0]
     panels = [
-        ("loss", [k for k in have if (k.startswith("train/") and "rankme" not in k) or k == "val/loss"]),
+        ("loss", [k for k in have if k.endswith("/loss")]),
         ("effective rank (RankMe)", [k for k in have if "rankme" in k]),
         ("kNN balanced accuracy", [k for k in have if k.endswith("knn")]),
         ("within / between patients", [k for k in have if k.endswith("dispersion")]),
         ("alignment, uniformity of views", [k for k in have if k.endswith(("alignment", "uniformity"))]),
         ("learning rate", ["lr"]),
     ]
+    own = [k for k in have if k.startswith("train/") and not k.endswith("/loss") and "rankme" not in k]
+    panels += [("of the recipe", own)] * bool(own)
+    columns = -(-len(panels) // 2)
     steps = [row["step"] for row in history]
-    figure = Figure(figsize=(12, 5.6), layout="constrained")
-    for axis, (name, keys) in zip(figure.subplots(2, 3).ravel(), panels, strict=True):
+    figure = Figure(figsize=(4 * columns, 5.6), layout="constrained")
+    axes = figure.subplots(2, columns).ravel()
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (name, keys) in zip(axes, panels, strict=False):
         for key in keys:
             axis.plot(steps, [row.get(key, np.nan) for row in history], label=key, marker=".")
         axis.set(title=name, xlabel="step")

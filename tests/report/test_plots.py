@@ -93,6 +93,9 @@ def test_curves(tmp_path: Path) -> None:
     assert figure.axes[0].lines[0].get_ydata().tolist() == [1.0, 0.5]  # type: ignore[union-attr]
     assert figure.axes[0].lines[0].get_xdata().tolist() == [10.0, 20.0]  # type: ignore[union-attr]
     save(figure, tmp_path)
+    more = plots.curves([full | {"train/positives": 20.0, "train/koleo": 1.0}] * 2, "run")
+    assert [len(axis.lines) for axis in more.axes] == [2, 2, 1, 1, 2, 1, 2, 0]
+    save(more, tmp_path)
     save(plots.curves([{"step": 1.0, "train/loss": 1.0, "lr": 0.1}], "run"), tmp_path)
 
 
