@@ -139,8 +139,8 @@ class Monitors(Callback):
         """Measure if it is time."""
         assert isinstance(pl_module, Training)
         step = pl_module.net.step
-        # Counted back from the end, so that the last one is at its distance too. All processes come to the same steps; a
-        # batch that only accumulates is no new one.
+        # Counted back from the end, so that the last one is at its distance too. All processes come to the same
+        # steps; a batch that only accumulates is no new one.
         self.now = (pl_module.steps - step) % self.every == 0 and step > self._last
         if not self.now:
             return
