@@ -146,7 +146,7 @@ class Anatomy(Options, Factor):
     """
 
     examples = tuple(
-        {"measures": ["liver_ml"], "factors": [{"measures": ["age_years"], "sigma": 0.5}], **more}
+        {"measures": ["liver_ml"], "sigma": 0.1, "factors": [{"measures": ["age_years"], "sigma": 0.1}], **more}
         for more in ({}, {"combine": "losses"}, {"combine": "product", "loss": "exp_weighted"}, {"loss": "threshold"})
     )
     loss: Literal["y_aware", "threshold", "exp_weighted"] = "y_aware"

@@ -219,6 +219,11 @@ def test_what_a_recipe_needs(stores: dict[str, Store], tmp_path: Path) -> None:
         attempt(wrong)
     with pytest.raises(ValueError, match=r"options\.measures: no measure 'spleen_ml'; the cohort has: age_years"):
         attempt(run_of("anatomy", options={"measures": ["spleen_ml"]}))
+    for temperature, options in ((0.01, {"rho": None}), (2.0, {"rho": 0.3})):
+        with pytest.raises(
+            ValueError, match=rf"pretrain\.temperature {temperature:g}: sogclr begins there; take 0\.05"
+        ):
+            attempt(run_of("sogclr", temperature=temperature, options=options))
     with pytest.raises(ValueError, match=r"measures: name at least one"):
         run_of("anatomy", options={"measures": []})
     with pytest.raises(ValueError, match="no such class label"):

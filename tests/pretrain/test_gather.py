@@ -116,7 +116,7 @@ def loss_and_gradients(recipe: str, options: dict[str, Any], rows: slice | None 
 
 
 CASES: list[tuple[str, dict[str, Any]]] = [
-    (recipe, {"options": example, "duplicates": cure})
+    (recipe, {"options": example, "duplicates": cure, "duplicate_weight": 1.0})
     for recipe, kind in RECIPES.items()
     for cure in (("remove",) if kind.duplicates else ("remove", "mask", "weight"))
     for example in OPTIONS[recipe].examples
@@ -137,11 +137,15 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Tensor]
 )
 def test_two_processes_equal_one(case: int, two: list[list[dict[str, Tensor]]]) -> None:
     one = loss_and_gradients(*CASES[case], rows=slice(0, ROWS))
+    # Without the positive in the denominator a loss may be negative, and a surrogate may be anything.
+    assert (
+        float(one["loss"]) > 0 or CASES[case][0] in ("multiview", "sogclr") or "decoupled" in CASES[case][1]["options"]
+    )
     assert one["loss"].isfinite()
     assert any(g.abs().max() > 1e-4 for n, g in one.items() if n != "loss" and "kept" not in n)
     if CASES[case][1]["duplicates"] != "remove":
         plain = loss_and_gradients(CASES[case][0], CASES[case][1] | {"duplicates": "remove"}, rows=slice(0, ROWS))
-        assert (one["loss"] - plain["loss"]).abs() > 1e-4
+        assert (one["loss"] - plain["loss"]).abs() > 1e-3
     for rank in range(WORLD):
         got = two[rank][case]
         assert got.keys() == one.keys()

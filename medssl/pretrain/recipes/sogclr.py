@@ -6,7 +6,8 @@ one. ``pretrain.temperature`` is where all begin. Windows of one patient are nev
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -96,8 +97,10 @@ def _surrogate(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
 def state(sizes: Sizes, params: Pretrain) -> dict[str, Tensor]:
     """Return average, temperature, its velocity, and whether a sample was seen, for each row of the store."""
     n = sizes.samples
-    if params.temperature < 0.05:
-        raise ValueError(f"pretrain.temperature: {params.temperature:g} overflows in sogclr; take 0.05 or more")
+    options: Any = params.options
+    low, high = (0.05, math.inf) if options.rho is None else options.temperatures  # below, exponentials overflow
+    if not low <= params.temperature <= high:
+        raise ValueError(f"pretrain.temperature {params.temperature:g}: sogclr begins there; take {low:g} to {high:g}")
     return {
         "average": torch.zeros(n),
         "seen": torch.zeros(n, dtype=torch.bool),
