@@ -154,6 +154,7 @@ def receipts(
     table: pd.DataFrame,
     choose: Choice | None = None,
     *,
+    among: np.ndarray | None = None,
     method: str = "none",
     every: int = 4,
     scope: Literal["volume", "patient", "global"] = "volume",
@@ -171,6 +172,7 @@ def receipts(
     Args:
         table: sample table.
         choose: of (rows, their groups, their order), see `medssl.curate.methods.choose`; None: nothing is compared.
+        among: bool (N,), the samples that meet; all others that are no exact copies stay. None: all originals.
         method: name in the receipts; ``every_n`` keeps each ``every``-th of a group, and nothing stands for the rest.
         every, min_per_patient: see above.
         scope, keeper, published: see `arrange`.
@@ -182,7 +184,7 @@ def receipts(
     duplicate_of[kept] = None
     distance = np.zeros(n)
     name = np.where(kept, "", "exact").astype(object)
-    rows = np.flatnonzero(kept)
+    rows = np.flatnonzero(kept if among is None else kept & among)
     groups, order = arrange(table.iloc[rows], scope=scope, keeper=keeper, published=published)
     if method == "every_n":
         group = pd.Series(np.zeros(len(rows)) if groups is None else groups)

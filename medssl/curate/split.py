@@ -1,13 +1,38 @@
-"""Split by patient: all samples of a patient on one side, strata in proportion, reproducible from a seed."""
+"""Split by patient: all samples of a patient on one side, strata in proportion, reproducible from a seed.
+
+One split by shares (`by_patient`) or as published (`published`), or the splits of a cross-validation (`folds`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from medssl.table import SPLITS, tasks
+
+UNUSED = "unused"  # part of the patients whom a published split leaves out: they neither train nor validate nor test
+
+
+class Published(NamedTuple):
+    """A split that others report results on: the sources it is of, and the numbers in ``fold`` of each part."""
+
+    sources: tuple[str, ...]
+    parts: Mapping[str, Sequence[int]]
+
+
+# The readers number the parts of a publisher 0, 1, 2.
+PARTS = {"train": (0,), "val": (1,), "test": (2,)}
+PUBLISHED = {
+    # Strodthoff et al. 2021, doi:10.1109/JBHI.2020.3022989, as the authors of the set recommend.
+    "ptbxl": Published(("ptbxl", "ptbxl_500"), {"train": range(1, 9), "val": (9,), "test": (10,)}),
+    # Pillai et al. 2025, arXiv:2410.20542: 123, 41 and 41 of the 219 patients of PPG-BP; 14 are in no part.
+    "papagei": Published(("ppg_bp",), PARTS),
+    # Wang et al. 2025 (CBraMod), arXiv:2412.07236: subjects 00-27, 28-31 and 32-35.
+    "eegmat": Published(("eegmat",), PARTS),
+}
 
 
 def strata(table: pd.DataFrame, labels: Sequence[str]) -> pd.Series:
@@ -66,7 +91,114 @@ def by_patient(
     stratum = strata(table, stratify)
     if folds:
         return _by_fold(table, folds, parts)
-    rng = np.random.default_rng(seed)
+    part = _shared_out(stratum, shares, np.random.default_rng(seed))
+    _refuse_empty(part, [s for s in SPLITS if shares[s] > 0])
+    return table["patient"].map(part)
+
+
+def published(table: pd.DataFrame, name: str) -> pd.Series:
+    """Return ``train``, ``val``, ``test`` or ``unused`` for each row of ``table`` as a published split has it.
+
+    Args:
+        table: sample table, with the publisher's numbers in ``fold``.
+        name: of `PUBLISHED`.
+
+    Raises:
+        ValueError: the cohort is of another source, or has no patient of a part.
+    """
+    split, have = PUBLISHED[name], sorted(set(table["source"]))
+    if not set(have) <= set(split.sources):
+        raise ValueError(
+            f"split.published: {name} divides the patients of {' and '.join(split.sources)}, and this cohort is of "
+            f"{', '.join(have)}; remove the key"
+        )
+    part = pd.Series(UNUSED, index=table.index, dtype=object)
+    for s, numbers in split.parts.items():
+        part[table["fold"].isin(list(numbers))] = s
+    fix = "take the whole set, without source.limit, and ingest again if the store was made by an earlier version"
+    _refuse_empty(part, SPLITS, fix=f"split.published: {name} needs them all: {fix}")
+    return part
+
+
+def folds(
+    table: pd.DataFrame,
+    *,
+    folds: int,
+    repeats: int = 1,
+    val: float = 0.1,
+    stratify: Sequence[str] = (),
+    seed: int = 0,
+    publisher: bool = True,
+) -> pd.DataFrame:
+    """Return the splits of a repeated cross-validation: columns ``split@0`` to ``split@<folds * repeats - 1>``.
+
+    In each repeat every patient is tested once: fold k of repeat r is ``split@<r * folds + k>``. The sizes of folds
+    differ by one patient at most, and so do those of a stratum in them. Of the patients who are not tested, a share
+    ``val`` validates, stratified likewise.
+
+    Args:
+        table: sample table. What the samples hold decides, not their order nor the codes of patients, so that another
+            order of rows and another hash key give the same splits.
+        folds: 2 or more.
+        repeats: each after the first is shuffled anew.
+        val: share of the patients who are not tested.
+        stratify: label tasks whose proportions are kept.
+        seed: of all shuffles.
+        publisher: the first repeat tests by the publisher's folds where the source has them (`publisher_folds`), which
+            need not be of one size.
+
+    Raises:
+        ValueError: an unknown task; fewer patients than folds, or too few to train and validate beside one.
+    """
+    stratum = strata(_by_content(table), stratify)
+    if len(stratum) < folds:
+        raise ValueError(f"split.folds: {folds} folds of {len(stratum)} patients; a fold tests at least one")
+    given = publisher_folds(table, folds) if publisher else None
+    columns = {}
+    for repeat in range(repeats):
+        tested = given if given is not None and repeat == 0 else _dealt(stratum, folds, seed, repeat)
+        tested = tested.reindex(stratum.index)
+        for fold in range(folds):
+            rng = np.random.default_rng([seed, repeat, fold])
+            others = _shared_out(stratum[tested != fold], {"train": 1 - val, "val": val, "test": 0.0}, rng)
+            _refuse_empty(others, ["train", "val"] if val else ["train"])
+            part = others.reindex(stratum.index, fill_value="test")
+            columns[f"split@{repeat * folds + fold}"] = table["patient"].map(part)
+    return pd.DataFrame(columns, index=table.index)
+
+
+def publisher_folds(table: pd.DataFrame, folds: int) -> pd.Series | None:
+    """Return the fold, 0 to ``folds - 1``, in which the publisher tests each patient (index), None where he has none.
+
+    Publisher's folds in excess are joined evenly and in order, ten to five as 1 and 2, 3 and 4 and so on. Numbers that
+    some sample lacks, that divide a patient, or of which there are three at most, which are a publisher's train, val
+    and test, are no folds; nor are fewer than ``folds``.
+    """
+    numbers = np.unique(table["fold"].dropna())
+    patients = table.groupby("patient", sort=False)["fold"]
+    if table["fold"].isna().any() or len(numbers) < max(folds, 4) or (patients.nunique() > 1).any():
+        return None
+    joined = {number: k for k, several in enumerate(np.array_split(numbers, folds)) for number in several}
+    return patients.first().map(joined)
+
+
+def _by_content(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows in an order that their content decides, those of a patient together."""
+    rows = table.sort_values("content", kind="stable", ignore_index=True)
+    held = rows["content"].groupby(rows["patient"], sort=False).agg("".join).sort_values(kind="stable")
+    place = pd.Series(np.arange(len(held)), index=held.index)
+    return rows.iloc[np.argsort(rows["patient"].map(place), kind="stable")]
+
+
+def _dealt(stratum: pd.Series, folds: int, seed: int, repeat: int) -> pd.Series:
+    """Return the fold of each patient: shuffled within each stratum, one stratum after the other dealt in turn."""
+    rng = np.random.default_rng([seed, repeat])
+    members = [rng.permutation(stratum.index[stratum == name].to_numpy()) for name in sorted(stratum.unique())]
+    return pd.Series(np.arange(len(stratum)) % folds, index=np.concatenate(members))
+
+
+def _shared_out(stratum: pd.Series, shares: Mapping[str, float], rng: np.random.Generator) -> pd.Series:
+    """Return the part of each patient by shares of each stratum; one of a positive share stays empty only for want."""
     part = pd.Series("", index=stratum.index, dtype=object)
     debt = dict.fromkeys(SPLITS, 0.0)
     for name in sorted(stratum.unique()):
@@ -79,10 +211,8 @@ def by_patient(
         for s in SPLITS:
             part[members[start : start + counts[s]]] = s
             start += counts[s]
-    wanted = [s for s in SPLITS if shares[s] > 0]
-    _fill_empty(part, stratum, wanted)
-    _refuse_empty(part, wanted)
-    return table["patient"].map(part)
+    _fill_empty(part, stratum, [s for s in SPLITS if shares[s] > 0])
+    return part
 
 
 def _fill_empty(part: pd.Series, stratum: pd.Series, wanted: Sequence[str]) -> None:

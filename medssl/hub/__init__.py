@@ -1,6 +1,6 @@
-"""The Encoder folder: save, verify, load, embed.
+"""The Encoder folder: save, verify, load, embed; or a torch module of other code in its place.
 
-It holds ``config.json``, ``model.safetensors``, ``card.md`` and ``checksums.json``, and is the whole truth:
+The folder holds ``config.json``, ``model.safetensors``, ``card.md`` and ``checksums.json``, and is the whole truth:
 architecture, weights and the input contract. Nothing in it is pickled, and every file is checked against its SHA-256
 before it is used.
 """
@@ -8,8 +8,10 @@ before it is used.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import shutil
+import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -28,7 +30,7 @@ from medssl.config import SignalIngest, VolumeIngest, explain
 from medssl.ingest import contract as contracts
 from medssl.ingest import cut
 from medssl.ingest.contract import contract_of
-from medssl.models import build
+from medssl.models import build, fresh
 from medssl.sources.record import BadRecord, Signal, Volume
 
 __all__ = ["Encoder", "EncoderError", "contract_of", "load_encoder", "save_encoder", "verify"]
@@ -108,16 +110,18 @@ class Encoder:
         module: ``torch.nn.Module`` in eval mode, (B, C, ...) -> (B, embedding_dim), on prepared samples.
         contract: what an input must be and how it is prepared.
         config: the whole ``config.json``.
+        folder: where it lies; None for a module of other code.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], module: nn.Module) -> None:
+    def __init__(self, folder: Path | None, config: dict[str, Any], module: nn.Module) -> None:
         self.folder, self.config, self.module = folder, config, module
         signal = "rate_hz" in config["contract"]
         usual = contracts.SIGNAL_OPTIONS if signal else contracts.IMAGE_OPTIONS
         self.contract: dict[str, Any] = {**usual, **config["contract"]}
 
     @cached_property
-    def _params(self) -> SignalIngest | VolumeIngest:
+    def params(self) -> SignalIngest | VolumeIngest:
+        """The ``ingest`` section that cuts recordings as the contract says."""
         try:
             return contracts.params_of(self.contract)
         except (KeyError, ValidationError) as error:
@@ -127,7 +131,7 @@ class Encoder:
     @property
     def card(self) -> str:
         """The model card, Markdown."""
-        return (self.folder / "card.md").read_text()
+        return str(self.config["card"]) if self.folder is None else (self.folder / "card.md").read_text()
 
     def embed(
         self,
@@ -204,19 +208,25 @@ class Encoder:
         out[[len(row) > 0 for row in rows]] = [part.mean(0) for part in np.split(z, ends[:-1])]
         return out
 
+    def untrained(self, seed: int) -> nn.Module:
+        """Return the same network with weights as before any training."""
+        if "architecture" in self.config:
+            return build(**self.config["architecture"], seed=seed)
+        return fresh(self.module, seed)
+
     def pieces(self, raw: Signal | Volume) -> cut.Pieces:
         """Return the samples that a recording becomes, as in ingest, and which of them the limits of training refuse.
 
         Raises:
             BadRecord: the recording does not meet the contract.
         """
-        return cut.pieces(raw, self._params, self.contract["modality"])
+        return cut.pieces(raw, self.params, self.contract["modality"])
 
     def encode(self, samples: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
         """Return embeddings float32 (n, embedding_dim) of prepared samples (n, C, ...)."""
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise EncoderError(f"embed: batch_size is {batch_size!r}; give a whole number above 0")
-        device = next(self.module.parameters()).device
+        device = next(self.module.parameters(), torch.empty(0)).device
         with torch.inference_mode():
             parts = [
                 self.module(torch.from_numpy(samples[i : i + batch_size]).to(device)).float().cpu().numpy()
@@ -236,12 +246,24 @@ def _told(made: cut.Pieces) -> str:
 
 
 def load_encoder(reference: str | Path, *, device: str = "cpu") -> Encoder:
-    """Load an encoder from a folder, ``runs:/ID/encoder`` or ``models:/NAME@alias``.
+    """Load an encoder: a folder, ``runs:/ID/encoder``, ``models:/NAME@alias``, or ``module:function`` of other code.
+
+    Such a function, in a module of the current folder or of an installed package, takes nothing and returns a torch
+    module (B, C, ...) -> (B, d) with what its input must be: the keys of an ``ingest`` section and the ``modality``. It
+    returns both, or a module with the attribute ``contract``::
+
+        def encoder():  # in mine.py: load_encoder("mine:encoder")
+            module = MyNetwork()
+            module.load_state_dict(safetensors.torch.load_file("mine.safetensors"))
+            about = {"modality": "ecg", "channels": ["I", "II"], "rate_hz": 500, "window_s": 10, "unit": "mV"}
+            return module, {**about, "band_hz": [0.5, 40], "normalise": "channel"}
 
     Raises:
-        EncoderError: see `verify`; or weights that do not fit the architecture.
+        EncoderError: see `verify`; weights that do not fit the architecture; or what is wrong with the other code.
     """
     text = str(reference)
+    if ":" in text and "/" not in text and not Path(text).exists():
+        return _foreign(text, device)
     if text.startswith(("runs:/", "models:/")):
         from medssl import tracking
 
@@ -264,3 +286,61 @@ def load_encoder(reference: str | Path, *, device: str = "cpu") -> Encoder:
     except RuntimeError:
         raise EncoderError(f"{folder}/model.safetensors: weights do not fit the architecture in config.json") from None
     return Encoder(folder, config, module.eval().to(device))
+
+
+class Foreign(nn.Module):
+    """A module of other code, (B, C, ...) -> (B, embedding_dim), that says how long its embeddings are."""
+
+    def __init__(self, module: nn.Module, embedding_dim: int) -> None:
+        super().__init__()
+        self.module, self.embedding_dim = module, embedding_dim
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the module makes of ``x``."""
+        return torch.as_tensor(self.module(x))
+
+
+def _foreign(reference: str, device: str) -> Encoder:
+    """Return the encoder that ``module:function`` makes; see `load_encoder`."""
+    name, _, function = reference.partition(":")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)  # as `python -m` does; its own imports may come as late as the first sample
+    try:
+        importlib.invalidate_caches()
+        make = getattr(importlib.import_module(name), function, None)
+        if not callable(make):
+            raise EncoderError(f"{reference}: module {name} has no function {function}")
+        made = make()
+        module, given = made if isinstance(made, tuple) and len(made) == 2 else (made, getattr(made, "contract", None))
+        if not isinstance(module, nn.Module) or not isinstance(given, dict):
+            what = f"returned a {type(module).__name__} with a contract of type {type(given).__name__}"
+            raise EncoderError(
+                f"{reference}: {what}; expected a torch module with a dict, as a pair or its attribute contract"
+            )
+        try:
+            facts = contracts.facts_of(given)
+        except ValidationError as error:
+            raise EncoderError(explain(error, f"{reference}: contract")) from None
+        except ValueError as error:
+            raise EncoderError(f"{reference}: {error}") from None
+        module = module.eval().to(device)
+        for n in (1, 2):  # one alone shows an output that loses the axis of samples, two show one that mixes them
+            with torch.inference_mode():
+                z = module(torch.zeros(n, *facts["shape"], device=device))
+            if not isinstance(z, torch.Tensor) or z.ndim != 2 or len(z) != n or not z.shape[1]:
+                found = f"shape {tuple(z.shape)}" if isinstance(z, torch.Tensor) else f"a {type(z).__name__}"
+                asked = (n, *facts["shape"])
+                raise EncoderError(f"{reference}: gives {found} for samples {asked}; expected a tensor ({n}, d)")
+    except EncoderError:
+        raise
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            raise EncoderError(f"{reference}: no module {name} in {here} or among the installed packages") from None
+        raise EncoderError(f"{reference}: raised {type(error).__name__}: {' '.join(str(error).split())}") from error
+    finally:
+        sys.path.remove(here)
+    contract = contract_of(facts, z.shape[1])
+    about = "A module of other code: data, training and licence are those of its authors, and no checksum guards it."
+    card = f"# {reference}\n\n{about}\n\n```json\n{json.dumps(contract, indent=1)}\n```\n"
+    config = {"format": FORMAT, "contract": contract, "provenance": {"reference": reference}, "card": card}
+    return Encoder(None, config, Foreign(module, z.shape[1]))

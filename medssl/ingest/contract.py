@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from medssl.config import SignalIngest, VolumeIngest
+from medssl.config import MODALITIES, SIGNALS, SignalIngest, VolumeIngest
 from medssl.sources.record import BadRecord, Signal, Volume
 
 Made = TypeVar("Made")
@@ -40,6 +40,27 @@ def contract_of(facts: Mapping[str, Any], embedding_dim: int) -> dict[str, Any]:
         if contract["normalise"] == "zscore":
             contract["normalisation"] += ", then zscore of the body, 3 SD to 0 and 1"
     return contract
+
+
+def facts_of(contract: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of a store that meets a contract, or ``modality`` and the keys of an ``ingest`` section.
+
+    Raises:
+        ValueError: a modality that is none.
+        pydantic.ValidationError: a key that is absent or unknown, or a value out of range.
+    """
+    modality = contract.get("modality")
+    if modality not in MODALITIES:
+        raise ValueError(f"the contract's modality is {modality!r}; allowed: {', '.join(MODALITIES)}")
+    said = {k: v for k, v in contract.items() if k not in ("modality", "embedding_dim")}
+    if modality in SIGNALS:
+        params = SignalIngest(**{"normalise" if k == "normalisation" else k: v for k, v in said.items()})
+        shape = [len(params.channels), round(params.window_s * params.rate_hz)]
+        return {"modality": modality, "unit": params.unit, "shape": shape, "params": params.model_dump(mode="json")}
+    # Channels and normalisation of images are there for people alone.
+    image = VolumeIngest(**{k: v for k, v in said.items() if k not in ("channels", "normalisation")})
+    shape = [1, *image.size]
+    return {"modality": modality, "unit": image.unit, "shape": shape, "params": image.model_dump(mode="json")}
 
 
 def differences(contract: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:

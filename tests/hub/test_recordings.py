@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import medssl
 from medssl.config import SignalIngest
 from medssl.hub import Encoder, recordings
+from medssl.ingest.build import build
+from medssl.sources import manifest
+from medssl.store import read_parquet, write_parquet
 from tests.test_hub import save, wave
 
+KEY = b"sixteen bytes of a key"
 ROWS = {"short": 20, "whole": 250, "flat": 200}  # values of each recording, at 100 Hz
 HEADER = "path,patient,trial,rate_hz,unit\n"
 
@@ -35,7 +40,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_each_window_of_a_table_has_an_embedding_or_a_reason(encoder: Encoder, table: Path) -> None:
-    found = recordings.embed(encoder, table)
+    found = recordings.embed(encoder, table, secret=KEY)
     assert list(zip(found["row"], found["sample"], strict=True)) == [(1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (4, 0)]
     reasons = found["reason"].str.partition(":")[0]
     assert reasons.tolist() == ["too_short", "", "", "", "flat", "missing_file"]
@@ -48,13 +53,75 @@ def test_each_window_of_a_table_has_an_embedding_or_a_reason(encoder: Encoder, t
             np.testing.assert_allclose(sample["embedding"], alone, atol=1e-6)
 
 
+def test_what_a_table_says_of_its_rows_comes_along(encoder: Encoder, table: Path) -> None:
+    lines = [
+        "path,patient,trial,rate_hz,unit,label_state,label_score,label_findings_multi,anat_age_years,start_s,note",
+        "whole.csv,Ann,one,100,mV,rest,1.5,a;b,61,,hers",
+        "whole.csv,Ann,two,100,mV,,2.25,,,0.5,hers",
+        "flat.csv,Ben,one,100,mV,run,,b,40,,",
+        "absent.csv,Ben,two,100,mV,run,3.75,b,40,,",
+    ]
+    table.write_text("\n".join(lines))
+    found = recordings.embed(encoder, table, secret=KEY)
+    made = build(
+        manifest.list_table(table), table.parent / "store", key="ecg", params=encoder.params, secret=KEY, progress=False
+    )
+    labels = ["label_findings", "label_score", "label_state"]
+    assert list(found) == [
+        *("row", "sample", "patient", "trial", "start_s"), *labels, "anat_age_years", "reason", "embedding",
+    ]  # fmt: skip
+    write_parquet(found, table.parent / "out.parquet")
+    back = read_parquet(table.parent / "out.parquet")
+    good = back[back["reason"] == ""]
+    joined = good.merge(made.table, on=["patient", "trial", "start_s"], suffixes=("", "_of_store"), validate="1:1")
+    assert len(joined) == len(good) == len(made) == 5
+    for name in (*labels, "anat_age_years"):
+        pd.testing.assert_series_equal(joined[name], joined[f"{name}_of_store"], check_names=False)
+    of_store = recordings.embed(encoder, table.parent / "store")
+    assert list(of_store) == [
+        *("sample_id", "patient", "trial", "index_in_trial", "start_s"), *labels, "reason", "embedding",
+    ]  # fmt: skip
+    both = good.merge(of_store, on=["patient", "trial", "start_s"], validate="1:1")
+    np.testing.assert_allclose(np.stack(list(both["embedding_x"])), np.stack(list(both["embedding_y"])), atol=1e-6)
+    # A row that cannot be read has what the table says, and names stay out of all.
+    last = found.iloc[-1]
+    assert last["label_score"] == 3.75 and last["patient"] == found["patient"].iloc[-2] and np.isnan(last["start_s"])
+    assert back["patient"].dtype == np.int64 and back["label_state"].isna().sum() == 2
+    text = back.drop(columns="embedding").to_csv()
+    assert not any(word in text for word in ("Ann", "Ben", "whole", "hers", "one", "two"))
+
+
+def test_codes_are_those_of_the_project(encoder: Encoder, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDSSL_KEY", KEY.decode())
+    found, same = recordings.embed(encoder, table), recordings.embed(encoder, table, secret=KEY)
+    assert found["patient"].equals(same["patient"]) and found["trial"].equals(same["trial"])
+    assert not set(recordings.embed(encoder, table, secret=b"another key of 16")["patient"]) & set(same["patient"])
+
+
+def test_what_happened_when_is_a_label_of_windows(encoder: Encoder, table: Path) -> None:
+    folder = table.parent
+    (folder / "events.tsv").write_text("onset\tduration\ttrial_type\n0\t1\tgo\n1\t1\tstay\n")
+    (folder / "event_labels.csv").write_text("text,task,class\ngo,hand,moved\nstay,hand,still\n")
+    lines = (
+        "path,patient,trial,rate_hz,unit,events",
+        "whole.csv,p,t,100,mV,events.tsv",
+        "flat.csv,q,t,100,mV,none.tsv",
+    )
+    table.write_text("\n".join(lines))
+    found = recordings.embed(encoder, table, secret=KEY)
+    assert found["label_hand"].tolist()[:2] == ["moved", "still"]
+    assert found["reason"].tolist()[2].startswith("bad_events: the file of events: the file does not exist")
+
+
 def test_one_file_is_row_one(encoder: Encoder, tmp_path: Path) -> None:
     values = wave(1, 300, 100)[0].astype(np.float32)
     header = "t 2 100 300\nt.dat 16 200(0)/mV 16 0 0 0 0 A\nt.dat 16 200(0)/mV 16 0 0 0 0 B\n"
     (tmp_path / "t.hea").write_text(header)
     (tmp_path / "t.dat").write_bytes(np.round(200 * values.T).astype("<i2").tobytes())
     found = recordings.embed(encoder, tmp_path / "t.hea")
+    assert list(found) == ["row", "sample", "start_s", "reason", "embedding"]
     assert found["row"].tolist() == [1, 1, 1] and found["sample"].tolist() == [0, 1, 2]
+    assert found["start_s"].tolist() == [0, 1, 2]
     assert all(len(z) == 8 for z in found["embedding"])
 
 

@@ -76,7 +76,7 @@ def test_embed_keeps_and_refuses_what_ingest_does(tmp_path: Path) -> None:
         secret=b"k" * 16,
         progress=False,
     )
-    found = recordings.embed(encoder, tmp_path / "manifest.csv")
+    found = recordings.embed(encoder, tmp_path / "manifest.csv", secret=b"k" * 16)
     good = found[found["reason"] == ""]
     z = np.stack(list(good["embedding"]))
     of_store = np.stack(list(recordings.embed(encoder, tmp_path / "s")["embedding"]))
@@ -273,6 +273,28 @@ def test_a_contract_is_the_section_that_cut_the_samples() -> None:
         assert contract.differences(made, facts) == []
         looser = {**facts, "params": {**facts["params"], "max_missing": 0.9, "max_blank": None}}  # type: ignore[dict-item]
         assert contract.differences(made, looser) == []
+
+
+def test_facts_that_meet_a_contract() -> None:
+    given = {"modality": "eeg", "channels": ["Cz", "Pz"], "rate_hz": 128, "window_s": 2.5, "unit": "uV"}
+    facts = contract.facts_of({**given, "normalisation": "channel", "embedding_dim": 9})
+    assert (facts["modality"], facts["unit"], facts["shape"]) == ("eeg", "uV", [2, 320])
+    assert facts["params"]["normalise"] == "channel" and facts["params"]["band_hz"] is None
+    assert contract.facts_of({"modality": "mri", "size": [8, 9, 10]})["shape"] == [1, 8, 9, 10]
+    for modality, params in (
+        ("ppg", SignalIngest(rate_hz=50, channels=("A",), unit="1", window_s=2, cut="beats", max_flat=0.3)),
+        ("ct", VolumeIngest(size=(8, 8, 8), samples="patches", normalise="zscore", crop="foreground", max_blank=0.3)),
+    ):
+        facts = contract.facts_of({"modality": modality, **params.model_dump()})
+        made = contract.contract_of(facts, 4)
+        assert contract.contract_of(contract.facts_of(made), 4) == made
+    for wrong, sentence in (
+        ({**given, "modality": "ct"}, "Field required"),
+        ({**given, "modality": None}, "the contract's modality is None; allowed: ecg, ppg, eeg, ct, mri"),
+        ({**given, "leads": 2}, "Extra inputs are not permitted"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            contract.facts_of(wrong)
 
 
 def test_a_contract_of_a_newer_version_is_one_sentence(tmp_path: Path) -> None:

@@ -196,6 +196,29 @@ def test_eegmat_has_rest_and_task_of_each_subject(tmp_path: Path) -> None:
     assert [r.path.name for r in (rest, task)] == ["Subject00_1.edf", "Subject00_2.edf"]
 
 
+def test_eegmat_is_divided_as_published(tmp_path: Path) -> None:
+    rows = "".join(f"Subject{n:02d},21,F,0\n" for n in range(36))
+    (tmp_path / "subject-info.csv").write_text("Subject,Age,Gender,Count quality\n" + rows)
+    folds = {r.patient: r.fold for r in sources.list_records("eegmat", tmp_path)}
+    assert [list(folds.values()).count(fold) for fold in (0, 1, 2)] == [28, 4, 4]
+    assert [folds[f"Subject{n}"] for n in ("00", "27", "28", "31", "32", "35")] == [0, 0, 1, 1, 2, 2]
+
+
+def test_ppg_bp_has_the_parts_and_the_label_of_papagei(tmp_path: Path) -> None:
+    names = "subject_id,sex,age_years,height_cm,weight_kg,sbp_mmhg,dbp_mmhg,heart_rate_bpm,bmi,hypertension,diabetes\n"
+    about = "F,45,152,63,{sbp},80,97,27.3,Normal,\n"
+    # A patient of each part, one of none, and one without a pressure.
+    rows = [f"{n}," + about.format(sbp=sbp) for n, sbp in ((2, 120), (3, 119), (14, 161), (1, 90), (6, ""))]
+    (tmp_path / "labels.csv").write_text(names + "".join(rows))
+    records = {r.patient: r for r in sources.list_records("ppg_bp", tmp_path)}
+    assert {who: r.fold for who, r in records.items()} == {"2": 0, "3": 1, "14": 2, "1": None, "6": 0}
+    assert [records[who].labels.get("sbp_120") for who in ("2", "3", "14", "6")] == ["yes", "no", "yes", None]
+    known = records["3"].labels
+    assert {k: known[k] for k in ("height", "weight", "sbp", "dbp", "bmi")} == {
+        "height": 152, "weight": 63, "sbp": 119, "dbp": 80, "bmi": 27.3,
+    }  # fmt: skip
+
+
 def test_welltory_heart_rate(tmp_path: Path) -> None:
     for name, intervals in (("subject_01", "1000 500 x"), ("subject_02", "")):
         (tmp_path / name).mkdir()

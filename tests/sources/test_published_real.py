@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from medssl import sources
 from medssl.sources import manifest, published
@@ -105,6 +106,16 @@ def test_real_workbook_of_ppg_bp_equals_its_csv(tmp_path: Path) -> None:
     ]
     assert sum(r.labels["hypertensive"] == "yes" for r in from_csv) == 3 * 54
     assert sum(r.labels["diabetes"] == "yes" for r in from_csv) == 3 * 38
+
+
+def test_real_parts_of_papagei() -> None:
+    patients = {r.patient: r for r in published.ppg_bp(real_root("ppg_bp"))}.values()
+    assert [sum(r.fold == fold for r in patients) for fold in (0, 1, 2, None)] == [123, 41, 41, 14]
+    # Of the 82 who do not train, age alone ranks those with a systolic pressure of 120 or more.
+    others = [r for r in patients if r.fold in (1, 2)]
+    high = [r.labels["sbp_120"] == "yes" for r in others]
+    assert sum(high) == 52
+    assert roc_auc_score(high, [r.labels["age"] for r in others]) == pytest.approx(0.774, abs=5e-4)
 
 
 def test_real_hippocampus() -> None:

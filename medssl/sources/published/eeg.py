@@ -14,6 +14,8 @@ from medssl.sources.record import Record
 
 # Rechtschaffen & Kales' stages, of which the AASM joins 3 and 4.
 STAGES = {"W": "wake", "1": "n1", "2": "n2", "3": "n3", "4": "n3", "R": "rem"}
+# Of CBraMod's parts of EEGMAT, the first subject that validates and the first that tests.
+EEGMAT_PARTS = (28, 32)
 # Run of EEGMMIDB -> task and whether the movement was imagined; runs 3 to 14 are three rounds of four.
 MOVEMENTS = (("fists_one", "no"), ("fists_one", "yes"), ("fists_feet", "no"), ("fists_feet", "yes"))
 RUNS = {1: ("eyes_open", None), 2: ("eyes_closed", None), **dict(enumerate(3 * MOVEMENTS, start=3))}
@@ -24,7 +26,8 @@ MOVES = {"fists_one": ("rest", "left_fist", "right_fist"), "fists_feet": ("rest"
 def eegmat(root: Path) -> list[Record]:
     """List EEG during mental arithmetic: 60 s of rest and of task per patient.
 
-    Labels: ``condition`` (rest, mental_arithmetic), ``count_quality`` (good, bad), ``age``, ``sex``.
+    Labels: ``condition`` (rest, mental_arithmetic), ``count_quality`` (good, bad), ``age``, ``sex``. ``fold`` is 0, 1,
+    2 for the train, val, test of CBraMod (Wang et al. 2025, arXiv:2412.07236), by subject.
 
     Source: Zyma et al. 2019, doi:10.3390/data4010014.
     """
@@ -36,9 +39,11 @@ def eegmat(root: Path) -> list[Record]:
             age=number(row["Age"]),
             count_quality={"1": "good", "0": "bad"}.get(row["Count quality"]),
         )
+        subject = number(row["Subject"].removeprefix("Subject"))
+        fold = None if subject is None else sum(subject >= first for first in EEGMAT_PARTS)
         for trial, condition in (("1", "rest"), ("2", "mental_arithmetic")):
             file, labels = f"{row['Subject']}_{trial}.edf", {"condition": condition, **about}
-            records.append(record_of(root, file, "edf", row["Subject"], trial, "eegmat", labels))
+            records.append(record_of(root, file, "edf", row["Subject"], trial, "eegmat", labels, fold=fold))
     return records
 
 

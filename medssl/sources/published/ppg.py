@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 from medssl.sources.labels import number
 from medssl.sources.published.tables import SEXES, age_of, comments, field, found, listed, present, record_of, rows_of
@@ -12,7 +14,8 @@ from medssl.sources.tables import as_dicts, read_text_table
 
 # Names of the original workbook -> names of labels.csv.
 PPG_BP_COLUMNS = {
-    "subject_ID": "subject_id", "Sex(M/F)": "sex", "Age(year)": "age_years", "BMI(kg/m^2)": "bmi",
+    "subject_ID": "subject_id", "Sex(M/F)": "sex", "Age(year)": "age_years", "Height(cm)": "height_cm",
+    "Weight(kg)": "weight_kg", "BMI(kg/m^2)": "bmi",
     "Systolic Blood Pressure(mmHg)": "sbp_mmhg", "Diastolic Blood Pressure(mmHg)": "dbp_mmhg",
     "Heart Rate(b/m)": "heart_rate_bpm", "Hypertension": "hypertension", "Diabetes": "diabetes",
 }  # fmt: skip
@@ -21,8 +24,9 @@ PPG_BP_COLUMNS = {
 def ppg_bp(root: Path) -> list[Record]:
     """List PPG-BP: three finger PPG pieces of 2.1 s at 1000 Hz per patient.
 
-    Labels: ``hypertension`` (four classes), ``hypertensive`` (stage 1 or 2: yes), ``age``, ``sex``,
-    ``heart_rate``, ``sbp``, ``dbp``, ``bmi``, ``diabetes``.
+    Labels: ``hypertension`` (four classes), ``hypertensive`` (stage 1 or 2: yes), ``sbp_120`` (systolic pressure of 120
+    mmHg or more: yes; the label of PaPaGei), ``age``, ``sex``, ``heart_rate``, ``sbp``, ``dbp``, ``height`` in cm,
+    ``weight`` in kg, ``bmi``, ``diabetes``. ``fold`` is 0, 1, 2 for PaPaGei's train, val, test; 14 patients have none.
 
     Source: Liang et al. 2018, doi:10.1038/sdata.2018.20.
     """
@@ -33,24 +37,31 @@ def ppg_bp(root: Path) -> list[Record]:
         rows = as_dicts(table.rename(columns=PPG_BP_COLUMNS))
     else:
         rows = rows_of(root / "labels.csv", tuple(PPG_BP_COLUMNS.values()), fix)
+    parts = json.loads(Path(__file__).with_name("ppg_bp_papagei.json").read_text("utf-8"))
+    folds = {subject: fold for fold, part in enumerate(("train", "val", "test")) for subject in parts[part]}
     records = []
     for row in rows:
+        subject, sbp = number(row["subject_id"]), number(row["sbp_mmhg"])
         stage = row["hypertension"].strip()
         labels = present(
             hypertension=stage or None,
             hypertensive=("yes" if stage.startswith("Stage") else "no") if stage else None,
+            sbp_120=None if sbp is None else "yes" if sbp >= 120 else "no",
             age=number(row["age_years"]),
             sex=SEXES.get(row["sex"].strip().lower()),
             heart_rate=number(row["heart_rate_bpm"]),
-            sbp=number(row["sbp_mmhg"]),
+            sbp=sbp,
             dbp=number(row["dbp_mmhg"]),
+            height=number(row["height_cm"]),
+            weight=number(row["weight_kg"]),
             bmi=number(row["bmi"]),
             diabetes="yes" if "diabetes" in row["diabetes"].lower() else "no",
         )
         patient, hints = row["subject_id"], {"rate_hz": 1000.0, "channel": "PPG", "unit": "1"}
+        more: dict[str, Any] = {"fold": None if subject is None else folds.get(int(subject)), "hints": hints}
         for trial in ("1", "2", "3"):
             file = f"signals/{patient}_{trial}.txt"
-            records.append(record_of(root, file, "tabular", patient, trial, "ppg_bp", labels, hints=hints))
+            records.append(record_of(root, file, "tabular", patient, trial, "ppg_bp", labels, **more))
     return records
 
 
