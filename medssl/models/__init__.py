@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -61,3 +62,21 @@ def build(
     if name.startswith("vit"):
         return ViT(ENCODERS[name], in_channels, widths=widths, depth=depth, patch=patch)
     return ResNet(ENCODERS[name], in_channels, widths=widths, depth=depth)
+
+
+def fresh(module: nn.Module, seed: int) -> nn.Module:
+    """Return a copy of any network as before training: each layer draws its weights anew.
+
+    Parameters that belong to no layer which can, such as positions of a transformer, are drawn with deviation 0.02.
+    """
+    out = copy.deepcopy(module)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for layer in out.modules():
+            reset = getattr(layer, "reset_parameters", getattr(layer, "_reset_parameters", None))
+            if callable(reset):
+                reset()
+            else:
+                for parameter in layer.parameters(recurse=False):
+                    nn.init.normal_(parameter, std=0.02)
+    return out

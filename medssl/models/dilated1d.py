@@ -97,6 +97,11 @@ class Dilated1d(nn.Module):
         )
         self.dropout = nn.Dropout(0.1)
 
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        """Inner stages in order, by name; each is called once in a forward pass."""
+        return {f"block{k}": block for k, block in enumerate(self.blocks, 1)}
+
     def features(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         """Return the feature map (B, T, embedding_dim) of x (B, C, T).
 

@@ -59,6 +59,11 @@ class EfficientNet1d(nn.Module):
             norm="batch",
         )
 
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        """Inner stages in order, by name; each is called once in a forward pass."""
+        return {f"stage{k}": stage for k, stage in enumerate(self.body._blocks, 1)}
+
     def forward(self, x: Tensor) -> Tensor:
         """Return embeddings (B, 256)."""
         return self.body(x)

@@ -1,4 +1,4 @@
-"""Heads: a projection for contrast, prototypes for clustering, a linear layer for labels."""
+"""Heads: a projection for contrast, prototypes for clustering, a small one for labels."""
 
 from __future__ import annotations
 
@@ -73,14 +73,20 @@ class Prototypes(nn.Linear):
 
 
 class Classifier(nn.Module):
-    """An encoder and a linear layer, for fine-tuning: (B, C, ...) -> (B, outputs)."""
+    """An encoder and a small head of one hidden layer, for fine-tuning: (B, C, ...) -> (B, outputs).
 
-    def __init__(self, encoder: nn.Module, outputs: int) -> None:
+    Source: the size of the head is COMET's (Wang et al. 2023). Deliberate differences: embeddings are normalised each
+    by itself, so that no sample depends on its batch, and dropout is before the last layer, not on the logits.
+    """
+
+    def __init__(self, encoder: nn.Module, outputs: int, *, hidden: int = 128) -> None:
         super().__init__()
         self.encoder = encoder
-        self.norm = nn.LayerNorm(int(encoder.embedding_dim))  # type: ignore[arg-type]
-        self.linear = nn.Linear(int(encoder.embedding_dim), outputs)  # type: ignore[arg-type]
+        inputs = int(encoder.embedding_dim)  # type: ignore[arg-type]
+        self.head = nn.Sequential(
+            nn.LayerNorm(inputs), nn.Linear(inputs, hidden), nn.GELU(), nn.Dropout(0.1), nn.Linear(hidden, outputs)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits or predicted values."""
-        return self.linear(self.norm(self.encoder(x)))
+        return self.head(self.encoder(x))

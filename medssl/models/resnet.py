@@ -48,6 +48,11 @@ class ResNet(nn.Module):
         )
         self.register_load_state_dict_pre_hook(_fold_projection_bias)
 
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        """Inner stages in order, by name; each is called once in a forward pass."""
+        return {f"stage{k}": getattr(self.body, f"layer{k}") for k in (1, 2, 3, 4)}
+
     def forward(self, x: Tensor) -> Tensor:
         """Return embeddings (B, embedding_dim)."""
         return self.body(x).flatten(1)

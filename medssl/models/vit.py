@@ -85,6 +85,11 @@ class ViT(nn.Module):
         )
         self.norm = nn.LayerNorm(hidden)
 
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        """Inner stages in order, by name; each is called once in a forward pass."""
+        return {f"block{k}": block for k, block in enumerate(self.blocks, 1)}
+
     def forward(self, x: Tensor) -> Tensor:
         """Return embeddings (B, hidden)."""
         # functional.pad counts axes from the last one.
