@@ -27,6 +27,23 @@ def are_classes(column: pd.Series) -> bool:
     return bool(column.dropna().map(lambda value: isinstance(value, str)).all())
 
 
+def simple(column: pd.Series) -> bool:
+    """Say whether each value of a label is one class or one number."""
+    return bool(column.map(lambda value: np.ndim(value) == 0).all())
+
+
+def as_numbers(column: pd.Series) -> np.ndarray:
+    """Return a label of numbers as (n, 1), one of K classes as (n, K) of 0 and 1."""
+    if are_classes(column):
+        return pd.get_dummies(column).to_numpy(float)
+    return column.to_numpy(float)[:, None]
+
+
+def finetuned(wanted: Sequence[str], probed: Sequence[str]) -> list[str]:
+    """Return the labels that networks are trained on: those asked for, else the first of those that are probed."""
+    return list(wanted or probed[:1])
+
+
 def usable(table: pd.DataFrame, name: str) -> np.ndarray:
     """Return the positions of the rows that have the label; exact copies stay out."""
     return np.flatnonzero((table[f"label_{name}"].notna() & (table["method"] != "exact")).to_numpy())

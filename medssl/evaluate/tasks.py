@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ class Task:
     split: np.ndarray  # (n,) part of each unit
     member: np.ndarray  # (rows,) unit of each row of ``rows``
     rows: np.ndarray  # positions in the sample table that have the label, ascending
+    id: np.ndarray = field(default_factory=lambda: np.array([], dtype=str))  # (n,) code of each unit as text
 
     @classmethod
     def of(cls, table: pd.DataFrame, name: str) -> Task:
@@ -64,7 +65,8 @@ class Task:
         if reason is not None and (split == "train").any():
             raise ValueError(f"evaluate.labels '{name}': {reason}")
         patient = known["patient"].iloc[first].to_numpy()
-        return cls(name, kind, unit, classes, truth, patient, split, member, rows)
+        code = known[unit].iloc[first].astype(str).to_numpy(dtype=str)
+        return cls(name, kind, unit, classes, truth, patient, split, member, rows, code)
 
     def part(self, name: str) -> np.ndarray:
         """Return the units of a split."""
@@ -90,11 +92,11 @@ class Task:
                     chosen.append(next(p for p in patients if p in has))
         return units[np.isin(self.patient[units], chosen)]
 
-    def rarest(self) -> int | None:
+    def rarest(self, label: str | None = None) -> int | None:
         """Return how many test patients the rarer class has; None for numbers.
 
         Of several labels at once it is the median label's number, with or without it, whichever is less: a draw that
-        lacks a label averages the others.
+        lacks a label averages the others. With ``label`` it is that of this one.
         """
         if self.kind == "number":
             return None
@@ -106,16 +108,50 @@ class Task:
 
         if self.kind == "class":
             return min(patients(truth == c) for c in np.unique(truth)) if len(np.unique(truth)) > 1 else 0
-        counts = [min(patients(column), patients(~column)) for column in truth.T if 0 < column.sum() < len(column)]
+        columns = truth.T if label is None else truth.T[self.classes == label]
+        counts = [min(patients(column), patients(~column)) for column in columns if 0 < column.sum() < len(column)]
         return int(np.median(counts)) if counts else 0
 
-    def score(self, predicted: np.ndarray, units: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
-        """Return metrics per bootstrap draw of predictions for ``units``."""
+    def strata(self) -> np.ndarray | None:
+        """Return the stratum (n,) of each unit for draws of patients: its class, or the rarest label it has.
+
+        None for numbers. A unit without any label is in stratum -1.
+        """
+        if self.kind == "number":
+            return None
         if self.kind == "class":
-            return metrics.class_metrics(predicted, self.truth[units], self.classes, weights)
+            return np.searchsorted(self.classes, self.truth)
+        counts = np.where(self.truth, self.truth.sum(0), len(self.truth) + 1)
+        return np.where(self.truth.any(1), counts.argmin(1), -1)
+
+    def score(
+        self,
+        predicted: np.ndarray,
+        units: np.ndarray,
+        weights: np.ndarray,
+        *,
+        fold: np.ndarray | None = None,
+        only_headline: bool = False,
+    ) -> dict[str, np.ndarray]:
+        """Return metrics per bootstrap draw of predictions for ``units``, the headline first.
+
+        Args:
+            predicted: (units, K).
+            units: positions.
+            weights: (B, units).
+            fold: (units,) of the model that predicted each; None: one model.
+            only_headline: leave the other metrics out, which is many times faster.
+        """
+        truth = self.truth[units]
+        if self.kind == "class":
+            return metrics.class_metrics(
+                predicted, truth, self.classes, weights, fold=fold, only_headline=only_headline
+            )
         if self.kind == "multilabel":
-            return metrics.multilabel_metrics(predicted, self.truth[units], weights)
-        return metrics.number_metrics(predicted[:, 0], self.truth[units], weights)
+            return metrics.multilabel_metrics(
+                predicted, truth, weights, labels=self.classes, fold=fold, only_headline=only_headline
+            )
+        return metrics.number_metrics(predicted[:, 0], truth, weights, only_headline=only_headline)
 
 
 def pooled(
@@ -123,19 +159,33 @@ def pooled(
 ) -> list[np.ndarray]:
     """Return, for each task, the mean features (n, d) over the rows of each unit, holding those of one block.
 
+    NaN, an unknown value, has no part in a mean; where no row of a unit knows one the mean is NaN.
+
     Args:
         tasks: of one sample table.
         blocks: runs of consecutive positions in it, as of `medssl.store.Store.blocks`.
         features: (rows, d) of a block.
     """
     sums: list[np.ndarray] = []
+    lacking: list[np.ndarray] = []  # rows of a unit that do not know a value
     for block in blocks:
         values = features(block)
-        sums = sums or [np.zeros((len(task.patient), values.shape[1])) for task in tasks]
-        for task, total in zip(tasks, sums, strict=True):
+        unknown = np.isnan(values)
+        values = np.where(unknown, 0, values)
+        shapes = [(len(task.patient), values.shape[1]) for task in tasks]
+        sums = sums or [np.zeros(shape) for shape in shapes]
+        lacking = lacking or [np.zeros(shape, np.int32) for shape in shapes]
+        for task, total, without in zip(tasks, sums, lacking, strict=True):
             here = slice(*np.searchsorted(task.rows, (block[0], block[-1] + 1)))
-            np.add.at(total, task.member[here], values[task.rows[here] - block[0]])
-    return [total / np.bincount(task.member)[:, None] for task, total in zip(tasks, sums, strict=True)]
+            rows, member = task.rows[here] - block[0], task.member[here]
+            np.add.at(total, member, values[rows])
+            if unknown.any():
+                np.add.at(without, member, unknown[rows])
+    with np.errstate(invalid="ignore"):
+        return [
+            total / (np.bincount(task.member)[:, None] - without)
+            for task, total, without in zip(tasks, sums, lacking, strict=True)
+        ]
 
 
 def joined(names: Iterable[str]) -> str:
@@ -146,58 +196,3 @@ def joined(names: Iterable[str]) -> str:
 def parted(text: str) -> list[str]:
     """Return the names in a text of `joined`."""
     return [name.replace("%7C", "|").replace("%25", "%") for name in text.split("|")]
-
-
-@dataclass
-class Results:
-    """Metrics and predictions of a run as they come in.
-
-    Metrics are ``{task: {protocol: {fraction: {metric: value}}}}`` with values of `metrics.summarise`, and ``{task:
-    {"left_out": reason}}`` for what cannot be evaluated.
-    """
-
-    bootstrap: int  # draws
-    metrics: dict[str, Any]
-    predictions: list[pd.DataFrame]  # a table for each task, protocol and fraction
-
-    @classmethod
-    def empty(cls, bootstrap: int) -> Results:
-        """Return results with nothing in them."""
-        return cls(bootstrap, {}, [])
-
-    def leave_out(self, reasons: Mapping[str, str]) -> None:
-        """Record labels that cannot be evaluated, each with its reason."""
-        self.metrics |= {name: {"left_out": reason} for name, reason in reasons.items()}
-
-    def add(self, task: Task, protocol: str, fraction: float, per_seed: list[np.ndarray]) -> None:
-        """Score test predictions, one array (n_test, K) per seed, and keep them."""
-        units = task.part("test")
-        patient, truth = task.patient[units], task.truth[units]
-        weights = metrics.draw_weights(patient, self.bootstrap)
-        scored = [task.score(p, units, weights) for p in per_seed]
-        table = self.metrics.setdefault(task.name, {}).setdefault(protocol, {})
-        table[f"{fraction:g}"] = metrics.summarise(scored, patient, rarest=task.rarest())
-        for seed, predicted in enumerate(per_seed):
-            self.predictions.append(
-                pd.DataFrame(
-                    {
-                        "task": task.name,
-                        "kind": task.kind,
-                        "protocol": protocol,
-                        "fraction": fraction,
-                        "seed": seed,
-                        "patient": patient,
-                        "unit": task.unit,
-                        "truth": [joined(task.classes[t]) if task.kind == "multilabel" else str(t) for t in truth],
-                        "classes": joined(task.classes),
-                        "scores": list(np.asarray(predicted, dtype=np.float32)),
-                    }
-                )
-            )
-
-    def frame(self) -> pd.DataFrame:
-        """Return all predictions as one table; without any label an empty one."""
-        if not self.predictions:
-            names = ("task", "kind", "protocol", "fraction", "seed", "patient", "unit", "truth", "classes", "scores")
-            return pd.DataFrame({name: pd.Series(dtype="object") for name in names})
-        return pd.concat(self.predictions, ignore_index=True)

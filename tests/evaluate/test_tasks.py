@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medssl.evaluate.tasks import Results, Task, pooled
+from medssl.evaluate.tasks import Task, joined, parted, pooled
 from medssl.store import Store
 
 
@@ -104,6 +104,23 @@ def test_pooling_by_blocks_is_the_mean_of_each_unit(cuts: list[int]) -> None:
             assert (mean[unit] == total / (task.member == unit).sum()).all()
 
 
+def test_unknown_values_have_no_part_in_the_mean_of_a_unit() -> None:
+    table = cohort()
+    task = Task.of(table, "disease")
+    values = np.random.default_rng(0).standard_normal((160, 2))
+    values[np.random.default_rng(1).random((160, 2)) < 0.3] = np.nan
+    values[task.rows[task.member == 3], 1] = np.nan
+    (means,) = pooled([task], np.split(np.arange(160), [7, 90]), values.__getitem__)
+    for unit in range(len(task.patient)):
+        rows = values[task.rows[task.member == unit]]
+        for column in range(2):
+            known = rows[np.isfinite(rows[:, column]), column]
+            assert means[unit, column] == (
+                pytest.approx(known.mean()) if len(known) else pytest.approx(np.nan, nan_ok=True)
+            )
+    assert np.isnan(means[3, 1])
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_fractions_are_of_patients_nested_and_hold_every_class(seed: int) -> None:
     task = Task.of(cohort(80), "disease")
@@ -177,28 +194,45 @@ def test_the_rarest_class_is_counted_in_patients() -> None:
     assert Task.of(table.assign(label_x=findings), "x").rarest() == 1  # u 1, v 1 without, w 1
 
 
-def test_what_was_left_out_is_in_the_metrics() -> None:
-    results = Results.empty(5)
-    results.leave_out({"sex": "no test patient has this label"})
-    assert results.metrics == {"sex": {"left_out": "no test patient has this label"}}
-    assert results.frame().columns[:2].tolist() == ["task", "kind"]
+def test_the_rarest_class_of_one_label() -> None:
+    findings = [["u", "v"] if p in (0, 3) else ["v"] if p < 12 else ["w"] for p in range(16) for _ in range(4)]
+    task = Task.of(cohort(16).assign(label_x=findings), "x")
+    assert [task.rarest(label) for label in ("u", "v", "w")] == [1, 1, 1]
+    findings = [["u"] if p in (0, 3, 19) else ["w"] for p in range(32) for _ in range(4)]
+    task = Task.of(cohort(32).assign(label_x=findings), "x")
+    assert task.rarest("u") == task.rarest("w") == 2  # of 8
 
 
-def test_results(signal_store: Store) -> None:
+def test_strata_are_classes_or_the_rarest_label(signal_store: Store) -> None:
     task = Task.of(signal_store.table, "disease")
-    test = task.part("test")
-    perfect = (task.truth[test][:, None] == task.classes).astype(float)
-    results = Results.empty(50)
-    results.add(task, "probe", 0.1, [perfect, perfect])
-    got = results.metrics["disease"]["probe"]["0.1"]["auroc"]
-    assert got == {"mean": 1.0, "lo": None, "hi": None, "n_patients": 4, "seeds": 2, "too_few": "n=4"}
-    frame = results.frame()
-    assert len(frame) == 2 * len(test)
-    assert frame["seed"].tolist() == [0] * 4 + [1] * 4
-    assert set(frame["classes"]) == {"healthy|sick"}
-    findings = Task.of(signal_store.table, "findings")
-    results.add(findings, "probe", 1.0, [findings.truth[findings.part("test")].astype(float)])
-    assert set(results.frame()["truth"]) <= {"healthy", "sick", "af", "af|mi", "norm"}
+    strata = task.strata()
+    assert strata is not None and (task.classes[strata] == task.truth).all()
+    assert Task.of(signal_store.table, "age").strata() is None
+    findings = [["u", "v"] if p in (0, 3) else ["v"] if p < 12 else [] for p in range(16) for _ in range(4)]
+    strata = Task.of(cohort(16).assign(label_x=findings), "x").strata()
+    assert strata is not None and strata.tolist() == [0, 1, 1, 0, *[1] * 8, *[-1] * 4]
+
+
+def test_a_unit_has_its_code(signal_store: Store) -> None:
+    for name, unit in (("disease", "patient"), ("state", "trial")):
+        task = Task.of(signal_store.table, name)
+        assert (task.id[task.member] == signal_store.table[unit].iloc[task.rows].astype(str)).all()
+
+
+def test_the_headline_alone(signal_store: Store) -> None:
+    rng = np.random.default_rng(0)
+    for name, headline in (("disease", "auroc"), ("findings", "auroc"), ("age", "r2")):
+        task = Task.of(signal_store.table, name)
+        units = task.part("train")
+        scores, weights = rng.random((len(units), max(1, len(task.classes)))), np.ones((1, len(units)))
+        every = task.score(scores, units, weights)
+        assert next(iter(every)) == headline and len(every) > 2
+        assert task.score(scores, units, weights, only_headline=True) == {headline: every[headline]}
+
+
+def test_names_with_a_bar() -> None:
+    names = ["af|flutter", "mi", "50%", "%7C", "a|b|c"]
+    assert parted(joined(names)) == names and joined(["af", "mi"]) == "af|mi"
 
 
 def test_another_key_gives_the_same_units_and_subsets() -> None:
