@@ -2,9 +2,9 @@
 
     python benchmarks/embed.py [--samples 50000] [--shape 1 250] [--encoder resnet1d --widths 4 4 8 16]
 
-Both ways are the stage itself, in a process of its own, on one temporary store: an encoder, untrained ones, simple
-features, probes, ``embeddings.parquet``. The alternative reads the store as one block and keeps what each encoder
-gives. Their results must be equal to the byte. Peak is resident memory without the pages of mapped files, which the
+Both ways are the stage itself, in a process of its own, on one temporary store: an encoder, untrained ones, probes,
+``embeddings.parquet``. The alternative reads the store as one block and keeps what each encoder gives. Their results
+must be equal to the byte. Peak is resident memory without the pages of mapped files, which the
 system takes back when it needs them (``RssAnon`` of ``/proc``, read every 5 ms; Linux). The last line is JSON.
 """
 
@@ -14,7 +14,7 @@ import argparse
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,14 @@ from benchmarks.timing import ROOT, Failed, apart, last_line, measured, table
 from medssl import config, hub, models
 from medssl import table as tables
 from medssl.curate import dedup
-from medssl.evaluate.tasks import Task, pooled
-from medssl.store import Writer, open_store, write_parquet
+from medssl.evaluate import features
+from medssl.store import Store, Writer, open_store, write_parquet
 from pipeline import probe, stage
 
 RUN, COHORT = "tiny", "ecg"
 PER_PATIENT, PER_TRIAL = 100, 10
 PARTS = ("train", "train", "val", "test")
-RESULTS = ("metrics.json", "embeddings.parquet")
+RESULTS = ("predictions.parquet", "embeddings.parquet")
 
 
 def build(samples: int, shape: Sequence[int], encoder: dict[str, Any]) -> None:
@@ -43,7 +43,8 @@ def build(samples: int, shape: Sequence[int], encoder: dict[str, Any]) -> None:
     ingest = {"rate_hz": 25, "channels": channels, "unit": "mV", "window_s": shape[1] / 25}
     run = {
         "modality": COHORT, "recipe": "simclr", "encoder": encoder, "pretrain": {"epochs": 1},
-        "evaluate": {"labels": ["disease", "age"], "fractions": [1.0, 0.1], "seeds": 3, "bootstrap": 100},
+        "evaluate": {"labels": ["disease", "age"], "fractions": [1.0, 0.1], "seeds": 3,
+                     "protocols": ["probe", "knn", "random_init", "permuted_labels"]},
     }  # fmt: skip
     params = {
         "compute": {"accelerator": "cpu", "progress": False}, "runs": {RUN: run},
@@ -80,6 +81,7 @@ def build(samples: int, shape: Sequence[int], encoder: dict[str, Any]) -> None:
         provenance={},
         card="",
     )
+    (stage.run_folder(RUN) / "seeds").mkdir()
 
 
 def anonymous_gb() -> float:
@@ -93,19 +95,16 @@ def work(way: str, home: str) -> dict[str, float]:
     os.chdir(home)
     held, peak, done = [], [0.0], threading.Event()
 
-    def at_once(
-        tasks: Sequence[Task], blocks: Iterable[np.ndarray], features: Callable[[np.ndarray], np.ndarray]
-    ) -> list[np.ndarray]:
-        rows = np.concatenate(list(blocks))
-        held.append(features(rows))
-        return pooled(tasks, [rows], lambda _: held[-1])
+    def at_once(name: str, store: Store, compute: Callable[[np.ndarray], np.ndarray], **_: Any) -> np.ndarray:
+        held.append(compute(np.arange(len(store))))
+        return held[-1]
 
     def watch() -> None:
         while not done.wait(0.005):
             peak[0] = max(peak[0], anonymous_gb())
 
     if way == "whole":
-        probe.pooled = at_once  # type: ignore[attr-defined]
+        features.of_samples = at_once  # type: ignore[assignment]
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:

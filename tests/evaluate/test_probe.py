@@ -1,18 +1,19 @@
-"""Probes, fine-tuning and simple features on data whose answer is known."""
+"""Probes on data whose answer is known."""
 
 from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from sklearn.model_selection import GroupKFold
+from scipy.stats import sem
+from sklearn.utils.class_weight import compute_sample_weight
 
-from medssl import models
-from medssl.evaluate import handcrafted, probe
-from medssl.evaluate.finetune import finetune
-from medssl.evaluate.tasks import Task, pooled
-from medssl.store import Store
+from medssl.evaluate import probe
+from medssl.evaluate.tasks import Task
 
 
 def toy(n: int = 120) -> tuple[pd.DataFrame, np.ndarray]:
@@ -48,13 +49,9 @@ def test_separable(name: str, metric: str, least: float) -> None:
     units = task.part("train")
     assert score(task, probe.linear(task, Z, units))[metric] > least
     assert score(task, probe.knn(task, Z, units))[metric] > least - 0.1
-
-
-def test_permuted_labels_teach_nothing() -> None:
-    task = Task.of(TABLE, "disease")
-    orders = probe.permuted(task, Z)
-    assert np.mean([score(task, predicted)["auroc"] for predicted in orders]) == pytest.approx(0.5, abs=0.15)
-    assert all(np.array_equal(a, b) for a, b in zip(orders, probe.permuted(task, Z), strict=True))
+    assert score(task, probe.boosting(task, Z, units))[metric] > least - 0.1
+    if name != "age":
+        assert score(task, probe.naive_bayes(task, Z, units))[metric] > least - 0.01
 
 
 def test_test_patients_decide_nothing() -> None:
@@ -67,38 +64,159 @@ def test_test_patients_decide_nothing() -> None:
     assert np.array_equal(probe.knn(task, moved, units)[0], probe.knn(task, Z, units)[0])
 
 
+@pytest.mark.parametrize("name", ["disease", "age", "signs"])
+def test_the_choice_is_made_within_the_label_budget(name: str) -> None:
+    """Neither what other patients are nor what they have decides how strongly a probe of ten units is regularised."""
+    table, moved = TABLE.copy(), Z.copy()
+    units = Task.of(table, name).part("train")[:10]
+    others = np.setdiff1d(np.flatnonzero(table["split"] != "test"), units)
+    moved[others] = 1e3
+    values = table[f"label_{name}"].to_list()
+    table[f"label_{name}"] = [values[0] if i in others else value for i, value in enumerate(values)]
+    found = probe.linear(Task.of(table, name), moved, units)
+    assert np.array_equal(found, probe.linear(Task.of(TABLE, name), Z, units))
+
+
 @pytest.mark.parametrize("patients", [1, 2, 3, 4, 5, 9])
 @pytest.mark.parametrize("name", ["disease", "age", "signs"])
 def test_many_units_of_few_patients(monkeypatch: pytest.MonkeyPatch, patients: int, name: str) -> None:
-    """Twenty units or more of fewer than five patients: as many folds as patients, each patient in one."""
-    table = TABLE[TABLE["split"] != "val"].reset_index(drop=True)
-    pooled = Z[TABLE["split"] != "val"]
-    train = np.flatnonzero(table["split"] == "train")
+    """As many folds as patients, at most five, and each patient in one."""
+    table, train = TABLE.copy(), np.flatnonzero(TABLE["split"] == "train")
     table.loc[train, "patient"] = 1000 + np.arange(len(train)) % patients
     # So that each of them has all values, and a label belongs to a trial.
-    task, folds = Task.of(table, name), []
+    task, dealt = Task.of(table, name), []
     assert (task.unit, len(task.part("train")), len(np.unique(task.patient[train]))) == ("trial", 60, patients)
 
-    def counted(number: int) -> GroupKFold:
-        folds.append(number)
-        return GroupKFold(number)
+    def noted(targets: np.ndarray, patient: np.ndarray) -> np.ndarray:
+        dealt.append(folds(targets, patient))
+        return dealt[-1]
 
-    monkeypatch.setattr(probe, "GroupKFold", counted)
-    predicted = probe.linear(task, pooled, train)
-    assert folds == ([] if patients == 1 else [min(5, patients)])
+    folds = probe.folds
+    monkeypatch.setattr(probe, "folds", noted)
+    predicted = probe.linear(task, Z, train)
+    assert dealt[0].max() + 1 == min(5, patients)
+    assert len(np.unique(np.stack([task.patient[train], dealt[0]]), axis=1).T) == patients
     assert score(task, predicted)["r2" if name == "age" else "auroc"] > (0.4 if patients == 1 else 0.8)
     if patients == 1:
-        assert np.array_equal(predicted, probe.linear(task, pooled, train, strength=probe.FALLBACK))
+        assert np.array_equal(predicted, probe.linear(task, Z, train, strength=probe.FALLBACK))
 
 
-def test_one_validation_unit_cannot_choose() -> None:
-    """Its R2 and AUROC have no value, and the strongest regularisation was taken in silence."""
-    table, z = toy(24)
-    table.loc[np.flatnonzero(table["split"] == "val")[1:], "split"] = "test"
-    for name in ("disease", "age", "signs"):
+def test_folds_have_their_share_of_each_class() -> None:
+    rng = np.random.default_rng(0)
+    patient = rng.permutation(np.repeat(np.arange(103), 3))
+    label = np.array([0, 1, 2])[np.searchsorted([0.1, 0.4], np.linspace(0, 1, 103))][patient]
+    fold = probe.folds((label[:, None] == np.arange(3)).astype(float), patient)
+    for c in range(3):
+        shares = [np.mean(label[fold == k] == c) for k in range(5)]
+        assert np.ptp(shares) < 0.06
+    age = rng.normal(50, 20, 103)[patient]
+    fold = probe.folds(age[:, None], patient)
+    assert np.ptp([age[fold == k].mean() for k in range(5)]) < 5
+    assert len(np.unique(np.stack([patient, fold]), axis=1).T) == 103
+
+
+def test_the_choice_by_a_slow_loop() -> None:
+    """One feature of thirty that tells little wants a strong penalty, and one that tells all a weak one."""
+    table, _ = toy(200)
+    rng = np.random.default_rng(1)
+    chosen = set()
+    for noise, name, number in itertools.product((0.05, 1.0, 3.0), ("disease", "age"), (20, 100)):
         task = Task.of(table, name)
-        assert (len(task.part("val")), len(task.part("train"))) == (1, 12)
-        assert probe._choose(task, z, task.part("train")) == probe.FALLBACK
+        sick = np.array(table["label_disease"] == "sick", dtype=float)
+        z = np.column_stack([sick + noise * rng.standard_normal(200), rng.standard_normal((200, 30))])
+        units = task.part("train")[:number]
+        targets = probe._targets(task, task.truth[units])
+        fold = probe.folds(targets, task.patient[units])
+        losses = []
+        for strength in probe.STRENGTHS:
+            loss = np.zeros(number)
+            for k in range(5):
+                split = np.full(200, "none", dtype=object)
+                split[units[fold == k]] = "test"
+                inner = dataclasses.replace(task, split=split)
+                out = probe.linear(inner, z, units[fold != k], strength=strength)[:, -1]
+                truth = targets[fold == k, 0]
+                if name == "age":
+                    loss[fold == k] = (out - truth) ** 2
+                else:
+                    loss[fold == k] = -np.log(np.where(truth == 1, out, 1 - out))
+            weight = compute_sample_weight("balanced", targets[:, 0]) if name == "disease" else np.ones(number)
+            losses.append(loss * weight)
+        expected = int(np.argmin([loss.mean() for loss in losses]))
+        gain = losses[3] - losses[expected]
+        expected = expected if gain.mean() > 2 * sem(gain, ddof=0) else 3
+        assert probe.choose(task, z, units, targets) == probe.STRENGTHS[expected]
+        chosen.add(expected)
+    assert len(chosen) > 3
+
+
+def test_patients_decide_not_units() -> None:
+    """The same gain in each of 40 units is certain if they are 40 patients, and not if they are two."""
+    raw = np.full((len(probe.STRENGTHS), 40, 1), 3.0)
+    raw[5] = 1 + np.repeat([1.0, 0.0], [38, 2])[:, None]
+    task, targets = Task.of(TABLE, "age"), np.full((40, 1), 1.0)
+    assert probe.best(task, raw, targets, np.arange(40)) == probe.STRENGTHS[5]
+    assert probe.best(task, raw, targets, np.repeat([0, 1], [38, 2])) == probe.FALLBACK
+
+
+def test_one_patient_of_a_class_cannot_choose() -> None:
+    task = Task.of(TABLE, "disease")
+    units = task.part("train")
+    sick, healthy = (units[task.truth[units] == c] for c in ("sick", "healthy"))
+    few = np.append(healthy[:6], sick[:1])
+    assert probe.choose(task, Z, few, probe._targets(task, task.truth[few])) == probe.FALLBACK
+    assert probe.choose(task, Z, sick, probe._targets(task, task.truth[sick])) == probe.FALLBACK
+
+
+def test_three_classes_one_of_them_unseen() -> None:
+    table, z = toy(240)
+    grade = np.arange(240) // 4 % 3
+    table["label_grade"] = np.array(["low", "mid", "top"])[grade]
+    z[:, :3] += 5 * np.eye(3)[grade]
+    task = Task.of(table, "grade")
+    train = task.part("train")
+    for method in (probe.linear, probe.naive_bayes, probe.knn, probe.boosting):
+        predicted = method(task, z, train)
+        assert predicted.sum(1) == pytest.approx(1)
+        assert score(task, predicted)["auroc"] > 0.98
+        fewer = method(task, z, train[task.truth[train] != "mid"])
+        assert (fewer[:, 1] == 0).all()
+        assert fewer.sum(1) == pytest.approx(1)
+
+
+def test_naive_bayes() -> None:
+    """Two means, the pooled variance 1 and equal priors give log-odds of 2."""
+    corners = np.array([[-1.0, -1], [-1, 1], [1, -1], [1, 1]])
+    x, member = np.concatenate([corners, corners + 2]), np.repeat(np.eye(2, dtype=bool), 4, axis=0)
+    assert probe.posterior(x, member, np.array([[2.0, 1]]))[0, 1] == pytest.approx(0.880797, abs=1e-6)
+    rng = np.random.default_rng(0)
+    x, y, queries = rng.standard_normal((50, 4)), rng.integers(0, 3, 50), rng.standard_normal((9, 4))
+    means = np.stack([x[y == c].mean(0) for c in range(3)])
+    variance = sum((y == c).mean() * x[y == c].var(0) for c in range(3))
+    log_p = np.log([(y == c).mean() for c in range(3)]) - ((queries[:, None] - means) ** 2 / variance / 2).sum(2)
+    expected = np.exp(log_p) / np.exp(log_p).sum(1, keepdims=True)
+    assert probe.posterior(x, y[:, None] == np.arange(3), queries) == pytest.approx(expected)
+    # A dead feature does not decide, and one unit a class makes the nearest of them win.
+    dead = probe.posterior(np.c_[x, y * 1e-6], y[:, None] == np.arange(3), np.c_[queries, np.ones(9)])
+    assert dead == pytest.approx(expected, abs=1e-2)
+    assert probe.posterior(np.eye(2), np.eye(2, dtype=bool), np.array([[0.4, 0.0]]))[0, 0] > 0.5
+    with pytest.raises(ValueError, match="is a number"):
+        probe.naive_bayes(Task.of(TABLE, "age"), Z, np.arange(4))
+
+
+@pytest.mark.parametrize("name", ["disease", "age", "signs"])
+@pytest.mark.parametrize("method", [probe.linear, probe.naive_bayes, probe.knn, probe.boosting])
+def test_unknown_features(method: Callable[..., np.ndarray], name: str) -> None:
+    task = Task.of(TABLE, name)
+    if name == "age" and method is probe.naive_bayes:
+        return
+    z = np.column_stack([Z, np.full(len(Z), np.nan)])
+    z[::7, 1] = np.nan
+    predicted = method(task, z, task.part("train"))
+    assert np.isfinite(predicted).all()
+    assert score(task, predicted)["r2" if name == "age" else "auroc"] > 0.8
+    one = method(task, z, task.part("train")[:1])
+    assert np.isfinite(one).all()
 
 
 def test_one_class_in_a_subset() -> None:
@@ -107,59 +225,3 @@ def test_one_class_in_a_subset() -> None:
     sick = units[task.truth[units] == "sick"][:2]
     assert (probe.linear(task, Z, sick)[:, 1] == 1).all()
     assert (probe.knn(task, Z, sick)[:, 1] == 1).all()
-
-
-def test_handcrafted_features_tell_the_toy_classes(signal_store: Store, image_store: Store) -> None:
-    for store, least in ((signal_store, 0.99), (image_store, 0.7)):
-        task = Task.of(store.table, "disease")
-        features = handcrafted.features(store.read(np.arange(len(store))))
-        assert np.isfinite(features).all()
-        (means,) = pooled([task], store.blocks(), features.__getitem__)
-        assert score(task, probe.linear(task, means, task.part("train")))["auroc"] >= least
-
-
-def test_handcrafted_features_of_a_sample_do_not_depend_on_the_others() -> None:
-    rng = np.random.default_rng(0)
-    for shape in ((2, 250), (1, 24, 20), (1, 6, 7, 8)):
-        samples = rng.random((37, *shape), dtype=np.float32)
-        whole = handcrafted.features(samples)
-        for size in (1, 5, 36):
-            parts = [handcrafted.features(samples[i : i + size]) for i in range(0, 37, size)]
-            assert (np.concatenate(parts) == whole).all()
-
-
-def test_handcrafted_shapes() -> None:
-    rng = np.random.default_rng(0)
-    assert handcrafted.features(rng.standard_normal((5, 2, 1000))).shape == (5, 2 * 4 + 2 * 8)
-    image = np.zeros((1, 1, 5, 9))
-    image[0, 0, 4, 2] = 1
-    out = handcrafted.features(image)[0]
-    assert out[-2:].tolist() == [1.0, 0.25]
-    assert out[:16].sum() == pytest.approx(1)
-    assert handcrafted.features(rng.random((2, 1, 4, 5, 6))).shape == (2, 16 + 2 + 3)
-
-
-@pytest.mark.parametrize(
-    ("name", "metric", "least"), [("disease", "auroc", 0.99), ("findings", "auroc", 0.4), ("age", "mae", 0.0)]
-)
-def test_finetuning(signal_store: Store, name: str, metric: str, least: float) -> None:
-    task = Task.of(signal_store.table, name)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        encoder = models.build("dilated1d", in_channels=2, widths=(8, 16), depth=3)
-    before = {k: v.clone() for k, v in encoder.state_dict().items()}
-    state = torch.get_rng_state()
-    steps = 60 if name == "disease" else 4
-    options = {"steps": steps, "batch": 16, "lr": 5e-3, "seed": 0}
-    predicted = finetune(encoder, signal_store, task, task.part("train"), **options)  # type: ignore[arg-type]
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(before[k], v) for k, v in encoder.state_dict().items())
-    assert predicted.shape == (len(task.part("test")), max(1, len(task.classes)))
-    assert score(task, predicted)[metric] >= least
-    if name == "age":
-        assert 20 < predicted.mean() < 60  # in years, not in standard deviations
-    else:
-        assert predicted.min() >= 0
-        assert predicted.max() <= 1
-        again = finetune(encoder, signal_store, task, task.part("train"), **options)  # type: ignore[arg-type]
-        assert np.array_equal(again, predicted)
