@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medssl.evaluate.metrics import fullest, headline, protocols, shown
+from medssl.report.protocols import ordered
+from medssl.report.words import covered
 
 INTENDED = """Research on self-supervised representations: as a fixed feature extractor or a starting point for
 fine-tuning, on recordings that meet the input contract."""
 NOT_INTENDED = """Diagnosis, triage or any decision about a person. The encoder was not tested as a medical device, nor
 for populations, devices or sites other than those it was trained on."""
+
+HELD_OUT = {"fixed split": "a fixed split", "cross-fitted": "cross-fitting: every patient is tested once per repeat"}
 
 
 def reads(provenance: Mapping[str, Any]) -> list[str]:
@@ -37,8 +41,18 @@ def render(
     architecture: Mapping[str, Any],
     provenance: Mapping[str, Any],
     metrics: Mapping[str, Any] | None = None,
+    *,
+    split: str = "fixed split",
+    trust: Sequence[Mapping[str, str]] = (),
 ) -> str:
-    """Return the card: what it is, what it takes, where it came from, how well it does, what it is not for."""
+    """Return the card: what it is, what it takes, where it came from, how well it does, what it is not for.
+
+    Args:
+        contract, architecture, provenance: of the encoder's configuration.
+        metrics: ``metrics.json`` of the run.
+        split: how patients were held out, as `medssl.report.stored.Stored.split` says.
+        trust: checks of the run, ``check, verdict, detail``, the worst first.
+    """
     names = reads(provenance)
     learned = (
         f", which read {', '.join(names)} of the training patients; predictions of these or of what follows from them "
@@ -80,17 +94,31 @@ z = encoder.embed(x, {geometry})
         lines += [
             "## Results by picture, not on held-out patients" if crossed else "## Results on held-out patients",
             "",
-            "| label | protocol | metric | mean [95 % interval] | patients | seeds |",
-            "|---|---|---|---|---|---|",
+            f"Patients are held out by {HELD_OUT.get(split, split)}."
+            + (f" Intervals cover {covers}." if (covers := covered(metrics)) else ""),
+            "",
+            "| label | protocol | metric | mean [95 % interval] | patients | seeds | trainings | folds |",
+            "|---|---|---|---|---|---|---|---|",
         ]
+        marked = {task: of_task["seen"] for task, of_task in metrics.items() if of_task.get("seen")}
         for task, results in metrics.items():
-            for protocol, fractions in protocols(results).items():
+            label = f"{task} (seen)" if task in marked else task
+            have = protocols(results)
+            for protocol in ordered(have):
+                fractions = have[protocol]
                 share, words = fullest(fractions)
                 name = headline(fractions[share])
                 v = fractions[share][name]
-                lines.append(f"| {task} | {protocol}{words} | {name} | {shown(v)} | {v['n_patients']} | {v['seeds']} |")
+                counts = [v["n_patients"], v["seeds"], v.get("trainings", 1), v.get("folds", 1)]
+                lines.append(f"| {label} | {protocol}{words} | {name} | {shown(v)} | {' | '.join(map(str, counts))} |")
         lines.append("")
         omitted = [f"- {task}: left out: {of['left_out']}" for task, of in metrics.items() if "left_out" in of]
         lines += [*omitted, ""] if omitted else []
+        for task, read in marked.items():
+            lines += [f"Seen: pretraining read {', '.join(read)}, which {task} is or follows from.", ""]
+    if trust:
+        lines += ["## Checks", "", "| check | verdict | detail |", "|---|---|---|"]
+        lines += [f"| {c['check']} | {c['verdict']} | {c['detail'].replace('|', '/')} |" for c in trust]
+        lines.append("")
     lines += ["## Intended use", "", INTENDED, "", "## Not for", "", NOT_INTENDED, ""]
     return "\n".join(lines)

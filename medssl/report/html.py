@@ -1,66 +1,18 @@
-"""One self-contained HTML page: data flow, counts, removed duplicates, label efficiency, comparison of runs."""
+"""One self-contained HTML page: results in words, whether to trust them, comparison, differences, runs, data."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from medssl.evaluate.metrics import fullest, headline, protocols, shown
+from medssl.evaluate.metrics import known, shown
+from medssl.report import figures, paired, plots, predicted, protocols, stored, tables, words
 from medssl.report.card import crossing
-from medssl.report.page import fill, inline
-from medssl.report.plots import COLOURS
-
-PICTURES = ("curves.png", "label_efficiency.png")  # of a run, on the page
-
-
-def comparison(metrics: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, str]) -> pd.DataFrame:
-    """Return one row per run, label, protocol and label fraction with the headline metric and its interval.
-
-    ``lo`` and ``hi`` are empty where ``too_few`` says why; labels that were left out have no row.
-    """
-    rows = [
-        {
-            "run": run,
-            "recipe": recipes.get(run, ""),
-            "label": task,
-            "protocol": protocol,
-            "label_fraction": float(fraction),
-            "metric": headline(values),
-            **values[headline(values)],
-        }
-        for run, tasks in metrics.items()
-        for task, results in tasks.items()
-        for protocol, fractions in protocols(results).items()
-        for fraction, values in fractions.items()
-    ]
-    columns = ["run", "recipe", "label", "protocol", "label_fraction", "metric"]
-    columns += ["mean", "lo", "hi", "n_patients", "seeds", "too_few"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _wide(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the comparison: a row per run and label, a column per protocol.
-
-    At all labels, or at the largest fraction there is, which the cell then names.
-    """
-    full = table.loc[table.groupby(["run", "label", "protocol"], sort=False)["label_fraction"].idxmax()]
-    columns = [p for p in COLOURS if p in set(full["protocol"])]
-    rows = []
-    for (run, label), group in full.groupby(["run", "label"], sort=False):
-        cells = {
-            str(r["protocol"]): shown(r, 2) + fullest({f"{r['label_fraction']:g}": r})[1]
-            for r in group.to_dict("records")
-        }
-        first = group.iloc[0]
-        rows.append(
-            [str(run), str(first["recipe"]), f"{label} ({first['metric']})", str(first["n_patients"])]
-            + [cells.get(p, "") for p in columns]
-        )
-    return ["run", "recipe", "label (metric)", "test patients", *columns], rows
+from medssl.report.page import drawn, fill, inline
 
 
 def render(
@@ -69,35 +21,132 @@ def render(
     runs: Mapping[str, Path],
     recipes: Mapping[str, str],
     measures: Mapping[str, Sequence[str]],
+    *,
+    differences: pd.DataFrame | None = None,
 ) -> tuple[str, pd.DataFrame]:
     """Return the page and the comparison table.
 
     Args:
         flows: counts of each cohort, as the split stage writes them.
         galleries: picture of removed duplicates by cohort.
-        runs, recipes: folder and recipe of each run.
+        runs, recipes: folder and recipe of each run. What a folder lacks (trust.json, subgroups.parquet, crossfit) is
+            not shown.
         measures: what pretraining of each run saw of its patients besides the recordings.
+        differences: paired differences with the columns `medssl.report.paired.COLUMNS`; None: not shown.
+
+    Raises:
+        ValueError: a run that was not evaluated, or a column of ``differences`` that is missing.
     """
-    metrics = {name: json.loads((folder / "metrics.json").read_text()) for name, folder in runs.items()}
-    table = comparison(metrics, recipes)
-    header, rows = _wide(table)
+    if differences is not None:
+        differences = paired.complete(differences)
+    results = {name: stored.read(folder) for name, folder in runs.items()}
+    groups, rows = tables.wide(results, recipes)
     page = fill(
         "medssl.report",
         "report.html.j2",
-        flows=flows,
-        galleries=[(name, inline(path.read_bytes())) for name, path in galleries.items()],
-        runs=[
-            (name, recipes[name], ", ".join(measures[name]), *(inline((folder / p).read_bytes()) for p in PICTURES))
-            for name, folder in runs.items()
+        verdicts=stored.VERDICTS,
+        sentences=[
+            words.sentence(name, result, task, differences)
+            for name, result in results.items()
+            if (task := words.main_label(result.metrics)) is not None
         ],
-        header=header,
+        trust=[(name, result.trust) for name, result in results.items()],
+        trusted=any(result.trust for result in results.values()),
+        groups=groups,
         rows=rows,
+        meanings={name: facts[1] for name, facts in protocols.KNOWN.items() if any(name in g for g in groups.values())},
         left_out=[
-            (run, label, of["left_out"])
-            for run, tasks in metrics.items()
-            for label, of in tasks.items()
-            if "left_out" in of
+            (name, task, of_task["left_out"])
+            for name, result in results.items()
+            for task, of_task in result.metrics.items()
+            if "left_out" in of_task
         ],
         crossed=[(flow["cohort"], crossing(n)) for flow in flows if (n := flow.get("crossing_patients"))],
+        forests=_forests(differences, results),
+        differences=[] if differences is None else [_difference(row) for row in differences.to_dict("records")],
+        runs=[_run(name, result, recipes[name], measures[name]) for name, result in results.items()],
+        flows=flows,
+        galleries=[(name, inline(path.read_bytes())) for name, path in galleries.items()],
     )
-    return page, table
+    return page, tables.comparison(results, recipes)
+
+
+def _difference(row: Mapping[Any, Any]) -> list[str]:
+    """Return a paired difference as cells."""
+    interval = known(row["lo"]) and known(row["hi"])
+    number = shown(row, 3, sign="+") if interval else f"{row['mean']:+.3f}" if known(row["mean"]) else ""
+    p = f"{row['p']:.3g}" if known(row["p"]) else ""
+    compared = f"{row['run']}, {row['protocol']}"
+    return [compared, row["task"], row["against"], words.named(row["metric"]), number, p, str(row["n_patients"]),
+            paired.verdict(row)]  # fmt: skip
+
+
+def _forests(differences: pd.DataFrame | None, results: Mapping[str, stored.Stored]) -> list[tuple[str, str]]:
+    """Return forest plots with what they show: against baselines and controls, and between runs."""
+    if differences is None:
+        return []
+    baselines = {
+        (name, task): words.strongest(of_task)
+        for name, result in results.items()
+        for task, of_task in result.metrics.items()
+    }
+    out = []
+    rows, panels = paired.panels(differences, baselines)
+    if panels:
+        out.append(("paired differences to baselines and controls", drawn(figures.forest(panels, rows))))
+    between = paired.between_runs(differences)
+    if len(between):
+        figure = figures.forest({"run - other run": between.assign(against="")}, list(between["row"]))
+        out.append(("paired differences between runs", drawn(figure)))
+    return out
+
+
+def _run(name: str, result: stored.Stored, recipe: str, measures: Sequence[str]) -> dict[str, Any]:
+    """Return what the page shows of a run."""
+    header, rows = tables.by_metric(result.metrics, predicted.wanted(result.metrics))
+    pictures: list[tuple[str, Figure]] = [
+        (f"label efficiency of {name}", plots.label_efficiency(result.metrics, f"{name}, {result.split}"))
+    ]
+    if (figure := figures.stages(result.metrics)) is not None:
+        pictures.append((f"probes of the inner stages of {name}", figure))
+    if result.predictions is not None:
+        table = predicted.read(result.predictions, result.metrics)
+        if curve := predicted.calibrations(table, result.metrics):
+            pictures.append((f"calibration of {name}", figures.calibration(curve)))
+        if decided := predicted.decided(table):
+            pictures.append((f"net benefit of decisions by {name}", figures.decisions(decided)))
+        if confused := predicted.confused(table, result.metrics):
+            pictures.append((f"confusion of {name}", figures.confusion(confused)))
+        if numbers := predicted.numbers(table, result.metrics):
+            pictures.append((f"predicted and true numbers of {name}", figures.agreement(numbers)))
+    curves = result.folder / "curves.png"
+    shown_ones = [(alt, drawn(figure)) for alt, figure in pictures]
+    if curves.is_file():
+        shown_ones.append((f"training curves of {name}", inline(curves.read_bytes())))
+    return {
+        "name": name,
+        "recipe": recipe,
+        "split": result.split,
+        "measures": ", ".join(measures),
+        "header": header,
+        "metrics": rows,
+        "fixed": tables.wide({name: stored.on_fixed_split(result)}, {}) if result.fixed else None,
+        "subgroups": [] if result.subgroups is None else _subgroups(result),
+        "pictures": shown_ones,
+    }
+
+
+def _subgroups(result: stored.Stored) -> list[list[str]]:
+    """Return the subgroups of the leading protocol at its largest share of labels, as cells.
+
+    They are label, group, value, metric, patients and result.
+    """
+    assert result.subgroups is not None
+    table = result.subgroups
+    if "fraction" in table:
+        table = table[table["fraction"] == table.groupby(["task", "protocol"])["fraction"].transform("max")]
+    return [
+        [row["task"], row["group"], str(row["value"]), words.named(row["metric"]), str(row["n_patients"]), shown(row)]
+        for row in table.to_dict("records")
+        if row["protocol"] == words.leading(result.metrics.get(row["task"], {}))
+    ]

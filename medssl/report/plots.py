@@ -11,19 +11,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from medssl.evaluate.metrics import fullest, headline, known, protocols, shown
+from medssl.report.protocols import STAGE, colour, ordered
+from medssl.report.words import named, values
 from medssl.store import Store
-
-# One colour per protocol everywhere, and the order they are shown in.
-COLOURS = {
-    "probe": "#0b6e99",
-    "random_init": "#8d99ae",
-    "finetune": "#d1495b",
-    "supervised": "#edae49",
-    "knn": "#5e8c61",
-    "handcrafted": "#7f6a93",
-    "permuted_labels": "#c9c9c9",
-}
-HEADLINE = {"auroc": "AUROC", "r2": "R²"}
 
 
 def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -31,8 +21,8 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     out: dict[str, float] = {}
     for task, results in metrics.items():
         for protocol, fractions in protocols(results).items():
-            for fraction, values in fractions.items():
-                for metric, v in values.items():
+            for fraction, of_fraction in fractions.items():
+                for metric, v in values(of_fraction).items():
                     name = f"{protocol}/{task}/{fraction}/{metric}"
                     three = {name: v["mean"], f"{name}_lo": v["lo"], f"{name}_hi": v["hi"]}
                     out |= {key: value for key, value in three.items() if known(value)}
@@ -44,22 +34,23 @@ def one_line(results: Mapping[str, Any]) -> str:
     if "left_out" in results:
         return f"left out: {results['left_out']}"
     parts = []
-    for protocol, fractions in results.items():
+    for protocol, fractions in protocols(results).items():
         share, words = fullest(fractions)
-        values = fractions[share]
-        parts.append(f"{protocol}{words} {shown(values[headline(values)])}")
+        parts.append(f"{protocol}{words} {shown(fractions[share][headline(fractions[share])])}")
     return ", ".join(parts)
 
 
 def summary(name: str, results: Mapping[str, Any]) -> str:
     """Return `one_line` behind a name and the number of test patients."""
-    n = next((v["n_patients"] for f in protocols(results).values() for m in f.values() for v in m.values()), None)
+    n = next(
+        (v["n_patients"] for f in protocols(results).values() for m in f.values() for v in values(m).values()), None
+    )
     return f"{name}{'' if n is None else f' (n={n} test patients)'}: {one_line(results)}"
 
 
 def curves(history: Sequence[Mapping[str, float]], title: str) -> Figure:
     """Draw losses, effective rank, kNN accuracy, dispersion, alignment and uniformity, and learning rate by step."""
-    have = history[0]
+    have = history[0] if history else {}  # an encoder from elsewhere has none
     panels = [
         ("loss", [k for k in have if k.endswith("/loss")]),
         ("effective rank (RankMe)", [k for k in have if "rankme" in k]),
@@ -89,9 +80,10 @@ def curves(history: Sequence[Mapping[str, float]], title: str) -> Figure:
 
 
 def label_efficiency(metrics: Mapping[str, Any], title: str) -> Figure:
-    """Draw the headline metric against the share of labelled patients, with patient-bootstrap intervals.
+    """Draw the headline metric against the share of labelled patients, with 95 % intervals as bands.
 
-    Hollow points have too few patients for an interval; a label that was left out has a panel that says why.
+    Protocols that were run at one share stand beside it, with a bar each. Hollow points have too few patients for an
+    interval; a label that was left out has a panel that says why.
     """
     tasks = list(metrics)
     if not tasks:
@@ -100,49 +92,65 @@ def label_efficiency(metrics: Mapping[str, Any], title: str) -> Figure:
         return figure
     columns = min(4, len(tasks))
     lines = -(-len(tasks) // columns)
-    # Below a single panel the legend has two columns, and more lines.
-    ncols, room = (4, 0.5) if columns > 1 else (2, 1)
-    figure = Figure(figsize=(3.6 * columns, 3.2 * lines + room), layout="constrained")
+    entries = ordered(name for of_task in metrics.values() for name in protocols(of_task))
+    ncols = 2 * columns
+    figure = Figure(figsize=(3.6 * columns, 3.2 * lines + 0.3 + 0.17 * -(-len(entries) // ncols)), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis in axes[len(tasks) :]:
         axis.set_axis_off()
     legend: dict[str, Any] = {}
     for axis, task in zip(axes, tasks, strict=False):
-        results = protocols(metrics[task])
-        if not results:
+        if protocols(metrics[task]):
+            legend |= _efficiency(axis, task, protocols(metrics[task]))
+        else:
             reason = textwrap.fill(f"left out: {metrics[task].get('left_out', 'no results')}", 32)
             axis.text(0.5, 0.5, reason, ha="center", va="center", transform=axis.transAxes)
             axis.set(title=task, xticks=[], yticks=[])
-            continue
-        few, below = "", 0
-        for index, (protocol, fractions) in enumerate(results.items()):
-            shares = sorted(fractions, key=float)
-            name = headline(fractions[shares[0]])
-            values = [fractions[s][name] for s in shares]
-            x = np.array([float(s) * 100 for s in shares]) * (1 + 0.04 * index)
-            # None becomes NaN, which draws no bar and no point.
-            mean, low, high = (np.array([v[k] for v in values], dtype=float) for k in ("mean", "lo", "hi"))
-            bars = np.abs(np.stack([mean - low, high - mean]))
-            drawn = axis.errorbar(x, mean, yerr=bars, fmt="o-", ms=3, lw=1.2, capsize=2, color=COLOURS.get(protocol))
-            legend.setdefault(protocol, drawn)
-            below += int((mean < -1).sum()) if name == "r2" else 0
-            hollow = np.isnan(low)
-            if hollow.any():
-                axis.plot(x[hollow], mean[hollow], "o", ms=4, mfc="white", mec=drawn.lines[0].get_color(), zorder=3)
-                few = "\nhollow: " + shown({**values[int(hollow.argmax())], "mean": None})
-        xlabel = f"labelled training patients (%)\nn={values[0]['n_patients']} test patients{few}"
-        xlabel += f"\n{below} values below -1 not shown" if below else ""
-        axis.set(title=task, xlabel=xlabel, ylabel=HEADLINE[name], xscale="log")
-        ticks = sorted({float(s) * 100 for fractions in results.values() for s in fractions})
-        axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
-        axis.minorticks_off()
-        axis.axhline(0.5 if name == "auroc" else 0.0, color="#cccccc", lw=0.8, zorder=0)
-        if name == "r2":
-            axis.set_ylim(-1, 1)
     if legend:
-        figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=ncols, fontsize=7)
+        names = [name for name in entries if name in legend]
+        figure.legend([legend[n] for n in names], names, loc="outside lower center", ncols=ncols, fontsize=7)
     figure.suptitle(title)
     return figure
+
+
+def _efficiency(axis: Any, task: str, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw one label and return a line for each protocol; inner stages of the encoder are drawn elsewhere."""
+    legend: dict[str, Any] = {}
+    few, below, beside, name = "", 0, 0, ""
+    shown_ones = ordered(results) or [p for p in results if p.startswith(STAGE)]
+    for protocol in shown_ones:
+        shares = sorted(results[protocol], key=float)
+        name = headline(results[protocol][shares[0]])
+        of_shares = [results[protocol][s][name] for s in shares]
+        x = np.array([float(s) * 100 for s in shares])
+        # None becomes NaN, which draws no band and no point.
+        mean, low, high = (np.array([v[k] for v in of_shares], dtype=float) for k in ("mean", "lo", "hi"))
+        paint = colour(protocol)
+        if len(shares) > 1:
+            (line,) = axis.plot(x, mean, "o-", ms=3, lw=1.3, color=paint)
+            axis.fill_between(x, low, high, color=paint, alpha=0.13, lw=0)
+        else:
+            beside += 1
+            x = x * 1.13**beside
+            (line,) = axis.plot(x, mean, "o", ms=3, color=paint)
+            axis.plot(np.repeat(x, 2), [low[0], high[0]], color=paint, lw=1.1)
+        legend[protocol] = line
+        below += int((mean < -1).sum()) if name == "r2" else 0
+        hollow = np.isnan(low)
+        if hollow.any():
+            axis.plot(x[hollow], mean[hollow], "o", ms=4, mfc="white", mec=paint, zorder=3)
+            few = "\nhollow: " + shown({**of_shares[int(hollow.argmax())], "mean": None})
+    n = max(v[name]["n_patients"] for p in shown_ones for v in results[p].values() if name in v)
+    xlabel = f"labelled training patients (%)\nn={n} test patients{few}"
+    xlabel += f"\n{below} values below -1 not shown" if below else ""
+    axis.set(title=task, xlabel=xlabel, ylabel=named(name), xscale="log")
+    ticks = sorted({float(s) * 100 for protocol in shown_ones for s in results[protocol]})
+    axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axis.minorticks_off()
+    axis.axhline(0.5 if name == "auroc" else 0.0, color="#cccccc", lw=0.8, zorder=0)
+    if below:
+        axis.set_ylim(-1, 1)
+    return legend
 
 
 def _draw(axis: Any, sample: np.ndarray, title: str) -> None:

@@ -41,14 +41,14 @@ def test_a_recipe_that_read_measures_says_so() -> None:
 
 def test_the_largest_fraction_there_is() -> None:
     text = render({"sex": {"probe": {"0.1": {"auroc": VALUE}, "0.01": {"auroc": {**VALUE, "mean": 0.1}}}}})
-    assert "| sex | probe at 10 % | auroc | 0.812 [0.700, 0.900] | 30 | 3 |" in text
+    assert "| sex | probe at 10 % | auroc | 0.812 [0.700, 0.900] | 30 | 3 | 1 | 1 |" in text
     assert "0.100" not in text
 
 
 def test_too_few_and_left_out() -> None:
     few = {**VALUE, "lo": None, "hi": None, "n_patients": 4, "too_few": "n=4"}
     text = render({"age": {"probe": {"1": {"mae": few, "r2": few}}}, "sex": {"left_out": "1 class among them"}})
-    assert "| age | probe | r2 | 0.812 too few (n=4) | 4 | 3 |" in text
+    assert "| age | probe | r2 | 0.812 too few (n=4) | 4 | 3 | 1 | 1 |" in text
     assert "- sex: left out: 1 class among them" in text
 
 
@@ -67,6 +67,21 @@ def test_results_at_all_labels() -> None:
         "age": {"probe": {"1": {"mae": VALUE, "r2": VALUE}}},
     }
     text = render(metrics)
-    assert "| disease | probe | auroc | 0.812 [0.700, 0.900] | 30 | 3 |" in text
-    assert "| age | probe | r2 | 0.812 [0.700, 0.900] | 30 | 3 |" in text
+    assert "| disease | probe | auroc | 0.812 [0.700, 0.900] | 30 | 3 | 1 | 1 |" in text
+    assert "| age | probe | r2 | 0.812 [0.700, 0.900] | 30 | 3 | 1 | 1 |" in text
     assert text.count("0.812") == 2
+
+
+def test_cross_fitting_what_was_seen_and_checks() -> None:
+    many = {**VALUE, "trainings": 3, "folds": 5, "covers": "patients and training"}
+    metrics = {"age": {"seen": ["age_years"], "knn": {"1": {"r2": many}}, "probe": {"1": {"r2": many}}}}
+    trust = [{"check": "leak", "verdict": "failed", "detail": "a|b"}]
+    text = card.render(CONTRACT, {"name": "x"}, PROVENANCE, metrics, split="cross-fitted", trust=trust)
+    assert "cross-fitting: every patient is tested once per repeat. Intervals cover patients and training." in text
+    assert "| age (seen) | probe | r2 | 0.812 [0.700, 0.900] | 30 | 3 | 3 | 5 |" in text
+    assert text.index("| probe |") < text.index("| knn |")
+    assert "Seen: pretraining read age_years, which age is or follows from." in text
+    assert "| leak | failed | a/b |" in text  # a pipe would end the cell
+    before = render({"sex": {"probe": {"1": {"auroc": VALUE}}}})
+    assert "held out by a fixed split. Intervals cover patients." in before
+    assert "Checks" not in before and "seen" not in before.lower()

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from medssl.report import plots
+from medssl.report.protocols import colour
 from medssl.store import Store
 
 
@@ -62,19 +64,26 @@ def test_text_of_small_cohorts() -> None:
     assert plots.summary("run sex", SMALL["sex"]) == f"run sex: left out: {SMALL['sex']['left_out']}"
 
 
+def test_what_stands_beside_results_is_no_result() -> None:
+    metrics = {"norm": {"seen": ["age"], "probe": {"1": {"auroc": value(0.8), "p_value": 0.01}}}}
+    assert plots.one_line(metrics["norm"]) == "probe 0.800 [0.700, 0.900]"
+    assert set(plots.flat_metrics(metrics)) == {f"probe/norm/1/auroc{end}" for end in ("", "_lo", "_hi")}
+    assert plots.summary("run norm", metrics["norm"]).startswith("run norm (n=9 test patients): probe")
+
+
 def test_points_with_too_few_patients_are_hollow_and_have_no_bar(tmp_path: Path) -> None:
     figure = plots.label_efficiency(SMALL, "run")
     empty, drawn = figure.axes
     assert "left out: fewer than two" in empty.texts[0].get_text().replace("\n", " ")
     hollow = [line for line in drawn.lines if line.get_markerfacecolor() == "white"]
     assert [line.get_ydata().tolist() for line in hollow] == [[pytest.approx(np.nan, nan_ok=True), 0.9]]  # type: ignore[union-attr]
-    probe, knn = (drawn.containers[i].lines[2][0].get_segments() for i in (0, 1))
-    assert [np.size(bar) for bar in probe] == [0, 0]
-    assert knn[1][:, 1].tolist() == pytest.approx([0.5, 0.7])
+    probe, knn = (np.vstack([path.vertices for path in band.get_paths()] or [[]]) for band in drawn.collections)
+    assert np.isnan(probe).all() or not probe.size
+    assert {round(y, 3) for y in knn[:, 1]} == {0.4, 0.5, 0.6, 0.7}
     assert "n=9 test patients\nhollow: too few (n=4)" in drawn.get_xlabel()
     save(figure, tmp_path)
     # A hollow point lies over the full one of its line.
-    assert all(line.get_zorder() > drawn.containers[0].lines[0].get_zorder() for line in hollow)
+    assert all(line.get_zorder() > drawn.lines[0].get_zorder() for line in hollow)
     save(plots.label_efficiency({"sex": SMALL["sex"]}, "run"), tmp_path)
 
 
@@ -105,6 +114,25 @@ def test_label_efficiency(tmp_path: Path) -> None:
     save(figure, tmp_path)
     save(plots.label_efficiency({"age": METRICS["age"]}, "run"), tmp_path)
     save(plots.label_efficiency({}, "run"), tmp_path)
+
+
+def test_bands_points_beside_and_colours() -> None:
+    probe = {share: {"auroc": value(0.7)} for share in ("0.01", "0.1", "1")}
+    once = {name: {"1": {"auroc": value(0.6)}} for name in ("minirocket", "stage_one", "demographics")}
+    axis = plots.label_efficiency({"norm": {**once, "probe": probe, "seen": ["x"]}}, "run").axes[0]
+    assert [to_hex(band.get_facecolor()[0]) for band in axis.collections] == [colour("probe")]  # type: ignore[index]
+    points = {to_hex(line.get_color()): line.get_xdata().tolist() for line in axis.lines if line.get_marker() == "o"}  # type: ignore[union-attr]
+    assert points.keys() == {colour(name) for name in ("probe", "demographics", "minirocket")}  # no inner stages
+    assert points[colour("probe")] == [1, 10, 100]
+    # Those of one share stand beside it, apart from one another.
+    assert 100 < points[colour("demographics")][0] < points[colour("minirocket")][0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["1", "10", "100"]
+
+
+def test_numbers_on_an_axis_of_their_own_size() -> None:
+    results = {"probe": {"1": {"r2": value(0.4)}, "0.1": {"r2": value(0.3)}}}
+    low, high = plots.label_efficiency({"age": results}, "run").axes[0].get_ylim()
+    assert -0.1 < low < 0.2 and 0.5 < high < 0.6
 
 
 def test_duplicates(signal_store: Store, image_store: Store, tmp_path: Path) -> None:
