@@ -1,4 +1,4 @@
-"""``medssl demo | fetch | check | ingest | embed | compare | card``: exit code 0, 1 (bad input) or 2 (usage)."""
+"""``medssl demo | fetch | check | ingest | embed | evaluate | compare | card``: exit code 0, 1 (wrong) or 2 (usage)."""
 
 from __future__ import annotations
 
@@ -126,6 +126,35 @@ def embed(args: argparse.Namespace) -> int:
     return 0 if refused < len(table) else 1
 
 
+def evaluate(args: argparse.Namespace) -> int:
+    """Evaluate an encoder on a store: probes, baselines, controls, checks, with intervals."""
+    from medssl import config, project
+    from medssl.evaluate import standalone
+    from medssl.hub import load_encoder
+    from medssl.report import plots
+    from medssl.store import open_store
+
+    given = {"labels": args.labels, "fractions": args.fractions, "protocols": args.protocols, "seeds": args.seeds}
+    wanted = config.evaluate_of({name: value for name, value in given.items() if value})
+    store = open_store(args.store)
+    root = project.root()
+    metrics, checks = standalone.evaluate(
+        [load_encoder(reference) for reference in args.encoder],
+        store,
+        standalone.splits(store, args.split),
+        wanted,
+        out=Path(args.out),
+        key=project.identity_key(root),
+        cache=root / ".medssl" / "features",
+    )
+    for name, results in metrics.items():
+        print(plots.summary(name, results))
+    for check in checks:
+        print(f"{check.verdict}: {check.check}: {check.detail}")
+    print(f"{args.out}: predictions, metrics, subgroups, checks")
+    return 1 if any(check.verdict == "failed" for check in checks) else 0
+
+
 def compare(args: argparse.Namespace) -> int:
     """Print runs side by side with patient-level intervals of the differences to the first."""
     from medssl.evaluate.compare import compare_runs
@@ -193,6 +222,20 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--encoder", required=True, help=of_encoder)
     sub.add_argument("--input", required=True, help="store, table of files, or one recording")
     sub.add_argument("--out", required=True, help="FILE.parquet")
+
+    sub = command(evaluate, "any encoder on a store, against baselines and controls, with checks")
+    sub.add_argument("--encoder", required=True, nargs="+", help=f"{of_encoder}, module:function; several trainings")
+    sub.add_argument("--store", required=True, help="folder of the store")
+    sub.add_argument(
+        "--split",
+        help="FILE.parquet, folds such as 5 or 5x2, or a published split: ptbxl, papagei, eegmat "
+        "(default: split.parquet beside the store, else 5 folds)",
+    )
+    sub.add_argument("--labels", nargs="+", help="(default: all)")
+    sub.add_argument("--fractions", nargs="+", type=float, help="of the labels (default: 1 0.1 0.01)")
+    sub.add_argument("--protocols", nargs="+", help="(default: probes, baselines and controls)")
+    sub.add_argument("--seeds", type=int, help="draws of each fraction (default: 3)")
+    sub.add_argument("--out", required=True, metavar="DIR", help="folder of the results")
 
     sub = command(compare, "runs side by side, with intervals of the differences")
     sub.add_argument("runs", nargs="+", help="names in data/runs, or folders")

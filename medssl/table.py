@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,7 @@ COLUMNS = (
 )
 REJECT_COLUMNS = ("path", "stage", "reason", "detail")
 SPLITS = ("train", "val", "test")
+_OF_FOLD = re.compile(r"(split|kept|duplicate_of|distance|method)@\d+")
 
 
 def keyed_code(key: bytes, *parts: str) -> int:
@@ -34,6 +37,21 @@ def keyed_code(key: bytes, *parts: str) -> int:
 def keyed_name(key: bytes, *parts: str) -> str:
     """Return twelve hex digits from the same keyed hash, to name a file without showing its path."""
     return f"{keyed_code(key, *parts):016x}"[:12]
+
+
+def patient_codes(patients: Iterable[int]) -> list[str]:
+    """Return keyed codes of patients as text, each once, sorted."""
+    return sorted({f"{int(code):016x}" for code in patients})
+
+
+def seen_patients(patients: Iterable[int], key: bytes) -> dict[str, Any]:
+    """Return what an encoder's folder says of the patients who decided its weights, or which of them were kept.
+
+    Args:
+        patients: keyed codes, of training and validation.
+        key: of the project; only codes under an equal key can be compared.
+    """
+    return {"key": keyed_name(key, "identity"), "patients": patient_codes(patients)}
 
 
 def content_hash(array: np.ndarray) -> str:
@@ -67,6 +85,26 @@ def tasks(table: pd.DataFrame) -> list[str]:
 def measures(table: pd.DataFrame) -> list[str]:
     """Return the names of the anatomy columns, without prefix."""
     return [str(c).removeprefix("anat_") for c in table.columns if str(c).startswith("anat_")]
+
+
+def folds(table: pd.DataFrame) -> list[str]:
+    """Return the columns of cross-fitted splits in order: ``split@0``, ``split@1`` ..."""
+    number = sum(str(c).startswith("split@") for c in table.columns)
+    return [f"split@{fold}" for fold in range(number)]
+
+
+def of_fold(table: pd.DataFrame, fold: int | None) -> pd.DataFrame:
+    """Return the table with the split and the receipts of one fold, or of the fixed split (None), in their plain names.
+
+    Raises:
+        ValueError: a fold that the split does not have.
+    """
+    suffix = f"@{fold}"
+    if fold is not None and f"split{suffix}" not in table:
+        raise ValueError(f"fold {fold}: the split has {len(folds(table))} folds; see modalities.<name>.split.folds")
+    of_folds = [c for c in map(str, table.columns) if _OF_FOLD.fullmatch(c)]
+    chosen = {c.removesuffix(suffix): table[c] for c in of_folds if c.endswith(suffix)}
+    return table.drop(columns=of_folds).assign(**chosen)
 
 
 def check(table: pd.DataFrame, where: str) -> None:

@@ -60,6 +60,16 @@ class StageRun:
         log(self.run_id, str(path), folder)
 
 
+class NoRun(StageRun):
+    """A run that records nothing: of trainings beside the one that is tracked, and of processes beside the first."""
+
+    def __init__(self) -> None:
+        super().__init__(None, "")
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Do nothing."""
+
+
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in values.items():

@@ -1,79 +1,90 @@
-"""Encoder + labels -> fine-tuned metrics against training from scratch; joins all metrics of the run."""
+"""Encoders + labels -> predictions of networks trained on labels: from the encoder, and from scratch."""
 
-import json
+import math
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from medssl import config, hub, tracking
+from medssl import config, tracking
 from medssl.evaluate import labels
-from medssl.evaluate.finetune import finetune
-from medssl.evaluate.tasks import Results, Task
-from medssl.models import build
+from medssl.evaluate.finetune import Depth, finetune
+from medssl.evaluate.results import Predictions
+from medssl.evaluate.tasks import Task
+from medssl.ingest import contract
 from medssl.models.embed import device_of
-from medssl.report import card, plots
 from medssl.store import write_parquet
-from pipeline import stage
+from pipeline import encoders, stage
+
+DEPTHS: dict[str, Depth] = {"head": "head", "partial": "partial", "finetune": "full", "supervised": "full"}
 
 
-def work(params: config.Params, key: str) -> None:
-    """Write ``metrics.json``, ``predictions.parquet`` and a plot of the run."""
+def validation(task: Task, fraction: float, seed: int) -> np.ndarray:
+    """Return validation units of the same share of patients as the training units, of two patients or more."""
+    units = task.part("val")
+    patients = np.random.default_rng([seed, 17]).permutation(pd.unique(task.patient[units]))
+    return units[np.isin(task.patient[units], patients[: max(2, math.ceil(fraction * len(patients)))])]
+
+
+def work(params: config.Params, key: str, fold: int | None = None) -> None:
+    """Write ``finetune/predictions.parquet``."""
     wanted: config.Run = config.part(params, "runs", key)
     evaluate = wanted.evaluate
-    store = stage.open_cohort(wanted.modality)
-    folder = stage.run_folder(key)
-    names = evaluate.finetune_labels or evaluate.labels[:1]
+    folder = stage.run_folder(key, fold) / "finetune"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not stage.has_fold(params, key, fold):
+        return
+    store = stage.open_cohort(wanted.modality, fold)
     device = device_of(params.compute.accelerator)
-    with tracking.stage_run(
-        params.tracking, f"finetune@{key}", run=key, modality=wanted.modality, data_hash=store.content_hash
-    ) as run:
+    name, data = stage.stage_name("finetune", key, fold), store.content_hash
+    with tracking.stage_run(params.tracking, name, run=key, modality=wanted.modality, data_hash=data) as run:
         run.params(evaluate.model_dump(mode="json"))
-        pretrained = hub.load_encoder(folder / "encoder").module
-        fresh = {**wanted.encoder.model_dump(), "in_channels": store.facts["shape"][0]}
-        results = Results.empty(evaluate.bootstrap)
+        trained = encoders.of_run(key, fold)
+        names = labels.finetuned(evaluate.finetune_labels, evaluate.labels)
         left_out = labels.left_out(store.table, names, key="evaluate.finetune_labels")
-        results.leave_out(left_out)
-        tasks = [name for name in names if name not in left_out]
-        total = len(tasks) * len(evaluate.fractions) * 2 * evaluate.seeds
-        with tqdm(total=total, desc=f"finetune {key}", disable=None if params.compute.progress else True) as bar:
-            for name in tasks:
-                task = Task.of(store.table, name)
-                for fraction in evaluate.fractions:
-                    for protocol in ("finetune", "supervised"):
-                        predictions = []
+        tasks = [Task.of(store.table, label) for label in names if label not in left_out]
+        differing = contract.differences(trained[0].contract, store.facts)
+        if differing:
+            print(f"{name}: no network is trained, the encoder's contract differs in {', '.join(differing)}")
+            tasks = []
+        results = Predictions()
+        where = {"fold": fold or 0, "repeat": stage.repeat(params, key, fold)}
+        fractions = evaluate.finetune_fractions or evaluate.fractions
+        protocols = [protocol for protocol in DEPTHS if evaluate.asked(protocol)]
+        total = len(tasks) * len(fractions) * len(protocols) * evaluate.seeds
+        steps: list[int] = []
+        with tqdm(total=total, desc=name, disable=None if params.compute.progress else True) as bar:
+            for task in tasks:
+                for fraction in fractions:
+                    for protocol in protocols:
+                        predicted = []
                         for seed in range(evaluate.seeds):
-                            start = pretrained if protocol == "finetune" else build(**fresh, seed=2000 + seed)
-                            predictions.append(
-                                finetune(
-                                    start,
-                                    store,
-                                    task,
-                                    task.subset(fraction, seed),
-                                    steps=evaluate.finetune_steps,
-                                    batch=evaluate.finetune_batch,
-                                    lr=evaluate.finetune_lr,
-                                    seed=seed,
-                                    device=device,
-                                )
+                            encoder = trained[seed % len(trained)]
+                            made, kept = finetune(
+                                encoder.untrained(2000 + seed) if protocol == "supervised" else encoder.module,
+                                store,
+                                task,
+                                task.subset(fraction, seed),
+                                depth=DEPTHS[protocol],
+                                max_steps=evaluate.finetune_steps,
+                                batch=evaluate.finetune_batch,
+                                lr=evaluate.finetune_lr,
+                                encoder_lr=1.0 if protocol == "supervised" else evaluate.finetune_encoder_lr,
+                                loss=evaluate.finetune_loss,
+                                augment=evaluate.finetune_views and protocol != "head",
+                                validation=validation(task, fraction, seed),
+                                seed=seed,
+                                device=device,
                             )
+                            predicted.append(made)
+                            steps.append(kept)
                             bar.update()
-                        results.add(task, protocol, fraction, predictions)
-        metrics = json.loads((folder / "probe" / "metrics.json").read_text())
-        for name, protocols in results.metrics.items():
-            metrics.setdefault(name, {}).update(protocols)
-        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
-        probed = pd.read_parquet(folder / "probe" / "predictions.parquet")
-        everything = pd.concat([probed, results.frame()], ignore_index=True) if results.predictions else probed
-        write_parquet(everything, folder / "predictions.parquet")
-        figure = plots.label_efficiency(metrics, key)
-        figure.savefig(folder / "label_efficiency.png", dpi=100)
-        run.metrics(plots.flat_metrics(results.metrics))
-        for name in ("label_efficiency.png", "metrics.json", "predictions.parquet"):
-            run.artifact(folder / name)
-    for name in names:
-        print(plots.summary(f"{key} {name}", results.metrics[name]))
-    if crossing := labels.crossing_patients(store.table):
-        print(f"{key}: {card.crossing(crossing)}")
+                        # From scratch each seed is a training of its own.
+                        trainings = evaluate.seeds if protocol == "supervised" else len(trained)
+                        results.add(task, protocol, fraction, predicted, trainings=trainings, **where)
+        write_parquet(results.frame(), folder / "predictions.parquet")
+    kept_steps = f", kept after {min(steps)} to {max(steps)} steps" if steps else ""
+    print(f"{name}: {len(steps)} networks of at most {evaluate.finetune_steps} steps{kept_steps}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from medssl import config, hub, project, tracking
 from medssl import table as tables
 from medssl.evaluate import labels
 from medssl.pretrain.data import columns, training_rows
-from medssl.pretrain.fit import fit
+from medssl.pretrain.fit import Fitted, fit
 from medssl.report import card, plots
+from medssl.store import Store
 from pipeline import stage
 
 
@@ -61,62 +63,130 @@ def foretell(table: pd.DataFrame, wanted: config.Run) -> list[str]:
     return notes
 
 
-def work(params: config.Params, key: str) -> None:
-    """Write ``data/runs/<key>/encoder`` and its curves."""
+def train(
+    params: config.Params,
+    key: str,
+    store: Store,
+    folder: Path,
+    run: tracking.StageRun,
+    *,
+    number: int,
+    fold: int | None,
+) -> Fitted:
+    """Pretrain one encoder and write its folder; its checkpoints are left to whoever knows that all is safe."""
     wanted: config.Run = config.part(params, "runs", key)
-    store = stage.open_cohort(wanted.modality)
+    cohort: config.Cohort = config.part(params, "modalities", wanted.modality)
+    seed = stage.training_seed(params.seed, number, fold)
+    fitted = fit(
+        store,
+        wanted,
+        seed=seed,
+        compute=params.compute,
+        checkpoints=project.root() / ".medssl" / "checkpoints",
+        on_measured=lambda row, step: run.metrics({k: v for k, v in row.items() if k != "step"}, step),
+    )
+    if not project.first_process():
+        return fitted
+    assert wanted.encoder is not None
+    architecture = {"in_channels": store.facts["shape"][0], **wanted.encoder.model_dump(mode="json")}
+    seen = store.table.loc[store.table["split"].isin(["train", "val"]), "patient"]
+    provenance = {
+        "run": key,
+        "recipe": wanted.recipe,
+        "pretrain": wanted.pretrain.model_dump(mode="json"),
+        "seed": seed,
+        "steps": fitted.steps,
+        "steps_unreduced": fitted.steps_unreduced,
+        "kept_step": fitted.chosen,
+        "reads": list(wanted.reads()),
+        "cohort": wanted.modality,
+        "source": cohort.source.name,
+        "published_split": cohort.split.published if fold is None else None,
+        "data_hash": store.content_hash,
+        "patients": int(store.table.loc[store.table["split"] == "train", "patient"].nunique()),
+        "samples": len(training_rows(store.table, wanted.pretrain.duplicates)),
+        "crossing_patients": labels.crossing_patients(store.table),
+        "seen": tables.seen_patients(seen, project.identity_key(project.root())),
+        "git_commit": tracking.git_commit(project.root()),
+    }
+    contract = hub.contract_of(store.facts, int(fitted.encoder.embedding_dim))  # type: ignore[arg-type]
+    hub.save_encoder(
+        folder,
+        fitted.encoder,
+        architecture=architecture,
+        contract=contract,
+        provenance=provenance,
+        card=card.render(contract, architecture, provenance),
+    )
+    last = fitted.history[-1]
+    print(
+        f"{key}: {fitted.steps} steps in {fitted.seconds:.0f} s ({fitted.steps_unreduced} steps with all copies), "
+        f"{fitted.measuring:.0%} of it measuring; loss {last['train/loss']:.3f}, RankMe {last['train/rankme']:.1f}; "
+        f"kept step {fitted.chosen}",
+        flush=True,
+    )
+    return fitted
+
+
+def take(wanted: config.Run, folder: Path) -> None:
+    """Write the encoder folder of a run that takes its encoder from elsewhere: a copy, or where its code is."""
+    encoder = hub.load_encoder(str(wanted.encoder_from))
+    shutil.rmtree(folder, ignore_errors=True)
+    if encoder.folder is not None:
+        shutil.copytree(encoder.folder, folder)
+    else:
+        folder.mkdir(parents=True)
+        (folder / "reference.json").write_text(json.dumps({"encoder_from": wanted.encoder_from}) + "\n")
+
+
+def work(params: config.Params, key: str, fold: int | None = None) -> None:
+    """Write ``encoder``, ``seeds`` (those of further trainings) and the curves of a run, or of one fold of it."""
+    wanted: config.Run = config.part(params, "runs", key)
+    folder = stage.run_folder(key, fold)
+    for name in ("encoder", "seeds"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    if not stage.has_fold(params, key, fold):
+        return
+    store = stage.open_cohort(wanted.modality, fold)
     notes = foretell(store.table, wanted)
     crossing = labels.crossing_patients(store.table)
-    checkpoints = project.root() / ".medssl" / "checkpoints"
+    # Of a cohort with folds the fixed split trains one encoder, to be left; what it is worth the folds say.
+    folds = config.part(params, "modalities", wanted.modality).split.folds
+    trainings = 1 if folds and fold is None else wanted.seeds
     if not project.first_process():
-        fit(store, wanted, seed=params.seed, compute=params.compute, checkpoints=checkpoints)
+        for seed in range(0 if wanted.encoder_from else trainings):
+            train(params, key, store, folder, tracking.NoRun(), number=seed, fold=fold)
         return
-    for note in [*notes, *([card.crossing(crossing)] if crossing else [])]:
-        print(f"{key}: {note}", flush=True)
-    folder = stage.run_folder(key)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tracking.stage_run(
-        params.tracking, f"pretrain@{key}", run=key, modality=wanted.modality, data_hash=store.content_hash
-    ) as run:
+    if fold is None:
+        for note in [*notes, *([card.crossing(crossing)] if crossing else [])]:
+            print(f"{key}: {note}", flush=True)
+    name, data = stage.stage_name("pretrain", key, fold), store.content_hash
+    with tracking.stage_run(params.tracking, name, run=key, modality=wanted.modality, data_hash=data) as run:
         run.params(wanted.model_dump(mode="json", exclude={"evaluate"}) | {"seed": params.seed})
         # Without tracking and roots, which may hold a password or a name.
         hidden: Any = {"tracking": True, "modalities": {"__all__": {"source": {"root"}}}}
         run.document("params.json", params.model_dump(mode="json", exclude=hidden))
-        fitted = fit(
-            store,
-            wanted,
-            seed=params.seed,
-            compute=params.compute,
-            checkpoints=checkpoints,
-            on_measured=lambda row, step: run.metrics({k: v for k, v in row.items() if k != "step"}, step),
-        )
-        architecture = {"in_channels": store.facts["shape"][0], **wanted.encoder.model_dump(mode="json")}
-        provenance = {
-            "run": key,
-            "recipe": wanted.recipe,
-            "pretrain": wanted.pretrain.model_dump(mode="json"),
-            "seed": params.seed,
-            "steps": fitted.steps,
-            "steps_unreduced": fitted.steps_unreduced,
-            "kept_step": fitted.chosen,
-            "reads": list(wanted.reads()),
-            "cohort": wanted.modality,
-            "source": config.part(params, "modalities", wanted.modality).source.name,
-            "data_hash": store.content_hash,
-            "patients": int(store.table.loc[store.table["split"] == "train", "patient"].nunique()),
-            "samples": len(training_rows(store.table, wanted.pretrain.duplicates)),
-            "crossing_patients": crossing,
-            "git_commit": tracking.git_commit(project.root()),
-        }
-        contract = hub.contract_of(store.facts, int(fitted.encoder.embedding_dim))  # type: ignore[arg-type]
-        encoder = hub.save_encoder(
-            folder / "encoder",
-            fitted.encoder,
-            architecture=architecture,
-            contract=contract,
-            provenance=provenance,
-            card=card.render(contract, architecture, provenance),
-        )
+        if wanted.encoder_from is not None:
+            take(wanted, folder / "encoder")
+            if fold is None:
+                (folder / "curves.json").write_text("[]\n")
+                plots.curves([], key).savefig(folder / "curves.png", dpi=100)
+            return
+        places = [folder / "encoder", *(folder / "seeds" / str(seed) for seed in range(1, trainings))]
+        fits = []
+        for seed, place in enumerate(places):
+            # Curves in MLflow are those of the first; a training that was finished before a stop is not repeated.
+            to = run if seed == 0 else tracking.NoRun()
+            fits.append(train(params, key, store, place, to, number=seed, fold=fold))
+            if seed == 0 and len(places) > 1:
+                ahead = fits[0].seconds * (len(places) - 1)
+                print(f"{key}: {len(places) - 1} more trainings, about {ahead:.0f} s", flush=True)
+        fitted = fits[0]
+        stage.note_seconds(project.root(), key, fitted.seconds)
+        if fold is not None:
+            for done in fits:
+                shutil.rmtree(done.checkpoints, ignore_errors=True)
+            return
         # JSON has no NaN; a value that could not be measured is null.
         curves = [{name: v if np.isfinite(v) else None for name, v in row.items()} for row in fitted.history]
         (folder / "curves.json").write_text(json.dumps(curves, indent=1, allow_nan=False) + "\n")
@@ -124,15 +194,10 @@ def work(params: config.Params, key: str) -> None:
         # A speed-up is a quotient of two runs' seconds, or of their steps; seconds would make equal encoders differ.
         lengths = {name: float(getattr(fitted, name)) for name in ("steps", "steps_unreduced", "seconds", "measuring")}
         run.metrics({f"pretrain/{name}": value for name, value in lengths.items()})
-        run.artifact(encoder, "encoder")
+        run.artifact(folder / "encoder", "encoder")
         run.artifact(folder / "curves.png")
-        shutil.rmtree(fitted.checkpoints, ignore_errors=True)
-    last = fitted.history[-1]
-    print(
-        f"{key}: {fitted.steps} steps in {fitted.seconds:.0f} s ({fitted.steps_unreduced} steps with all copies), "
-        f"{fitted.measuring:.0%} of it measuring; loss {last['train/loss']:.3f}, RankMe {last['train/rankme']:.1f}; "
-        f"kept step {fitted.chosen}"
-    )
+        for done in fits:
+            shutil.rmtree(done.checkpoints, ignore_errors=True)
     # Identity levels can only learn where samples meet others of their patient or trial.
     weights = getattr(wanted.pretrain.options, "levels", {})
     for level, share in fitted.unpaired.items():

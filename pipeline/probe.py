@@ -1,82 +1,54 @@
-"""Encoder + labels -> linear-probe metrics, with controls."""
+"""Encoders + labels -> predictions of probes, baselines and controls on frozen features."""
 
-import functools
 import json
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from medssl import config, hub, tracking
-from medssl.evaluate import handcrafted, labels, probe
-from medssl.evaluate.tasks import Results, Task, pooled
-from medssl.models import build
-from medssl.models.embed import device_of, embed_samples
-from medssl.report import card, plots
+from medssl import config, project, tracking
+from medssl.evaluate import frozen, labels, outcome
+from medssl.evaluate.results import Predictions
+from medssl.evaluate.tasks import Task
+from medssl.models.embed import device_of
 from medssl.store import parquet_parts, write_parquet
-from pipeline import stage
+from pipeline import encoders, stage
 
 
-def work(params: config.Params, key: str) -> None:
-    """Write ``data/runs/<key>/probe``: embeddings, metrics and predictions."""
+def work(params: config.Params, key: str, fold: int | None = None) -> None:
+    """Write ``probe``: embeddings of the fixed split's encoder, predictions, and notes on whether to trust them."""
     wanted: config.Run = config.part(params, "runs", key)
-    evaluate = wanted.evaluate
-    store = stage.open_cohort(wanted.modality)
-    device = device_of(params.compute.accelerator)
-    folder = stage.run_folder(key) / "probe"
+    folder = stage.run_folder(key, fold) / "probe"
     folder.mkdir(parents=True, exist_ok=True)
-    with tracking.stage_run(
-        params.tracking, f"probe@{key}", run=key, modality=wanted.modality, data_hash=store.content_hash
-    ) as run:
-        run.params(evaluate.model_dump(mode="json"))
-        results = Results.empty(evaluate.bootstrap)
-        left_out = labels.left_out(store.table, evaluate.labels)
-        results.leave_out(left_out)
-        tasks = [Task.of(store.table, name) for name in evaluate.labels if name not in left_out]
-
-        # Features of a block of samples are pooled at once and go: those of a whole store may not fit in memory.
-        def pool(what: str, features: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
-            quiet = None if params.compute.progress else True
-            return pooled(tasks, tqdm(store.blocks(), desc=what, disable=quiet, leave=False), features)
-
-        module = hub.load_encoder(stage.run_folder(key) / "encoder").module
-        with parquet_parts(folder / "embeddings.parquet") as write:
-
-            def embedded(rows: np.ndarray) -> np.ndarray:
-                z = embed_samples(module, store, rows, device=device)
-                write(pd.DataFrame({"sample_id": store.table["sample_id"].iloc[rows], "embedding": list(z)}))
-                return z
-
-            frozen = pool("embed", embedded)
-        seeds = range(evaluate.seeds)
-        fresh = {**wanted.encoder.model_dump(), "in_channels": store.facts["shape"][0]}
-        random = [
-            pool("untrained", functools.partial(embed_samples, build(**fresh, seed=1000 + s), store, device=device))
-            for s in seeds
-        ]
-        simple = pool("handcrafted", lambda rows: handcrafted.features(store.read(rows)))
-        for task, trained, plain, *untrained in zip(tasks, frozen, simple, *random, strict=True):
-            for fraction in evaluate.fractions:
-                # With all labels every seed has the same training units: one fit stands for all.
-                units = [task.subset(fraction, s) for s in (seeds if fraction < 1 else range(1))]
-                results.add(task, "probe", fraction, [probe.linear(task, trained, u) for u in units])
-                results.add(task, "knn", fraction, [probe.knn(task, trained, u) for u in units])
-                results.add(task, "handcrafted", fraction, [probe.linear(task, plain, u) for u in units])
-                drawn = [probe.linear(task, z, units[s % len(units)]) for s, z in enumerate(untrained)]
-                results.add(task, "random_init", fraction, drawn)
-            results.add(task, "permuted_labels", 1.0, probe.permuted(task, trained))
-        (folder / "metrics.json").write_text(json.dumps(results.metrics, indent=1, allow_nan=False) + "\n")
-        write_parquet(results.frame(), folder / "predictions.parquet")
-        figure = plots.label_efficiency(results.metrics, key)
-        figure.savefig(folder / "label_efficiency.png", dpi=100)
-        run.metrics(plots.flat_metrics(results.metrics))
-        run.artifact(folder / "label_efficiency.png")
-        run.artifact(folder / "metrics.json")
-    for name in evaluate.labels:
-        print(plots.summary(f"{key} {name}", results.metrics[name]))
-    if crossing := labels.crossing_patients(store.table):
-        print(f"{key}: {card.crossing(crossing)}")
+    if not stage.has_fold(params, key, fold):
+        return
+    store = stage.open_cohort(wanted.modality, fold)
+    name, data = stage.stage_name("probe", key, fold), store.content_hash
+    with tracking.stage_run(params.tracking, name, run=key, modality=wanted.modality, data_hash=data) as run:
+        run.params(wanted.evaluate.model_dump(mode="json"))
+        left_out = labels.left_out(store.table, wanted.evaluate.labels)
+        part = frozen.Part(
+            store,
+            [Task.of(store.table, label) for label in wanted.evaluate.labels if label not in left_out],
+            wanted.evaluate,
+            Predictions(),
+            fold=fold or 0,
+            repeat=stage.repeat(params, key, fold),
+            cache=project.root() / ".medssl" / "features",
+            device=device_of(params.compute.accelerator),
+            progress=params.compute.progress,
+        )
+        trained = encoders.of_run(key, fold)
+        checks = frozen.evaluate(part, trained, key=project.identity_key(project.root()))
+        if fold is None:
+            with parquet_parts(folder / "embeddings.parquet") as write:
+                z = part.embedded(trained[0])
+                for rows in store.blocks():
+                    ids = store.table["sample_id"].iloc[rows]
+                    write(pd.DataFrame({"sample_id": ids, "embedding": list(np.asarray(z[rows]))}))
+        said = json.dumps(outcome.notes(left_out, checks), indent=1)
+        (folder / "notes.json").write_text(said + "\n")
+        write_parquet(part.results.frame(), folder / "predictions.parquet")
+    print(f"{name}: {len(part.tasks)} labels, {len(part.results.frame())} predictions")
 
 
 if __name__ == "__main__":

@@ -105,6 +105,15 @@ def test_valid() -> None:
         ({"runs__one__pretrain__duplicates": "drop"}, ["duplicates = 'drop'", "'remove', 'mask' or 'weight'"]),
         ({"runs__one__pretrain__batch__patients": 1.5}, ["runs.one.pretrain.batch.patients = 1.5", "integer"]),
         ({"runs__one__evaluate__fractions": [0.0]}, ["runs.one.evaluate.fractions.0 = 0.0", "greater than 0"]),
+        ({"runs__one__evaluate__protocols": ["probes"]}, ["probes unknown", "allowed: probe, naive_bayes"]),
+        ({"modalities__ecg__split__folds": 3}, ["folds {}", "modalities.ecg.split", "write folds: {f0, f1, f2}"]),
+        ({"folds": {"f0": None}}, ["folds {f0}", "folds x repeats = 0", "write folds: {}"]),
+        (
+            {"runs__one__encoder_from": "data/encoders/a"},
+            ["encoder_from takes a trained encoder; remove recipe, encoder"],
+        ),
+        ({"runs__one": {"modality": "ecg", "evaluate": {}, "encoder_from": "/home/me/encoder"}}, IN_ENCODERS[1:]),
+        ({"runs__one": {"modality": "ecg", "evaluate": {}}}, ["recipe, encoder missing; give them, or encoder_from"]),
     ],
 )
 def test_a_mistake_is_one_line_with_key_value_and_what_is_allowed(change: dict[str, Any], words: list[str]) -> None:
@@ -115,6 +124,19 @@ def test_a_mistake_is_one_line_with_key_value_and_what_is_allowed(change: dict[s
     assert text.startswith("params.yaml: ")
     for word in words:
         assert word in text, text
+
+
+def test_folds_are_as_many_as_the_cohort_with_most_needs() -> None:
+    made = parse(
+        modalities__ecg__split__folds=2, modalities__ecg__split__repeats=2, folds={f"f{n}": None for n in range(4)}
+    )
+    assert list(made.folds) == ["f0", "f1", "f2", "f3"]
+
+
+@pytest.mark.parametrize("reference", ["data/encoders/a", "runs:/0a1b/encoder", "models:/m@champion", "mine:network"])
+def test_an_encoder_from_elsewhere_needs_no_recipe(reference: str) -> None:
+    made = parse(runs__one={"modality": "ecg", "evaluate": {"labels": ["a"]}, "encoder_from": reference})
+    assert (made.runs["one"].encoder_from, made.runs["one"].recipe) == (reference, "")
 
 
 @pytest.mark.parametrize(

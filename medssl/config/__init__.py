@@ -16,14 +16,14 @@ from pydantic import Field, ValidationError, model_validator
 from medssl.config import stages
 from medssl.config.cohort import Cohort, Dedup, SignalIngest, Source, SplitParams, Synthetic, VolumeIngest
 from medssl.config.recipes import OPTIONS, Anatomy, Factor, Options
-from medssl.config.run import Batch, EncoderParams, Evaluate, Pretrain, Run
+from medssl.config.run import BASELINES, TRAINED, Batch, EncoderParams, Evaluate, Pretrain, Run
 from medssl.config.section import MODALITIES, SIGNALS, Count, Positive, Section, explain
 
 __all__ = [
-    "MODALITIES", "OPTIONS", "SIGNALS", "Anatomy", "Batch", "Cohort", "Compute", "ConfigError", "Dedup",
-    "EncoderParams", "Evaluate", "Factor", "Options", "Params", "Pretrain", "Run", "SignalIngest", "Source",
-    "SplitParams", "Synthetic", "Tracking", "VolumeIngest", "explain", "load", "load_default", "modality_of",
-    "obstacles", "parse", "part",
+    "BASELINES", "MODALITIES", "OPTIONS", "SIGNALS", "TRAINED", "Anatomy", "Batch", "Cohort", "Compute",
+    "ConfigError", "Dedup", "EncoderParams", "Evaluate", "Factor", "Options", "Params", "Pretrain", "Run",
+    "SignalIngest", "Source", "SplitParams", "Synthetic", "Tracking", "VolumeIngest", "evaluate_of", "explain", "load",
+    "load_default", "modality_of", "obstacles", "parse", "part",
 ]  # fmt: skip
 
 
@@ -62,14 +62,31 @@ class Compute(Section):
 
 
 class Params(Section):
-    """The whole of ``params.yaml``."""
+    """The whole of ``params.yaml``.
+
+    ``folds`` names the folds that DVC runs a stage for, as a set: ``{f0, f1, f2}`` for 3 x 1 of ``split.folds`` x
+    ``split.repeats``; with several such cohorts, of the one that has most.
+    """
 
     seed: Annotated[int, Field(ge=0)] = 0
     tracking: Tracking = Tracking()
     compute: Compute = Compute()
     synthetic: dict[str, Synthetic] = Field(default_factory=dict)
     modalities: dict[str, Cohort] = Field(min_length=1)
+    folds: dict[str, None] = Field(default_factory=dict)
     runs: dict[str, Run] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_its_folds(self) -> Self:
+        most = max(((c.split.folds or 0) * c.split.repeats, key) for key, c in self.modalities.items())
+        names = [f"f{number}" for number in range(most[0])]
+        if list(self.folds) != names:
+            have, needed = (f"{{{', '.join(some)}}}" for some in (self.folds, names))
+            raise ValueError(
+                f"folds {have}: modalities.{most[1]}.split has folds x repeats = {most[0]}, and each is a stage; "
+                f"write folds: {needed}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
@@ -96,6 +113,18 @@ class Params(Section):
                     f"runs.{name}.modality '{run.modality}' is not in modalities; allowed: {', '.join(self.modalities)}"
                 )
         return self
+
+
+def evaluate_of(given: dict[str, Any]) -> Evaluate:
+    """Return a section ``evaluate`` of some of its values.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+    try:
+        return Evaluate.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(explain(error, "evaluate")) from None
 
 
 def modality_of(key: str) -> str:

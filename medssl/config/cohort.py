@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medssl.config.section import Count, Positive, Section, Share
+from medssl.config.section import Count, Positive, Section, Share, in_encoders
 
 
 class Synthetic(Section):
@@ -142,13 +141,12 @@ class Dedup(Section):
         if (self.method == "embedding") != (self.encoder is not None):
             raise ValueError("method: embedding needs encoder, a folder, and no other method takes one")
         if self.encoder is not None:
-            place = PurePosixPath(self.encoder)
-            if place.parts[:2] != ("data", "encoders") or len(place.parts) < 3 or ".." in place.parts:
-                raise ValueError(
-                    f"encoder: {self.encoder} is not in data/encoders, where DVC sees that it changes; "
-                    "copy the folder there and name the copy, such as data/encoders/mine"
-                )
+            in_encoders("encoder", self.encoder)
         return self
+
+    def fitted(self) -> bool:
+        """Say whether what is removed of one patient depends on others."""
+        return self.method not in ("none", "every_n") and (self.scope == "global" or self.keep_ratio is not None)
 
 
 class SplitParams(Section):
@@ -157,6 +155,11 @@ class SplitParams(Section):
     ``publisher_parts`` says what these folds keep apart: ``patients`` refuses folds that divide a patient;
     ``as_published`` takes them as they are, such as those of COVID-CT, which are by picture. Results are then not
     patient-safe, and every output says so.
+
+    ``published`` takes a split that others report results on: ``ptbxl`` (folds 1-8, 9, 10), ``papagei`` of PPG-BP,
+    ``eegmat``. Patients whom it leaves out are in no part. ``folds`` is cross-validation beside the fixed split:
+    every patient is tested once in each of ``repeats``, the first by the publisher's folds where there are any; ``val``
+    is there a share of the patients who are not tested. With ``published``, ``train`` and ``test`` decide nothing.
 
     ``copies``: look for copies in another form across the parts too, by content. Off unless asked for: it takes
     seconds for two thousand windows, minutes for hundreds of volumes, and holds features of all samples in memory.
@@ -168,12 +171,21 @@ class SplitParams(Section):
     stratify: tuple[str, ...] = ()
     publisher_folds: dict[Literal["val", "test"], tuple[int, ...]] | None = None
     publisher_parts: Literal["patients", "as_published"] = "patients"
+    published: Literal["ptbxl", "papagei", "eegmat"] | None = None
+    folds: Annotated[int, Field(ge=2)] | None = None
+    repeats: Count = 1
     copies: bool = False
 
     @model_validator(mode="after")
-    def _sums_to_one(self) -> Self:
+    def _decided_once(self) -> Self:
+        if self.publisher_folds and self.published:
+            raise ValueError("publisher_folds and published each decide who is tested; keep one")
+        if self.repeats > 1 and self.folds is None:
+            raise ValueError(f"repeats: {self.repeats} needs folds, such as 5")
+        if self.folds is not None and self.val == 1:
+            raise ValueError("val: 1 leaves nobody to train; with folds it is a share of the patients not tested")
         total = self.train + self.val + self.test
-        if abs(total - 1) > 1e-6:
+        if self.published is None and abs(total - 1) > 1e-6:
             raise ValueError(f"train + val + test = {total:g}; expected 1")
         if self.publisher_parts == "as_published" and not self.publisher_folds:
             raise ValueError("publisher_parts: as_published needs publisher_folds, such as {val: [1], test: [2]}")

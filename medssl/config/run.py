@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from medssl.config.recipes import OPTIONS, Options
-from medssl.config.section import Count, Positive, Section, explain
+from medssl.config.section import Count, Positive, Section, explain, in_encoders
 
 
 class EncoderParams(Section):
@@ -94,17 +94,63 @@ class Pretrain(Section):
         return self
 
 
+# What is compared, and with what; `medssl.evaluate.protocols` and `medssl.evaluate.finetune` say what each is.
+ENCODER = (
+    "probe",
+    "naive_bayes",
+    "knn",
+    "demographics_probe",
+    "probe_subject_free",
+    "stages",
+    "head",
+    "partial",
+    "finetune",
+)
+BASELINES = ("demographics", "handcrafted", "handcrafted_boosting", "minirocket", "scattering")
+CONTROLS = ("random_init", "supervised", "permuted_labels")
+TRAINED = ("head", "partial", "finetune", "supervised")  # by gradient, on ``finetune_labels``
+ASKED = ("probe_subject_free", "probe_adapted", "stages", "head", "partial")  # only where they are named
+
+
 class Evaluate(Section):
-    """Which labels are predicted from the encoder, and how often."""
+    """Which labels are predicted from the encoder, and how often.
+
+    ``fractions`` are of the training patients, the smaller ones within the larger. ``seeds`` are draws of them, each
+    with the encoder of another training where ``runs.<name>.seeds`` has several. ``protocols`` null are all that are
+    not in `ASKED`. ``pooling``: how the samples of a unit become one row.
+
+    ``finetune_steps`` are the most that any network trained by gradient takes, ``supervised`` included; validation
+    patients of the same share choose how many. ``finetune_encoder_lr`` is a factor on ``finetune_lr`` for a pretrained
+    encoder, ``finetune_loss`` one for noisy labels (`medssl.evaluate.losses`), and ``finetune_views`` trains on mildly
+    varied samples.
+    """
 
     labels: tuple[str, ...] = ()
     finetune_labels: tuple[str, ...] = ()
     fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0, 0.1, 0.01)
+    finetune_fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = None
     seeds: Count = 3
-    bootstrap: Count = 1000
-    finetune_steps: Count = 60
+    bootstrap: Count = 400
+    protocols: tuple[str, ...] | None = None
+    pooling: Literal["mean", "mean_std"] = "mean"
+    finetune_steps: Count = 300
     finetune_batch: Count = 32
     finetune_lr: Positive = 1e-3
+    finetune_encoder_lr: Positive = 1.0
+    finetune_loss: Literal["label_smoothing", "ldr", "aldr"] | None = None
+    finetune_views: bool = False
+
+    @field_validator("protocols")
+    @classmethod
+    def _are_known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        known = (*ENCODER, *BASELINES, *CONTROLS)
+        if unknown := [name for name in names or () if name not in known]:
+            raise ValueError(f"{', '.join(unknown)} unknown; allowed: {', '.join(known)}")
+        return names
+
+    def asked(self, name: str) -> bool:
+        """Say whether a protocol is wanted."""
+        return name not in ASKED if self.protocols is None else name in self.protocols
 
 
 def _moved(key: str, recipe: str) -> str:
@@ -121,12 +167,19 @@ def _moved(key: str, recipe: str) -> str:
 
 
 class Run(Section):
-    """One encoder: what it learns from, how, and what it is tested on."""
+    """One encoder: what it learns from, how, and what it is tested on.
+
+    ``seeds`` trainings differ in weights, batches and views alone; results are over all of them, and the first is the
+    encoder that is left. ``encoder_from`` takes an encoder that was pretrained elsewhere (what `medssl.load_encoder`
+    takes) in place of ``recipe``, ``encoder`` and ``pretrain``.
+    """
 
     modality: str
-    recipe: str
-    encoder: EncoderParams
+    recipe: str = ""
+    encoder: EncoderParams | None = None
     pretrain: Pretrain = Pretrain()
+    encoder_from: str | None = None
+    seeds: Count = 1
     evaluate: Evaluate
 
     @model_validator(mode="before")
@@ -135,6 +188,12 @@ class Run(Section):
         """Check ``pretrain.options`` by the recipe's section, and say where keys went that stood in ``pretrain``."""
         if not isinstance(raw, dict) or not isinstance(given := raw.get("pretrain", {}), dict | Pretrain):
             return raw
+        if raw.get("encoder_from") is not None:
+            if own := [key for key in ("recipe", "encoder", "pretrain", "seeds") if raw.get(key)]:
+                raise ValueError(f"encoder_from takes a trained encoder; remove {', '.join(own)}")
+            return raw
+        if lacking := [key for key in ("recipe", "encoder") if not raw.get(key)]:
+            raise ValueError(f"{', '.join(lacking)} missing; give them, or encoder_from for a trained encoder")
         given = dict(given)
         recipe = str(raw.get("recipe"))
         if moved := [where for key in given if (where := _moved(key, recipe))]:
@@ -149,10 +208,17 @@ class Run(Section):
             raise ValueError(explain(error, "pretrain.options")) from None
         return raw | {"pretrain": given | {"options": options}}
 
+    @field_validator("encoder_from")
+    @classmethod
+    def _is_followed(cls, reference: str | None) -> str | None:
+        if reference is not None and ":" not in reference:
+            in_encoders("encoder_from", reference)
+        return reference
+
     @field_validator("recipe")
     @classmethod
     def _is_known(cls, recipe: str) -> str:
-        if recipe not in OPTIONS:
+        if recipe and recipe not in OPTIONS:
             raise ValueError(f"unknown; allowed: {', '.join(map(repr, OPTIONS))}")
         return recipe
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -33,3 +34,17 @@ def explain(error: ValidationError, where: str) -> str:
         shown = "" if isinstance(value, dict | BaseModel) or item["type"] == "missing" else f" = {value!r}"
         parts.append(f"{key}{shown}: {message}" if key else message)
     return f"{where}: " + "; ".join(parts)
+
+
+def in_encoders(key: str, folder: str) -> None:
+    """Refuse an encoder folder elsewhere than in ``data/encoders``, where DVC sees that it changes.
+
+    Raises:
+        ValueError: with the key and the fix.
+    """
+    place = PurePosixPath(folder)
+    if place.parts[:2] != ("data", "encoders") or len(place.parts) < 3 or ".." in place.parts:
+        raise ValueError(
+            f"{key}: {folder} is not in data/encoders, where DVC sees that it changes; "
+            "copy the folder there and name the copy, such as data/encoders/mine"
+        )

@@ -98,6 +98,10 @@ def folders(home: Path, params: Params) -> list[str]:
             )
         if encoder is not None and not (home / encoder).is_dir():
             problems.append(f"modalities.{key}.dedup.encoder: {encoder} is not there; copy the encoder's folder there")
+    for key, run in params.runs.items():
+        reference = run.encoder_from
+        if reference is not None and ":" not in reference and not (home / reference).is_dir():
+            problems.append(f"runs.{key}.encoder_from: {reference} is not there; copy the encoder's folder there")
     # Always in a checkout and in a workspace; without runs no stage makes the folder of their results.
     listed = ["encoders"] if params.runs else ["encoders", "runs"]
     if (home / "dvc.yaml").is_file():

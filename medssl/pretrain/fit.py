@@ -198,6 +198,8 @@ def fit(
         on_measured: called with each row of curves and the number of steps.
         on_step: called after each batch with the number of batches so far.
     """
+    if run.encoder is None:
+        raise ValueError(f"encoder_from: {run.encoder_from} is trained already; there is nothing to pretrain")
     recipe, params = RECIPES[run.recipe], run.pretrain
     table = store.table
     if recipe.duplicates and params.duplicates != "remove":

@@ -34,7 +34,8 @@ def test_a_second_repro_runs_nothing(project: Project) -> None:
 
 def test_every_stage_left_one_finished_mlflow_run(project: Project) -> None:
     stages = {f"{s}@{m}" for s in ("synthesise", "ingest", "dedup", "split") for m in ("ecg", "ct")}
-    stages |= {f"{s}@{r}" for s in ("pretrain", "probe", "finetune") for r in ("ecg-simclr", "ecg-comet", "ct-anatomy")}
+    names = ("ecg-simclr", "ecg-comet", "ct-anatomy")
+    stages |= {f"{s}@{r}" for s in ("pretrain", "probe", "finetune", "results") for r in names}
     runs = project.mlflow_runs()
     assert stages | {"report"} == set(runs["stage"])
     assert set(runs["status"]) == {"FINISHED"}
@@ -65,10 +66,11 @@ def test_an_experiment_runs_its_change_alone_and_lands_in_the_same_store(project
     before = project.mlflow_runs()
     log = project.run("dvc", "exp", "run", "-S", "runs.ecg-simclr.pretrain.epochs=1")
     try:
-        assert ran(log) == {"pretrain@ecg-simclr", "probe@ecg-simclr", "finetune@ecg-simclr", "report"}
+        touched = [f"{s}@ecg-simclr" for s in ("finetune", "pretrain", "probe", "results")]
+        assert ran(log) == {"plan@ecg-simclr", *touched, "report"}
         fresh = project.mlflow_runs()
         fresh = fresh[~fresh["id"].isin(before["id"])]
-        assert sorted(fresh["stage"]) == ["finetune@ecg-simclr", "pretrain@ecg-simclr", "probe@ecg-simclr", "report"]
+        assert sorted(fresh["stage"]) == sorted([*touched, "report"])
         assert len(json.loads((project.folder / "data/runs/ecg-simclr/curves.json").read_text())) == 1
     finally:
         project.run("git", "checkout", "-q", "params.yaml")
@@ -78,10 +80,12 @@ def test_an_experiment_runs_its_change_alone_and_lands_in_the_same_store(project
 def test_metrics_and_predictions_have_the_promised_form(project: Project) -> None:
     folder = project.folder / "data/runs/ecg-comet"
     metrics = json.loads((folder / "metrics.json").read_text())
-    protocols = {"probe", "knn", "random_init", "handcrafted", "permuted_labels", "finetune", "supervised"}
+    protocols = {"probe", "naive_bayes", "knn", "demographics_probe", "finetune"}
+    protocols |= {"demographics", "handcrafted", "handcrafted_boosting", "minirocket"}
+    protocols |= {"random_init", "supervised", "permuted_labels"}
     assert set(metrics["disease"]) == protocols
     value = metrics["disease"]["probe"]["0.5"]["auroc"]
-    assert set(value) == {"mean", "lo", "hi", "n_patients", "seeds"}
+    assert set(value) == {"mean", "lo", "hi", "n_patients", "seeds", "trainings", "folds", "covers"}
     assert value["lo"] <= value["hi"]
     predictions = pd.read_parquet(folder / "predictions.parquet")
     one = predictions.query("task == 'disease' and protocol == 'probe' and fraction == 1.0 and seed == 0")
