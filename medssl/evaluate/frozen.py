@@ -34,6 +34,7 @@ from medssl.models.embed import embed_samples, embed_stages
 from medssl.store import Store
 
 Pooled = list[np.ndarray]  # features of each task
+UNTRAINED = 8  # networks before any training, at least: they differ more than trained ones, and cost little
 COMPARED = 5000  # samples of a part, at most, whose distances are looked at
 Predict = Callable[[Task, np.ndarray, np.ndarray], np.ndarray]
 
@@ -248,7 +249,7 @@ def evaluate(part: Part, encoders: Sequence[Encoder], *, key: bytes) -> list[tru
     """
     trained = [part.pooled(part.embedded(encoder)) for encoder in encoders]
     untrained = []
-    for seed in range(part.evaluate.seeds if part.evaluate.asked("random_init") else 0):
+    for seed in range(max(part.evaluate.seeds, UNTRAINED) if part.evaluate.asked("random_init") else 0):
         other = copy.copy(encoders[0])
         other.module = encoders[0].untrained(1000 + seed)
         untrained.append(part.pooled(part.embedded(other)))
