@@ -30,6 +30,7 @@ RATE, SECONDS = 50, 16
 INGEST = {"rate_hz": RATE, "channels": ["I", "II"], "unit": "mV", "window_s": 2}
 PRETRAIN = {"epochs": 1, "steps_per_epoch": 1, "batch": {"patients": 4, "trials": 2, "samples": 2}}
 EVALUATE = {"fractions": [1.0, 0.5], "seeds": 1, "bootstrap": 30, "finetune_steps": 2, "finetune_batch": 8}
+FEW = ["probe", "knn", "random_init", "permuted_labels", "finetune", "supervised"]
 SHARES = {"train": 0.5, "val": 0.1, "test": 0.4}
 LABELS = {
     "five": ["disease", "age", "state", "beat", "signs"],
@@ -95,6 +96,8 @@ def parameters(root: Path) -> dict[str, Any]:
             "modality": f"ecg-{name}", "recipe": "simclr", "encoder": encoder, "pretrain": {**PRETRAIN, **monitor},
             "evaluate": {**EVALUATE, "labels": labels, "finetune_labels": labels[:2]},
         }  # fmt: skip
+        if name != "twelve":  # one run has all protocols
+            runs[name]["evaluate"]["protocols"] = FEW
     modalities["ct-covid"] = {
         "source": {"name": "covid_ct", "root": str(root / "covid")},
         "ingest": {"samples": "slices", "size": [16, 16]},

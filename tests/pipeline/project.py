@@ -11,6 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"epochs": 2, "steps_per_epoch": 2}
+FEW = ["probe", "knn", "random_init", "permuted_labels", "finetune", "supervised"]
 BATCH = {"patients": 6, "trials": 1, "samples": 2}
 
 
@@ -24,6 +25,9 @@ def small_params() -> str:
     for run in runs.values():
         run["pretrain"] |= SMALL | {"batch": BATCH}
         run["evaluate"] |= {"fractions": [1.0, 0.5], "seeds": 2, "bootstrap": 50, "finetune_steps": 2}
+    # One run has all protocols.
+    for name in ("ecg-simclr", "ct-anatomy"):
+        runs[name]["evaluate"]["protocols"] = FEW
     raw["runs"] = runs
     return yaml.safe_dump(raw, sort_keys=False)
 

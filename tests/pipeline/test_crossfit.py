@@ -17,7 +17,7 @@ from medssl import cli, config, hub
 from medssl import table as tables
 from medssl.store import open_store
 from pipeline import dedup, encoders, finetune, ingest, plan, pretrain, probe, results, split, stage, synthesise
-from tests.pipeline.project import small_params
+from tests.pipeline.project import FEW, small_params
 
 pytestmark = pytest.mark.slow
 FOLDS, SEEDS = 3, 2
@@ -49,6 +49,7 @@ def parameters() -> dict[str, Any]:
     run = raw["runs"]["ecg-simclr"]
     run["seeds"] = SEEDS
     run["evaluate"] |= {"labels": ["disease", "age"], "fractions": [1.0], "finetune_fractions": [1.0]}
+    run["evaluate"]["protocols"] = [*FEW, "handcrafted", "minirocket", "demographics"]
     foreign = {"modality": "ecg", "encoder_from": "mine:network", "evaluate": run["evaluate"] | {"seeds": 1}}
     raw["runs"] = {"ecg-simclr": run, "foreign": foreign}
     return raw
