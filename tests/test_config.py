@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from medssl import config
+from medssl.config.run import ASKED
 
 SIGNAL = {"rate_hz": 100, "channels": ["I", "II"], "unit": "mV", "window_s": 2.5}
 VOLUME = {"size": [32, 32, 32], "spacing_mm": [2, 2, 2]}
@@ -131,6 +132,11 @@ def test_folds_are_as_many_as_the_cohort_with_most_needs() -> None:
         modalities__ecg__split__folds=2, modalities__ecg__split__repeats=2, folds={f"f{n}": None for n in range(4)}
     )
     assert list(made.folds) == ["f0", "f1", "f2", "f3"]
+
+
+def test_every_protocol_that_waits_to_be_asked_for_can_be() -> None:
+    assert config.evaluate_of({"protocols": ASKED}).protocols == ASKED
+    assert not any(config.Evaluate().asked(name) for name in ASKED)
 
 
 @pytest.mark.parametrize("reference", ["data/encoders/a", "runs:/0a1b/encoder", "models:/m@champion", "mine:network"])

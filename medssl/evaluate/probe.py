@@ -194,14 +194,6 @@ def orders(patient: np.ndarray, times: int, *, seed: int = 11) -> np.ndarray:
     return out
 
 
-def p_value(observed: float, orders: np.ndarray) -> float:
-    """Return the share of scores at least as good as that of the true labels, which are one of the orders themselves.
-
-    Larger scores are better. For unrelated labels it is uniform on 1 / (B + 1), ..., 1, where B are the ``orders``.
-    """
-    return float((1 + (orders >= observed - 1e-9).sum()) / (1 + len(orders)))
-
-
 # --- Others ----------------------------------------------------------------------------------------------------------
 
 

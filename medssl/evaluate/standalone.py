@@ -12,7 +12,7 @@ import pandas as pd
 
 from medssl import hub
 from medssl import table as tables
-from medssl.config import Evaluate
+from medssl.config import TRAINED, Evaluate
 from medssl.curate import dedup, split
 from medssl.evaluate import frozen, labels, outcome, trust
 from medssl.evaluate.results import Predictions
@@ -77,7 +77,15 @@ def evaluate(
         cache: folder of features.
         accelerator: as of ``compute``.
         progress: show bars.
+
+    Raises:
+        ValueError: a protocol that trains a network is asked for; the stages of a run do that.
     """
+    if trained := [name for name in wanted.protocols or () if name in TRAINED]:
+        raise ValueError(
+            f"protocols {', '.join(trained)} train networks, which a run of the pipeline does: give it the encoder as "
+            "runs.<name>.encoder_from"
+        )
     store.table = tables.join(store.table, parts, "split")
     if "method" not in store.table:
         one = dedup.originals(store.table)

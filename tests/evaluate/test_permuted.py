@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from medssl.evaluate import probe
+from medssl.evaluate import intervals, probe
 from medssl.evaluate.tasks import Task
 
 
@@ -52,7 +52,7 @@ def p_of(task: Task, features: np.ndarray, times: int) -> tuple[float, float]:
     (own,) = scores(task, probe.observed(task, features)[None], truth)
     predicted = probe.permuted(task, features, times=times)
     against = (np.repeat(truth, times, axis=0), probe.permuted_truth(task, times=times))
-    first, second = (probe.p_value(own, scores(task, predicted, labels)) for labels in against)
+    first, second = (intervals.permutation_p(own, scores(task, predicted, labels)) for labels in against)
     return first, second
 
 
@@ -119,6 +119,6 @@ def test_all_orders_at_once_are_what_each_alone_would_be(kind: str) -> None:
 
 
 def test_p_value_counts_the_true_order() -> None:
-    assert probe.p_value(0.9, np.array([0.1, 0.5, 0.7])) == 0.25
-    assert probe.p_value(0.5, np.array([0.1, 0.5, 0.7])) == 0.75
-    assert probe.p_value(0.0, np.array([0.1, 0.5, 0.7])) == 1
+    assert intervals.permutation_p(0.9, np.array([0.1, 0.5, 0.7])) == 0.25
+    assert intervals.permutation_p(0.5, np.array([0.1, 0.5, 0.7])) == 0.75
+    assert intervals.permutation_p(0.0, np.array([0.1, 0.5, 0.7])) == 1
