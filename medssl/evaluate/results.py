@@ -91,16 +91,16 @@ def summary(replicates: Replicates, name: str, measured: Measured, *, over_runs:
     reason = metrics.too_few(n, rarest)
     if reason is None and not (np.isfinite(measured.mean) and (over_runs or np.isfinite(patients.value))):
         reason = f"n={n}, all of one value"
-    variance, bounds = intervals.total([patients, *([trainings] if trainings else [])]), metrics.bounds(name)
+    bounds, none = metrics.bounds(name), patients.value + (trainings.value if trainings else 0) < 1e-18
     ends: Sequence[float | None]
     if reason is not None:
         ends = (None, None)
     elif over_runs:
         ends = np.percentile(measured.values(), (2.5, 97.5)).tolist()
-    elif variance.value > 1e-18:
-        ends = intervals.interval(measured.mean, variance, bounds=bounds)
-    else:
+    elif none:
         ends = intervals.never(measured.mean, fewest, bounds=bounds)
+    else:
+        ends = intervals.interval(measured.mean, patients, trainings, bounds=bounds)
     return {
         "mean": measured.mean if np.isfinite(measured.mean) else None,
         "lo": ends[0],
