@@ -14,12 +14,19 @@ class EncoderParams(Section):
     """Architecture by name.
 
     ``widths`` are channels per stage, the last one being the embedding's dimension; null takes the published size.
+    ``pool`` (`medssl.models.pool`) of resnet and convnet1d: ``mean`` (null), ``mean_std``, or ``stages``, both of all
+    stages. ``stem: small`` of a resnet keeps the resolution of small samples. ``kernels`` of convnet1d are odd numbers
+    of steps, one per stage; ``front: spectrum`` has it read log-powers of bands, not waves.
     """
 
-    name: Literal["resnet1d", "dilated1d", "efficientnet1d", "vit1d", "resnet2d", "resnet3d", "vit3d"]
+    name: Literal["resnet1d", "convnet1d", "dilated1d", "efficientnet1d", "vit1d", "resnet2d", "resnet3d", "vit3d"]
     widths: tuple[Count, ...] | None = None
     depth: Count | None = None
     patch: Count | None = None
+    kernels: tuple[Count, ...] | None = None
+    front: Literal["wave", "spectrum"] | None = None
+    stem: Literal["imagenet", "small"] | None = None
+    pool: Literal["mean", "mean_std", "stages"] | None = None
 
     @model_validator(mode="after")
     def _has_stages(self) -> Self:

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
+from medssl.models.convnet1d import ConvNet1d
 from medssl.models.dilated1d import Dilated1d
 from medssl.models.efficientnet1d import EfficientNet1d
 from medssl.models.resnet import ResNet
 from medssl.models.vit import ViT
 
 # Name and spatial dimensions of a sample.
-ENCODERS = {"resnet1d": 1, "dilated1d": 1, "efficientnet1d": 1, "vit1d": 1, "resnet2d": 2, "resnet3d": 3, "vit3d": 3}
+ENCODERS = {
+    **{"resnet1d": 1, "convnet1d": 1, "dilated1d": 1, "efficientnet1d": 1, "vit1d": 1},
+    **{"resnet2d": 2, "resnet3d": 3, "vit3d": 3},
+}
+# Options that only some encoders have, and which.
+ONLY = {
+    "patch": ("vit1d", "vit3d"),
+    "stem": ("resnet1d", "resnet2d", "resnet3d"),
+    "pool": ("resnet1d", "resnet2d", "resnet3d", "convnet1d"),
+    "kernels": ("convnet1d",),
+    "front": ("convnet1d",),
+}
 
 
 def build(
@@ -23,45 +36,50 @@ def build(
     in_channels: int,
     widths: Sequence[int] | None = None,
     depth: int | None = None,
-    patch: int | None = None,
     seed: int | None = None,
+    **options: Any,
 ) -> nn.Module:
     """Return a freshly initialised encoder.
 
     Args:
         name: key of `ENCODERS`.
         in_channels: channels of a sample.
-        widths: channels per stage, the last = ``embedding_dim``; None for the published size. ``resnet`` takes four,
-            ``dilated1d`` two (hidden, output), ``vit`` one (hidden), and ``efficientnet1d`` seven, followed by a layer
-            to its ``embedding_dim`` of 256.
-        depth: residual blocks per stage (``resnet``, default 2) or blocks in all (``dilated1d``, default 10; ``vit1d``
-            9; ``vit3d`` 12); ``efficientnet1d`` has 16, as its plan says.
-        patch: time steps or voxels per axis of a patch of ``vit``, default 16.
+        widths: channels per stage, the last = ``embedding_dim`` unless ``pool`` says otherwise; None for the published
+            size. ``resnet`` and ``convnet1d`` take four, ``dilated1d`` two (hidden, output), ``vit`` one (hidden), and
+            ``efficientnet1d`` seven, followed by a layer to its ``embedding_dim`` of 256.
+        depth: residual blocks per stage (``resnet``, default 2; ``convnet1d`` 1) or blocks in all (``dilated1d``,
+            default 10; ``vit1d`` 9; ``vit3d`` 12); ``efficientnet1d`` has 16, as its plan says.
         seed: of the weights; None takes the state of torch's generator.
+        options: those of `ONLY`; None for the default. ``patch``: time steps or voxels per axis of a patch, 16;
+            ``stem``: ``imagenet`` or ``small`` (`ResNet`); ``pool`` (`medssl.models.pool.Pool`); ``kernels`` and
+            ``front`` (`ConvNet1d`).
 
     Raises:
         ValueError: an unknown name, a wrong number of widths, or an option that the encoder lacks.
     """
     if name not in ENCODERS:
         raise ValueError(f"encoder.name '{name}' is unknown; allowed: {', '.join(ENCODERS)}")
-    for key, value in (("in_channels", in_channels), ("depth", depth), ("patch", patch)):
+    given = {key: value for key, value in options.items() if value is not None}
+    for key, value in (("in_channels", in_channels), ("depth", depth), ("patch", given.get("patch"))):
         if value is not None and value < 1:
             raise ValueError(f"encoder.{key} {value}: expected 1 or more")
-    if patch is not None and not name.startswith("vit"):
-        raise ValueError(f"encoder.patch {patch}: only vit1d and vit3d cut patches; leave it out for {name}")
+    for key, value in given.items():
+        if name not in ONLY[key]:
+            raise ValueError(f"encoder.{key} {value}: only for {', '.join(ONLY[key])}; leave it out for {name}")
     if depth is not None and name == "efficientnet1d":
         raise ValueError(f"encoder.depth {depth}: efficientnet1d has 16 blocks by its plan; leave it out")
     if seed is not None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return build(name, in_channels=in_channels, widths=widths, depth=depth, patch=patch)
+            return build(name, in_channels=in_channels, widths=widths, depth=depth, **given)
     if name == "dilated1d":
         return Dilated1d(in_channels, widths=(64, 320) if widths is None else widths, depth=depth or 10)
     if name == "efficientnet1d":
         return EfficientNet1d(in_channels, widths=widths)
-    if name.startswith("vit"):
-        return ViT(ENCODERS[name], in_channels, widths=widths, depth=depth, patch=patch)
-    return ResNet(ENCODERS[name], in_channels, widths=widths, depth=depth)
+    if name == "convnet1d":
+        return ConvNet1d(in_channels, widths=widths, depth=depth, **given)
+    made = ViT if name.startswith("vit") else ResNet
+    return made(ENCODERS[name], in_channels, widths=widths, depth=depth, **given)
 
 
 def fresh(module: nn.Module, seed: int) -> nn.Module:

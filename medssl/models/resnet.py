@@ -8,12 +8,14 @@ from typing import Any
 from monai.networks.nets.resnet import ResNet as MonaiResNet
 from torch import Tensor, nn
 
+from medssl.models.pool import Pool
+
 WIDTHS = (64, 128, 256, 512)
 DEPTH = 2
 
 
 class ResNet(nn.Module):
-    """A residual encoder: (B, C, spatial...) -> (B, widths[-1]) after global average pooling.
+    """A residual encoder: (B, C, spatial...) -> (B, embedding_dim), widths[-1] with the default pooling.
 
     Convolution 7 with stride 2, max-pooling, four stages of basic blocks, the last three of which halve each axis;
     projections without bias where a stage changes its size; He-normal weights. In 3-D with the defaults and C = 1:
@@ -24,25 +26,39 @@ class ResNet(nn.Module):
         in_channels: C.
         widths: channels of the four stages.
         depth: basic blocks per stage; 2 gives ResNet-18.
+        stem: ``imagenet``, as above, or ``small``: a convolution 3 without stride and no max-pooling, for samples of
+            which the usual stem would leave a few positions (CIFAR's ResNet).
+        pool: see `medssl.models.pool.Pool`.
 
     Source: He et al. 2016; in 3-D the encoder of AnatCL (Barbano et al. 2024).
     """
 
     def __init__(
-        self, spatial_dims: int, in_channels: int, *, widths: Sequence[int] | None = None, depth: int | None = None
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        *,
+        widths: Sequence[int] | None = None,
+        depth: int | None = None,
+        stem: str | None = None,
+        pool: str | None = None,
     ) -> None:
         super().__init__()
         widths = WIDTHS if widths is None else widths
         if len(widths) != 4:
             raise ValueError(f"encoder.widths {list(widths)}: a residual network has 4 stages, each with one width")
-        self.embedding_dim = widths[-1]
+        self.pool = Pool(pool, widths)
+        self.embedding_dim = self.pool.dim
+        small = stem == "small"
         self.body = MonaiResNet(
             block="basic",
             layers=[depth or DEPTH] * 4,
             block_inplanes=list(widths),
             spatial_dims=spatial_dims,
             n_input_channels=in_channels,
-            conv1_t_stride=2,
+            conv1_t_size=3 if small else 7,
+            conv1_t_stride=1 if small else 2,
+            no_max_pool=small,
             feed_forward=False,
             bias_downsample=False,
         )
@@ -55,7 +71,12 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return embeddings (B, embedding_dim)."""
-        return self.body(x).flatten(1)
+        body = self.body
+        x = body.act(body.bn1(body.conv1(x)))
+        maps = [x if body.no_max_pool else body.maxpool(x)]
+        for stage in self.stages.values():
+            maps.append(stage(maps[-1]))
+        return self.pool(maps[1:])
 
 
 def _fold_projection_bias(module: nn.Module, weights: dict[str, Any], prefix: str, *_: Any) -> None:

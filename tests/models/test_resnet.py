@@ -17,6 +17,7 @@ SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "resnet1d": ({"widths": (4, 8, 8, 12), "depth": 1}, (5, 3, 96)),
     "dilated1d": ({"widths": (8, 12), "depth": 3}, (5, 3, 96)),
     "efficientnet1d": ({"widths": (4, 4, 8, 8, 8, 12, 12)}, (5, 3, 96)),
+    "convnet1d": ({"widths": (4, 8, 12), "kernels": (7, 5, 3), "pool": "stages"}, (5, 3, 100)),
     "vit1d": ({"widths": (24,), "depth": 2, "patch": 8}, (5, 3, 96)),
     "resnet2d": ({"widths": (4, 8, 8, 12), "depth": 1}, (5, 2, 32, 40)),
     "resnet3d": ({"widths": (4, 8, 8, 12), "depth": 1}, (5, 1, 16, 24, 16)),
@@ -148,13 +149,13 @@ def test_depth_counts_blocks() -> None:
     [
         (
             {"name": "vit"},
-            r"encoder.name 'vit' is unknown; allowed: resnet1d, dilated1d, efficientnet1d, vit1d, resnet2d, resnet3d, "
-            "vit3d$",
+            r"encoder.name 'vit' is unknown; allowed: resnet1d, convnet1d, dilated1d, efficientnet1d, vit1d, resnet2d, "
+            "resnet3d, vit3d$",
         ),
         ({"name": "resnet1d", "widths": (8, 8)}, r"encoder.widths \[8, 8\]: a residual network has 4 stages"),
         ({"name": "resnet1d", "widths": ()}, r"encoder.widths \[\]: a residual network has 4 stages"),
         ({"name": "resnet1d", "depth": 0}, "encoder.depth 0: expected 1 or more"),
-        ({"name": "resnet1d", "patch": 8}, "encoder.patch 8: only vit1d and vit3d cut patches"),
+        ({"name": "resnet1d", "patch": 8}, "encoder.patch 8: only for vit1d, vit3d"),
     ],
 )
 def test_what_build_refuses(options: dict[str, Any], message: str) -> None:
