@@ -256,6 +256,27 @@ class Amcl(Options):
     penalty: Annotated[float, Field(ge=0)] = 0.1
 
 
+class Lejepa(Options):
+    """Views and small crops of a sample, SIGReg's share ``lam`` of the loss (0: attraction alone), its directions.
+
+    ``temperature`` is not used.
+    """
+
+    examples = ({"lam": 0.2}, {"views": 2, "crops": 2})
+    views: Annotated[int, Field(ge=2, le=8)] = 4
+    crops: Annotated[int, Field(ge=0)] = 0
+    lam: Share = 0.02
+    directions: Count = 256
+
+
+class Vicreg(Options):
+    """Weights of the three terms. ``temperature`` is not used."""
+
+    invariance: Annotated[float, Field(ge=0)] = 25.0
+    variance: Annotated[float, Field(ge=0)] = 25.0
+    covariance: Annotated[float, Field(ge=0)] = 1.0
+
+
 OPTIONS: dict[str, type[Options]] = {
     "simclr": Simclr,
     "comet": Comet,
@@ -268,4 +289,6 @@ OPTIONS: dict[str, type[Options]] = {
     "mochi": Mochi,
     "byol": Byol,
     "amcl": Amcl,
+    "lejepa": Lejepa,
+    "vicreg": Vicreg,
 }

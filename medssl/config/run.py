@@ -43,6 +43,20 @@ class Batch(Section):
     samples: Count = 2
 
 
+class Regulariser(Section):
+    """A further term of any recipe's loss: ``weight`` times how far a distribution is from what it should be.
+
+    ``sigreg`` compares projections onto random ``directions`` with the standard Gaussian. ``on`` says of what: of the
+    ``projection``, before it is made unit, or of the ``embedding`` itself, which an encoder that ends in a ReLU, as
+    residual networks do, cannot bring there.
+    """
+
+    name: Literal["sigreg"] = "sigreg"
+    on: Literal["projection", "embedding"] = "projection"
+    weight: Positive = 0.02
+    directions: Count = 256
+
+
 class Pretrain(Section):
     """Optimisation of one pretraining run.
 
@@ -80,6 +94,7 @@ class Pretrain(Section):
     projection_dim: Count = 64
     projection_hidden: Count | None = None
     projection_norm: Literal["batch", "layer", "none"] = "batch"
+    regulariser: Regulariser | None = None
     options: SerializeAsAny[Options] = Options()
     labels: tuple[str, ...] = ()
     select: Literal["knn", "loss", "last"] | None = None

@@ -8,9 +8,10 @@ zero that still carries a gradient.
 from medssl.objectives import anatomy, comet, descriptors, kernels, pairs, rows, wearable
 from medssl.objectives.koleo import koleo
 from medssl.objectives.ntxent import dcl, nt_xent
+from medssl.objectives.sigreg import sigreg
 from medssl.objectives.swav import multi_crop, sinkhorn, swav
 
 __all__ = [
-    "anatomy", "comet", "dcl", "descriptors", "kernels", "koleo", "multi_crop", "nt_xent", "pairs", "rows", "sinkhorn",
-    "swav", "wearable",
+    "anatomy", "comet", "dcl", "descriptors", "kernels", "koleo", "multi_crop", "nt_xent", "pairs", "rows", "sigreg",
+    "sinkhorn", "swav", "wearable",
 ]  # fmt: skip

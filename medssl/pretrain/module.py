@@ -80,6 +80,9 @@ class Training(L.LightningModule):
         """Return the loss of a batch."""
         with divided():
             losses = self.recipe.step(self.net, batch)
+            if self.params.regulariser is not None:
+                term = self.net.regulariser(len(batch.x))
+                losses |= {"loss": losses["loss"] + self.params.regulariser.weight * term, "regulariser": term}
         for name, value in losses.items():
             value = value.detach().float()
             self._sums[name] = self._sums[name] + value if name in self._sums else value

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medssl.config import Pretrain
+from medssl.objectives import sigreg
 from medssl.objectives.pairs import Duplicates
 from medssl.pretrain.gather import gather, processes
 from medssl.pretrain.memory import Memory
@@ -77,6 +78,9 @@ class Net(nn.Module):
     Attributes:
         draws: random numbers of the batch in hand; ``fork`` a stream of your own, from 10 to 99.
         step: optimiser steps so far.
+
+    Raises:
+        ValueError: ``pretrain.regulariser`` is on a projection that there is not.
     """
 
     def __init__(
@@ -96,6 +100,9 @@ class Net(nn.Module):
         self.teacher = still_copy(self._online()) if taught else None
         self.draws = Draws(torch.zeros(1, dtype=torch.int64), seed=0)
         self.step = 0
+        self._noted: list[Tensor] = []
+        if params.regulariser is not None and params.regulariser.on not in ("embedding", *heads):
+            raise ValueError("pretrain.regulariser.on: projection: this recipe has none; take on: embedding")
 
     def _online(self) -> nn.ModuleDict:
         return nn.ModuleDict({"encoder": self.encoder, "heads": self.heads})
@@ -127,9 +134,36 @@ class Net(nn.Module):
         first, second = (self.gather(ids) for ids in (first, first if second is None else second))
         return Duplicates(first, second, self.params.duplicate_weight if self.params.duplicates == "weight" else None)
 
+    def noted(self, what: Literal["embedding", "projection"], x: Tensor) -> Tensor:
+        """Return ``x``, and note it where `regulariser` is on what encoder or head gave: of a map the mean over time.
+
+        `project` and `features` do so; a step that calls the encoder or a projection itself has to.
+        """
+        regulariser = self.params.regulariser
+        if regulariser is not None and regulariser.on == what and self.training:
+            self._noted.append(x if x.ndim == 2 else x.mean(1))
+        return x
+
+    def regulariser(self, rows: int) -> Tensor:
+        """Return the term that ``pretrain.regulariser`` asks for, of all that the step in hand noted; which it forgets.
+
+        Args:
+            rows: of a view in a pass of several. The term is the mean over views, as each grows with its rows.
+        """
+        params = self.params.regulariser
+        assert params is not None
+        views, self._noted = [view for x in self._noted for view in x.split(rows)], []
+        directions = self.directions(params.directions, views[0].shape[1])
+        return torch.stack([sigreg(self.gather(view), directions) for view in views]).mean()
+
+    def directions(self, number: int, dim: int) -> Tensor:
+        """Return random directions (number, dim), normal numbers: others for each batch, the same on all processes."""
+        first = self.gather(self.draws.fork(9).integers(2**39)[:1])[:1]
+        return Draws(first, seed=0).normal(number, dim)[0]
+
     def project(self, x: Tensor, head: str = "projection", *, unit: bool = True) -> Tensor:
         """Return projections (B, projection_dim), as unit rows unless said otherwise."""
-        z: Tensor = self.heads[head](self.encoder(x))
+        z = self.noted("projection", self.heads[head](self.noted("embedding", self.encoder(x))))
         return functional.normalize(z, dim=1) if unit else z
 
     def project_all(self, views: Sequence[Tensor], head: str = "projection", *, unit: bool = True) -> list[Tensor]:
@@ -153,8 +187,7 @@ class Net(nn.Module):
 
     def features(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         """Return the feature map (B, T, embedding_dim) of a dense encoder; ``keep`` masks its inputs."""
-        out: Tensor = self.encoder.features(x, keep)  # type: ignore[operator]
-        return out
+        return self.noted("embedding", self.encoder.features(x, keep))  # type: ignore[operator]
 
     def follow(self, momentum: float) -> None:
         """Move the teacher: ``momentum`` of it stays."""

@@ -115,11 +115,18 @@ def loss_and_gradients(recipe: str, options: dict[str, Any], rows: slice | None 
     return out | {f"kept {name}": value.clone() for name, value in module.net.named_buffers()}
 
 
+REGULARISED = {on: {"on": on, "weight": 0.5, "directions": 16} for on in ("embedding", "projection")}
 CASES: list[tuple[str, dict[str, Any]]] = [
     (recipe, {"options": example, "duplicates": cure, "duplicate_weight": 1.0})
     for recipe, kind in RECIPES.items()
     for cure in (("remove",) if kind.duplicates else ("remove", "mask", "weight"))
     for example in OPTIONS[recipe].examples
+] + [
+    (recipe, {"options": OPTIONS[recipe].examples[0], "duplicates": "remove", "regulariser": REGULARISED[on]})
+    for recipe, on in (
+        *((recipe, "projection") for recipe in ("simclr", "amcl", "byol", "lejepa")),
+        *((recipe, "embedding") for recipe in ("comet", "wearable", "swav")),
+    )
 ]
 
 

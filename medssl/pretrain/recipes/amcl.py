@@ -76,10 +76,11 @@ def step(net: Net, batch: Batch) -> Losses:
     """Return the mean of the heads' losses, each both ways, and each head's mean similarity of positives."""
     options, group = net.options, net.gather(batch.patient)
     both = torch.cat(batch.views)
-    embedded = net.encoder(both)
+    embedded = net.noted("embedding", net.encoder(both))
     terms, out = [], {}
     for k in range(options.heads):
-        z = normalize(net.heads["projection" if k == 0 else f"projection{k}"](embedded), dim=1)
+        name = "projection" if k == 0 else f"projection{k}"
+        z = normalize(net.noted("projection", net.heads[name](embedded)), dim=1)
         (z1, z2), (key1, key2) = ([net.gather(one) for one in x.chunk(2)] for x in (z, net.heads[f"key{k}"](z)))
         for rows, columns, ours, theirs in ((z1, z2, key1, key2), (z2, z1, key2, key1)):
             penalty = options.penalty / z.shape[1]
