@@ -28,7 +28,7 @@ repro: env
 	dvc repro
 
 test: env
-	python -m pytest
+	python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 lint: env
 	ruff check .

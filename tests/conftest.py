@@ -23,6 +23,17 @@ PARTS = ("train", "train", "val", "test")
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run slow files first, and keep a file on one of several processes, as its fixtures are; so with a shared project.
+
+    What takes longest then does not begin when the other processes have nothing left to do.
+    """
+    for item in items:
+        shared = "project" in getattr(item, "fixturenames", ()) and item.path.parent.name == "pipeline"
+        item.add_marker(pytest.mark.xdist_group("project" if shared else str(item.path)))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def _row(array: np.ndarray, patient: int, trial: int, index: int) -> dict[str, Any]:
     """Return identity, labels and anatomy. The class is the patient's, the state the trial's, the findings mixed."""
     sick = (patient // 4) % 2
