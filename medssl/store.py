@@ -7,6 +7,7 @@ and the parameters alone. It is written under a temporary name and takes its own
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -87,12 +88,18 @@ def read_parquet(path: str | Path) -> pd.DataFrame:
 class Store:
     """A map-style view of a store folder: ``len(store)``, ``store[i]``, ``store.table``.
 
+    What is read is divided by ``scale``, a number that is 1 but for ``ingest.normalise: cohort`` and a table with a
+    split: there it is the median over training patients of the median ``quality_rms`` of their training samples, of
+    those that are kept where the table has receipts. It follows the table: whoever sets ``table`` to that of a fold
+    reads samples in the scale of that fold. It is 1 too without a split, and where nobody is trained on.
+
     Args:
         folder: the store.
         extra: further tables keyed by ``sample_id`` (dedup receipts, split), joined to ``table`` in order.
 
     Raises:
-        StoreError: no store there, a format this version does not know, or a shard of the wrong shape.
+        StoreError: no store there, a format this version does not know, a shard of the wrong shape, or a cohort from
+            whose table no scale follows.
     """
 
     def __init__(self, folder: str | Path, *extra: str | Path) -> None:
@@ -104,10 +111,11 @@ class Store:
         if self.facts.get("format") != FORMAT:
             raise StoreError(f"{facts}: format {self.facts.get('format')}; this version reads {FORMAT}. Ingest again.")
         with _tight():
-            self.table = read_parquet(self.folder / "samples.parquet")
-        tables.check(self.table, str(self.folder / "samples.parquet"))
+            table = read_parquet(self.folder / "samples.parquet")
+        tables.check(table, str(self.folder / "samples.parquet"))
         for path in extra:
-            self.table = tables.join(self.table, read_parquet(path), str(path))
+            table = tables.join(table, read_parquet(path), str(path))
+        self.table = table
         self._shard = self.table["shard"].to_numpy()
         self._row = self.table["row"].to_numpy()
         self._shards: dict[int, np.ndarray] = {}
@@ -115,12 +123,29 @@ class Store:
     def __len__(self) -> int:
         return len(self.table)
 
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a sample."""
+        return self._table
+
+    @table.setter
+    def table(self, table: pd.DataFrame) -> None:
+        self._table = table
+        fitted = self.facts.get("params", {}).get("normalise") == "cohort" and "split" in table
+        self.scale = _scale(table, str(self.folder)) if fitted else 1.0
+
+    def scaled_by(self, scale: float) -> Store:
+        """Return the store as it is read divided by ``scale`` instead: an encoder's, or 1 for the unit of the store."""
+        other = copy.copy(self)
+        other.scale = scale
+        return other
+
     def __getstate__(self) -> dict[str, Any]:
         # Open maps stay behind: every worker opens its own, lazily.
         return {**self.__dict__, "_shards": {}}
 
     def shard(self, index: int) -> np.ndarray:
-        """Return one shard, memory-mapped read-only."""
+        """Return one shard, memory-mapped read-only: what is stored, in the unit of the store."""
         if index not in self._shards:
             path = self.folder / f"shard-{index:05d}.npy"
             try:
@@ -134,7 +159,7 @@ class Store:
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Return a copy of sample ``index``: float32 ``(C, T)``, ``(1, H, W)`` or ``(1, D, H, W)``."""
-        return np.array(self.shard(int(self._shard[index]))[int(self._row[index])])
+        return self._scaled(np.array(self.shard(int(self._shard[index]))[int(self._row[index])]))
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Return samples ``rows`` (positions in ``table``) as one float32 array ``(n, ...)``."""
@@ -143,7 +168,12 @@ class Store:
         for shard in np.unique(self._shard[rows]):
             here = np.flatnonzero(self._shard[rows] == shard)
             out[here] = self.shard(int(shard))[self._row[rows[here]]]
-        return out
+        return self._scaled(out)
+
+    def _scaled(self, samples: np.ndarray) -> np.ndarray:
+        if self.scale != 1:
+            samples /= self.scale
+        return samples
 
     def blocks(self) -> list[np.ndarray]:
         """Return all rows in order, in runs of ``TABLE_ROWS``, halved until the samples of one fit ``BLOCK_BYTES``."""
@@ -164,6 +194,21 @@ class Store:
 
 
 open_store = Store  # the verb that users know
+
+
+def _scale(table: pd.DataFrame, where: str) -> float:
+    """Return what the samples of a cohort are divided by, from those of training patients alone; see `Store`."""
+    chosen = table["split"] == "train"
+    if "kept" in table:
+        chosen &= table["kept"]
+    if not chosen.any():
+        return 1.0
+    if "quality_rms" not in table:
+        raise StoreError(f"{where}: normalise is cohort, and the table has no quality_rms; ingest again")
+    spread = float(table[chosen].groupby("patient")["quality_rms"].median().median())
+    if not 0 < spread < math.inf:
+        raise StoreError(f"{where}: quality_rms of the training patients is {spread:g}, which scales nothing")
+    return spread
 
 
 class Writer:

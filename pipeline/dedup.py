@@ -70,8 +70,9 @@ def chooser(store: Store, wanted: config.Dedup, compute: config.Compute) -> Call
 def _values(store: Store, wanted: config.Dedup, compute: config.Compute) -> np.ndarray:
     """Return what is compared of each sample: embeddings or signatures."""
     if wanted.encoder is not None:
-        module, device = hub.load_encoder(wanted.encoder).module, device_of(compute.accelerator)
-        return embed_samples(module, store, device=device, progress=compute.progress)
+        encoder, device = hub.load_encoder(wanted.encoder), device_of(compute.accelerator)
+        scaled = store.scaled_by(encoder.scale)
+        return embed_samples(encoder.module, scaled, device=device, progress=compute.progress)
     return methods.signatures(wanted.method, store, published=wanted.published, progress=compute.progress)
 
 
@@ -84,7 +85,8 @@ def work(params: config.Params, key: str) -> None:
     """
     cohort: config.Cohort = config.part(params, "modalities", key)
     wanted = cohort.dedup
-    store = open_store(stage.store_of(key), stage.DATA / key / "split.parquet")
+    # As it is stored: no scale of the fixed split's training patients, whom folds test, has a part in receipts.
+    store = open_store(stage.store_of(key), stage.DATA / key / "split.parquet").scaled_by(1.0)
     with tracking.stage_run(params.tracking, f"dedup@{key}", modality=key, data_hash=store.content_hash) as run:
         run.params(wanted.model_dump(mode="json"))
         options = wanted.model_dump(exclude={"threshold", "keep_ratio", "encoder"})

@@ -47,6 +47,7 @@ def work(params: config.Params, key: str, fold: int | None = None) -> None:
         if differing:
             print(f"{name}: no network is trained, the encoder's contract differs in {', '.join(differing)}")
             tasks = []
+        store = store.scaled_by(trained[0].scale)
         results = Predictions()
         where = {"fold": fold or 0, "repeat": stage.repeat(params, key, fold)}
         fractions = evaluate.finetune_fractions or evaluate.fractions

@@ -109,7 +109,7 @@ def train(
         "seen": tables.seen_patients(seen, project.identity_key(project.root())),
         "git_commit": tracking.git_commit(project.root()),
     }
-    contract = hub.contract_of(store.facts, int(fitted.encoder.embedding_dim))  # type: ignore[arg-type]
+    contract = hub.contract_of(store.facts, int(fitted.encoder.embedding_dim), store.scale)  # type: ignore[arg-type]
     hub.save_encoder(
         folder,
         fitted.encoder,

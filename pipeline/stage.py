@@ -26,7 +26,7 @@ def store_of(key: str) -> Path:
 
 
 def open_cohort(key: str, fold: int | None = None) -> Store:
-    """Return the store of a cohort with the split and the dedup receipts of a fold, or of the fixed split."""
+    """Return the store of a cohort with split, dedup receipts and scale of a fold, or of the fixed split."""
     store = open_store(store_of(key), DATA / key / "split.parquet", DATA / key / "dedup.parquet")
     store.table = tables.of_fold(store.table, fold)
     return store

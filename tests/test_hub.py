@@ -46,6 +46,17 @@ def wave(n: int, steps: int, rate: float) -> np.ndarray:
     return np.sin(2 * np.pi * hz * t + hz).astype(np.float32)
 
 
+@pytest.mark.parametrize("value", ["absent", None, 0, -0.2, float("nan"), float("inf"), "0.2"])
+def test_a_cohort_without_its_number_is_refused(folder: Path, value: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["contract"] |= {"normalisation": "cohort", **({} if value == "absent" else {"scale": value})}
+    (folder / "config.json").write_text(json.dumps(config))
+    hub._write_checksums(folder)
+    sentence = r"config\.json: contract\.scale is .*; normalise: cohort needs a positive finite number"
+    with pytest.raises(hub.EncoderError, match=sentence):
+        medssl.load_encoder(folder)
+
+
 def test_round_trip(folder: Path) -> None:
     assert sorted(p.name for p in folder.iterdir()) == sorted(FILES)
     encoder = medssl.load_encoder(folder)

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from medssl import store as stores
+from medssl import table as tables
 from medssl.store import Store, StoreError, Writer, open_store, parquet_parts, read_parquet, write_parquet
 
 FACTS: dict[str, Any] = {"modality": "ecg", "shape": [2, 8], "unit": "mV", "params": {}}
@@ -221,3 +222,84 @@ def test_a_folder_that_is_not_a_store_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="holds something that is not a store"), Writer(tmp_path, {"shape": [1, 4]}):
         pass
     assert (tmp_path / "manifest.csv").is_file()
+
+
+def cohort(folder: Path, rms: list[list[float]], *, normalise: str = "cohort") -> Store:
+    """Write a store of patients with the given spread of each window, which the samples have."""
+    facts = FACTS | {"params": {"normalise": normalise}}
+    with Writer(folder, facts) as writer:
+        for number, (patient, spread) in enumerate((p, s) for p, spreads in enumerate(rms) for s in spreads):
+            code = {"patient": patient, "trial": patient, "quality_rms": spread}
+            writer.add(np.float32(spread) * sample(number), row(number) | code)
+    return open_store(folder)
+
+
+RMS = [[1.0, 9.0, 2.0], [4.0], [3.0, 5.0], [100.0, 200.0], [7.0]]
+SPLITS = {
+    "split": ["train", "train", "train", "test", "val"],
+    "split@0": ["train", "test", "train", "train", "val"],
+    "split@1": ["test", "train", "val", "train", "train"],
+}
+
+
+def with_splits(store: Store, **columns: Any) -> pd.DataFrame:
+    parts = {name: [of[patient] for patient in store.table["patient"]] for name, of in SPLITS.items()}
+    return store.table.assign(**parts, **columns)
+
+
+def median(values: list[float]) -> float:
+    ordered, middle = sorted(values), len(values) // 2
+    return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def test_the_scale_of_a_cohort_is_of_training_patients_and_follows_the_fold(tmp_path: Path) -> None:
+    store = cohort(tmp_path / "s", RMS)
+    assert store.scale == 1 and np.array_equal(store[1], np.float32(9) * sample(1))
+    store.table = whole = with_splits(store, kept=np.arange(9) != 1)
+    seen = [[spread for k, spread in enumerate(of) if (p, k) != (0, 1)] for p, of in enumerate(RMS)]
+    found = {}
+    for fold, name in ((None, "split"), (0, "split@0"), (1, "split@1")):
+        store.table = tables.of_fold(whole, fold)
+        inside = [median(seen[patient]) for patient, part in enumerate(SPLITS[name]) if part == "train"]
+        found[name] = store.scale
+        assert store.scale == median(inside)
+        rows = np.array([8, 0, 3])
+        in_unit = store.scaled_by(1.0)
+        assert np.array_equal(store.read(rows), in_unit.read(rows) / np.float32(store.scale))
+        assert np.array_equal(store[8], store.read(rows)[0])
+        assert np.array_equal(in_unit[8], np.float32(7) * sample(8))
+        assert np.array_equal(store.shard(0)[8], in_unit[8])  # what is stored stays
+        copied = pickle.loads(pickle.dumps(store))
+        assert copied.scale == store.scale and np.array_equal(copied[8], store[8])
+    assert found == {"split": 4.0, "split@0": 4.0, "split@1": 7.0}
+    assert store.scaled_by(2.0).scale == 2 and store.scale == 7
+    store.table = whole.drop(columns="kept")
+    assert store.scale == median([2.0, 4.0, 4.0])
+
+
+def test_a_patient_who_is_tested_has_no_part_in_the_scale(tmp_path: Path) -> None:
+    louder = [[100 * spread for spread in of] if patient == 1 else of for patient, of in enumerate(RMS)]
+    plain, loud = (cohort(tmp_path / name, rms) for name, rms in (("a", RMS), ("b", louder)))
+    own = np.flatnonzero(plain.table["patient"] == 1)
+    others = np.flatnonzero(plain.table["patient"] != 1)
+    for store in (plain, loud):
+        store.table = tables.of_fold(with_splits(store), 0)
+    assert loud.scale == plain.scale
+    assert np.array_equal(loud.read(others), plain.read(others))
+    np.testing.assert_allclose(loud.read(own), 100 * plain.read(own), rtol=1e-5)
+    for store in (plain, loud):
+        store.table = tables.of_fold(with_splits(store), 1)
+    assert loud.scale != plain.scale  # where they are trained on, they have
+
+
+def test_scales_are_for_cohorts_and_need_a_spread(tmp_path: Path) -> None:
+    store = cohort(tmp_path / "a", RMS, normalise="none")
+    store.table = with_splits(store)
+    assert store.scale == 1
+    store = cohort(tmp_path / "b", RMS)
+    store.table = with_splits(store).assign(split="test")
+    assert store.scale == 1  # nobody is trained on
+    with pytest.raises(StoreError, match=r"normalise is cohort, and the table has no quality_rms; ingest again"):
+        store.table = with_splits(store).drop(columns="quality_rms")
+    with pytest.raises(StoreError, match=r"quality_rms of the training patients is 0, which scales nothing"):
+        store.table = with_splits(store, quality_rms=0.0)

@@ -35,6 +35,8 @@ class SignalIngest(Section):
     Each ``max_*`` is the largest share, in the worst channel, that a window may have; null refuses nothing. A
     recording that lacks a channel throughout is refused. All shares are columns ``quality_*`` of the table, refused
     or not (`medssl.ingest.quality`).
+    ``normalise`` says what one number scales (`medssl.ingest.signals.scale`): a channel of a sample, a sample, a
+    recording, or a cohort, whose number follows from the training patients of a split (`medssl.store.Store`).
     """
 
     rate_hz: Positive
@@ -46,7 +48,7 @@ class SignalIngest(Section):
     absent: Literal["refuse", "derive"] = "refuse"
     notch_hz: Literal[50, 60] | None = None
     band_hz: tuple[float, float] | None = None
-    normalise: Literal["none", "sample", "channel"] = "sample"
+    normalise: Literal["none", "cohort", "record", "sample", "channel"] = "sample"
     max_missing: Share = 0.05
     max_flat: Share = 0.9
     max_clipped: Share | None = None

@@ -41,12 +41,13 @@ def of_samples(
 
     Args:
         name: all that decides them besides the samples and the code, such as the checksum of an encoder.
-        store: where the samples are.
+        store: where the samples are; in another scale they are others.
         compute: (rows, d) of a run of positions; called block by block, in order.
         cache: folder; None computes in memory.
         progress: show a bar.
     """
-    key = hashlib.blake2b(f"{store.content_hash}/{name}/{_code()}".encode(), digest_size=16).hexdigest()
+    said = f"{store.content_hash}/{store.scale!r}/{name}/{_code()}"
+    key = hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
     path = None if cache is None else cache / f"{key}.npy"
     if path is not None and path.is_file():
         os.utime(path)

@@ -64,8 +64,10 @@ class Part:
 
     def embedded(self, encoder: Encoder) -> np.ndarray:
         """Return embeddings (n, d) of all samples."""
-        compute = functools.partial(embed_store, encoder, self.store, device=self.device)
-        return self.of_samples(f"embed/{_digest(encoder.module)}/{encoder.contract}", compute)
+        # In the encoder's own scale, which makes one set of features of an encoder that all folds share.
+        part = replace(self, store=self.store.scaled_by(encoder.scale))
+        compute = functools.partial(embed_store, encoder, part.store, device=self.device)
+        return part.of_samples(f"embed/{_digest(encoder.module)}/{encoder.contract}", compute)
 
     def of_samples(self, name: str, compute: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Return features (n, d) of all samples, found again by ``name`` where they were computed before."""
@@ -164,13 +166,13 @@ def adapted(part: Part, encoder: Encoder) -> Pooled:
     site = next((table[c].astype(str) for c in ("label_site", "label_device") if c in table), table["source"])
     for name in site[table["split"] == "test"].unique():
         rows = np.flatnonzero(((table["split"] == "test") & (site == name)).to_numpy())
-        values[rows] = embed_samples(module, part.store, rows, device=part.device)
+        values[rows] = embed_samples(module, part.store.scaled_by(encoder.scale), rows, device=part.device)
     return part.pooled(values)
 
 
 def of_stages(part: Part, encoders: Sequence[Encoder]) -> None:
     """Probe inner stages of the encoders; of a store that must be converted there are none."""
-    made = [embed_stages(encoder.module, part.store, device=part.device) for encoder in encoders]
+    made = [embed_stages(of.module, part.store.scaled_by(of.scale), device=part.device) for of in encoders]
     for name in made[0]:
         part.fitted(f"stage_{name}", [part.pooled(of[name]) for of in made])
 

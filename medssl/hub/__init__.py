@@ -14,8 +14,8 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,11 @@ class Encoder:
             raise EncoderError(f"{self.folder}/config.json: this version cannot follow its contract: {what}") from None
 
     @property
+    def scale(self) -> float:
+        """What its samples are divided by, in the contract's unit; 1 except for ``normalise: cohort``."""
+        return contracts.scale_of(self.contract)
+
+    @property
     def card(self) -> str:
         """The model card, Markdown."""
         return str(self.config["card"]) if self.folder is None else (self.folder / "card.md").read_text()
@@ -193,7 +198,7 @@ class Encoder:
                 rows.append(made.samples[kept])
             # That some patches hold nothing but background is how patches are.
             if not kept or (made.refused and self.contract.get("samples") != "patches"):
-                said.append(where + _told(made))
+                said.append(where + made.told())
             if isinstance(made.raw, Volume) and (share := made.raw.notes.get("missing", 0.0)):
                 said.append(f"{where}{share:.1%} of the voxels have no value and count as background")
         whole = [row for row in rows if len(row)]
@@ -220,7 +225,8 @@ class Encoder:
         Raises:
             BadRecord: the recording does not meet the contract.
         """
-        return cut.pieces(raw, self.params, self.contract["modality"])
+        made = cut.pieces(raw, self.params, self.contract["modality"])
+        return made if self.scale == 1 else replace(made, samples=made.samples / self.scale)
 
     def encode(self, samples: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
         """Return embeddings float32 (n, embedding_dim) of prepared samples (n, C, ...)."""
@@ -233,16 +239,6 @@ class Encoder:
                 for i in range(0, len(samples), batch_size)
             ]
         return np.concatenate(parts)
-
-
-def _told(made: cut.Pieces) -> str:
-    """Return how many samples were left out, why, and the first of each kind."""
-    reasons = Counter(reason for reason, _ in made.refused.values())
-    first = {reason: detail for reason, detail in reversed(list(made.refused.values()))}
-    if not reasons:
-        return "no window lies whole inside the recording"
-    listed = ", ".join(f"{n} {reason} ({first[reason]})" for reason, n in reasons.items())
-    return f"{len(made.refused)} of {len(made.samples)} samples left out: {listed}"
 
 
 def load_encoder(reference: str | Path, *, device: str = "cpu") -> Encoder:
@@ -259,7 +255,8 @@ def load_encoder(reference: str | Path, *, device: str = "cpu") -> Encoder:
             return module, {**about, "band_hz": [0.5, 40], "normalise": "channel"}
 
     Raises:
-        EncoderError: see `verify`; weights that do not fit the architecture; or what is wrong with the other code.
+        EncoderError: see `verify`; weights that do not fit the architecture; a contract of a cohort without the number
+            that samples are divided by; or what is wrong with the other code.
     """
     text = str(reference)
     if ":" in text and "/" not in text and not Path(text).exists():
@@ -274,6 +271,10 @@ def load_encoder(reference: str | Path, *, device: str = "cpu") -> Encoder:
     config = json.loads((folder / "config.json").read_text())
     if config.get("format") != FORMAT:
         raise EncoderError(f"{folder}/config.json: format {config.get('format')}; this version reads {FORMAT}")
+    try:
+        contracts.scale_of(config["contract"])
+    except ValueError as error:
+        raise EncoderError(f"{folder}/config.json: {error}; export the encoder again") from None
     try:
         module = build(**config["architecture"])
     except (TypeError, ValueError, KeyError) as error:
@@ -339,7 +340,7 @@ def _foreign(reference: str, device: str) -> Encoder:
         raise EncoderError(f"{reference}: raised {type(error).__name__}: {' '.join(str(error).split())}") from error
     finally:
         sys.path.remove(here)
-    contract = contract_of(facts, z.shape[1])
+    contract = contract_of(facts, z.shape[1], contracts.scale_of(given))
     about = "A module of other code: data, training and licence are those of its authors, and no checksum guards it."
     card = f"# {reference}\n\n{about}\n\n```json\n{json.dumps(contract, indent=1)}\n```\n"
     config = {"format": FORMAT, "contract": contract, "provenance": {"reference": reference}, "card": card}

@@ -40,7 +40,7 @@ def embed(encoder: Encoder, path: Path, *, secret: bytes | None = None) -> pd.Da
         differing = contract.differences(encoder.contract, store.facts)
         if differing:
             raise ValueError(f"{path}: differs from the encoder's contract in {', '.join(differing)}; ingest it anew")
-        z = embed_samples(encoder.module, store, device=device, progress=True)
+        z = embed_samples(encoder.module, store.scaled_by(encoder.scale), device=device, progress=True)
         return _known(store).assign(reason="", embedding=list(z))
     if path.is_file() and path.suffix in (".csv", ".parquet"):
         try:

@@ -35,7 +35,8 @@ def embed_store(
     longer than the encoder's is cut into samples whose embeddings are averaged. Where the encoder's windows are longer,
     samples of a trial that follow one another without a gap are joined; each then has the mean over the windows that
     show it, by the seconds they show. A stretch is cut end to end, with one more window that ends where it does. Limits
-    on quality are not applied: the store had its own. Memory holds one batch, or one trial that is joined.
+    on quality are not applied: the store had its own. Values in a unit are divided by what the encoder divides by,
+    whatever the store's ``scale``. Memory holds one batch, or one trial that is joined.
 
     Args:
         rows: positions in ``store.table``; None: all.
@@ -50,7 +51,8 @@ def embed_store(
     """
     rows = np.arange(len(store)) if rows is None else np.asarray(rows)
     if not contract.differences(encoder.contract, store.facts):
-        return embed_samples(encoder.module, store, rows, device=device, batch_size=batch_size, progress=progress)
+        held = store.scaled_by(encoder.scale)
+        return embed_samples(encoder.module, held, rows, device=device, batch_size=batch_size, progress=progress)
     differences(encoder, store)
     encoder.module.to(device)
     wanted, back = np.unique(rows, return_inverse=True)
@@ -59,7 +61,7 @@ def embed_store(
     total = np.zeros((len(wanted), encoder.contract["embedding_dim"]))
     weight = np.zeros(len(wanted))
     bar = tqdm(total=len(wanted), desc="embed", disable=None if progress else True, leave=False)
-    for made in _made(encoder, store, wanted, batch_size):
+    for made in _made(encoder, store.scaled_by(1.0), wanted, batch_size):
         if len(made.samples):
             z = encoder.encode(made.samples, batch_size=batch_size)
             of, known = place[made.row], place[made.row] >= 0  # a joined trial may have rows that nobody asked for
@@ -95,5 +97,5 @@ def differences(encoder: Encoder, store: Store) -> list[str]:
 def _made(encoder: Encoder, store: Store, rows: np.ndarray, batch_size: int) -> Iterator[windows.Made]:
     want, have = encoder.params, store.facts["params"]
     if isinstance(want, SignalIngest):
-        return windows.of(want, SignalIngest(**have), store, rows, batch_size)
+        return windows.of(want, SignalIngest(**have), store, rows, batch_size, scale=encoder.scale)
     return images.of(want, VolumeIngest(**have), store, rows, batch_size)

@@ -10,12 +10,21 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from medssl.config import SignalIngest
 from medssl.ingest import beats, signals
 from medssl.ingest.channels import pick_channels
 from medssl.sources.record import BadRecord, Signal
 from medssl.store import Store
+
+# What is scaled by itself in a store, from coarse to fine, and what of an encoder's samples is then lost.
+SCALED = {"record": "recording", "sample": "sample", "channel": "channel of a sample"}
+RATIOS = {
+    ("channel", "sample"): "channels",
+    ("channel", "record"): "channels and samples of a recording",
+    ("sample", "record"): "samples of a recording",
+}
 
 
 class Made(NamedTuple):
@@ -45,17 +54,21 @@ def lost(want: SignalIngest, have: SignalIngest, store: Store) -> list[str]:
         said.append(f"the store holds {low:g} to {high:g} Hz, the encoder's samples {lowest:g} to {highest:g} Hz")
     if have.notch_hz and have.notch_hz != want.notch_hz and lowest < have.notch_hz < min(high, highest):
         said.append(f"the store lacks the mains of {have.notch_hz} Hz, which the encoder's samples hold")
-    each = {"sample": "sample", "channel": "channel of a sample"}.get(have.normalise)
-    if want.normalise == "none" and each:
+    each, ratio = SCALED.get(have.normalise), RATIOS.get((have.normalise, want.normalise))
+    if want.normalise in signals.IN_UNITS and each:
         said.append(f"the store scales each {each} by itself, the encoder's samples are in {want.unit}")
-    elif want.normalise == "sample" and have.normalise == "channel":
-        said.append("the store scales each channel by itself, the encoder's samples keep the ratio of channels")
+    elif want.normalise == "none" and have.normalise == "cohort":
+        said.append("the store centres each channel of a sample, the encoder's samples keep its mean")
+    elif ratio:
+        scales = f"the store scales each {have.normalise} by itself"
+        said.append(f"{scales}, the encoder's samples keep the ratio of {ratio}")
     if have.cut == "beats" and want.cut == "windows":
         said.append("samples of the store lie around beats, the encoder's one after another")
     if _joins(want, have):
-        if each:
+        if have.normalise != "none":
+            alone = f"{each} scaled" if have.normalise in ("sample", "channel") else "channel of a sample centred"
             purpose = "to find beats" if want.cut == "beats" else f"for the encoder's windows of {want.window_s:g} s"
-            said.append(f"stretches of {have.window_s:g} s, each {each} scaled by itself, are joined {purpose}")
+            said.append(f"stretches of {have.window_s:g} s, each {alone} by itself, are joined {purpose}")
         stretch, steps = _stretches(store, have)
         short = int((steps[stretch] < want.window_s * have.rate_hz * (1 - signals.SHORT)).sum())
         what = f"in stretches without a gap that are shorter than the encoder's window of {want.window_s:g} s"
@@ -74,7 +87,7 @@ def _band(params: SignalIngest) -> tuple[float, float]:
 
 def _unit(want: SignalIngest, have: SignalIngest) -> str:
     """Return the unit of a store's values; those that are scaled, or will be, have none to convert."""
-    return have.unit if have.normalise == want.normalise == "none" else want.unit
+    return have.unit if {have.normalise, want.normalise} <= {*signals.IN_UNITS} else want.unit
 
 
 def _joins(want: SignalIngest, have: SignalIngest) -> bool:
@@ -96,8 +109,49 @@ def _stretches(store: Store, have: SignalIngest) -> tuple[np.ndarray, np.ndarray
     return stretch, np.rint(long_s * have.rate_hz).astype(int)
 
 
-def of(want: SignalIngest, have: SignalIngest, store: Store, rows: np.ndarray, batch_size: int) -> Iterator[Made]:
-    """Yield windows cut as ``want`` of the given rows of a store cut as ``have``, about a batch at a time."""
+def of(
+    want: SignalIngest, have: SignalIngest, store: Store, rows: np.ndarray, batch_size: int, *, scale: float = 1.0
+) -> Iterator[Made]:
+    """Yield windows cut as ``want`` of the given rows of a store cut as ``have``, about a batch at a time.
+
+    For ``normalise: record`` all windows of the trials are made once more before, as they decide the number.
+
+    Args:
+        want, have: how windows are, and how the store's are.
+        store: read as it is stored.
+        rows: each once.
+        batch_size: samples at a time.
+        scale: of ``normalise: cohort``; a store whose values are in no unit is taken to be in that scale already.
+    """
+    if want.normalise != "record":
+        for made in _unscaled(want, have, store, rows, batch_size):
+            samples = signals.scale(made.samples, want.normalise)
+            in_unit = want.normalise == "cohort" and have.normalise in signals.IN_UNITS
+            yield made._replace(samples=samples / scale if in_unit else samples)
+        return
+    trial = store.table["trial"].to_numpy()
+    whole = np.flatnonzero(np.isin(trial, trial[rows]))
+    found = [
+        pd.DataFrame({"trial": trial[_rows_shown(made)], "rms": signals.rms(made.samples)})
+        for made in _unscaled(want, have, store, whole, batch_size)
+    ]
+    number = pd.concat(found).groupby("trial")["rms"].agg(signals.rms_of_recording)
+    for made in _unscaled(want, have, store, rows, batch_size):
+        by = number[trial[_rows_shown(made)]].to_numpy(np.float32)[:, None, None]
+        yield made._replace(samples=signals.scale(made.samples, "cohort") / by)
+
+
+def _rows_shown(made: Made) -> np.ndarray:
+    """Return for each sample (k,) one of the stored samples that it shows."""
+    shown = np.zeros(len(made.samples), dtype=int)
+    shown[made.piece] = made.row
+    return shown
+
+
+def _unscaled(
+    want: SignalIngest, have: SignalIngest, store: Store, rows: np.ndarray, batch_size: int
+) -> Iterator[Made]:
+    """Yield what `of` does before it is scaled."""
     (low, high), (lowest, highest) = _band(have), _band(want)
     undone: dict[str, Any] = {}  # what the store went through already, or cannot matter
     if low >= lowest and high <= highest:
@@ -117,7 +171,7 @@ def of(want: SignalIngest, have: SignalIngest, store: Store, rows: np.ndarray, b
             cut = _cut(even, starts, want).reshape(len(starts), n, c, -1)
             made = np.concatenate(list(cut))  # a window of all rows after the other
             row = np.tile(block, len(starts))
-            yield Made(signals.scale(made, want.normalise), np.arange(len(row)), row, np.ones(len(row)))
+            yield Made(made, np.arange(len(row)), row, np.ones(len(row)))
         return
     stretch, steps = _stretches(store, have)
     start = store.table["start_s"].to_numpy()
@@ -138,7 +192,7 @@ def of(want: SignalIngest, have: SignalIngest, store: Store, rows: np.ndarray, b
 def _of_stretch(
     store: Store, members: np.ndarray, at: np.ndarray, steps: int, want: SignalIngest, have: SignalIngest
 ) -> Made:
-    """Return the windows of samples that follow one another; ``at`` is in seconds from the first one's start."""
+    """Return the windows, unscaled, of samples that follow one another; ``at`` is in seconds from the first's start."""
     held = _leads(store.read(members), want, have)
     values = np.full((held.shape[1], max(steps, held.shape[2])), np.nan, dtype=np.float32)
     for begin, sample in zip(np.rint(at * have.rate_hz).astype(int), held, strict=True):
@@ -157,8 +211,7 @@ def _of_stretch(
     ends = np.minimum(begins[:, None] + want.window_s, at + have.window_s)
     seconds = ends - np.maximum(begins[:, None], at)
     piece, row = np.nonzero(seconds > 0.5 / max(want.rate_hz, have.rate_hz))
-    samples = signals.scale(_cut(even, starts, want), want.normalise)
-    return Made(samples, piece, members[row], seconds[piece, row])
+    return Made(_cut(even, starts, want), piece, members[row], seconds[piece, row])
 
 
 def _together(parts: list[Made]) -> Made:

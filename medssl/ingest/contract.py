@@ -24,14 +24,19 @@ SIGNAL_OPTIONS: dict[str, Any] = {
 IMAGE_OPTIONS: dict[str, Any] = {"crop": None, "normalise": "range", "overlap": 0.0, "max_blank": None}
 
 
-def contract_of(facts: Mapping[str, Any], embedding_dim: int) -> dict[str, Any]:
-    """Return the input contract from a store's facts: what an input must be, and how it is prepared."""
+def contract_of(facts: Mapping[str, Any], embedding_dim: int, scale: float = 1.0) -> dict[str, Any]:
+    """Return the input contract from a store's facts: what an input must be, and how it is prepared.
+
+    ``scale`` is what the store's samples were divided by (`medssl.store.Store.scale`), for ``normalise: cohort`` alone.
+    """
     params = facts["params"]
     contract: dict[str, Any] = {"modality": facts["modality"], "unit": facts["unit"], "embedding_dim": embedding_dim}
     if "rate_hz" in params:
         contract |= {k: params[k] for k in ("channels", "rate_hz", "window_s", "band_hz", "max_missing")}
         contract |= {k: params.get(k, usual) for k, usual in SIGNAL_OPTIONS.items()}
         contract["normalisation"] = params["normalise"]
+        if params["normalise"] == "cohort":
+            contract["scale"] = scale
     else:
         contract |= {k: params[k] for k in ("samples", "size", "spacing_mm", "hu_window")}
         contract |= {k: params.get(k, usual) for k, usual in IMAGE_OPTIONS.items()}
@@ -46,7 +51,7 @@ def facts_of(contract: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts of a store that meets a contract, or ``modality`` and the keys of an ``ingest`` section.
 
     Raises:
-        ValueError: a modality that is none.
+        ValueError: a modality that is none, or as `scale_of`.
         pydantic.ValidationError: a key that is absent or unknown, or a value out of range.
     """
     modality = contract.get("modality")
@@ -54,7 +59,11 @@ def facts_of(contract: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"the contract's modality is {modality!r}; allowed: {', '.join(MODALITIES)}")
     said = {k: v for k, v in contract.items() if k not in ("modality", "embedding_dim")}
     if modality in SIGNALS:
-        params = SignalIngest(**{"normalise" if k == "normalisation" else k: v for k, v in said.items()})
+        said = {"normalise" if k == "normalisation" else k: v for k, v in said.items()}
+        if said.get("normalise") == "cohort":
+            scale_of(contract)
+            del said["scale"]
+        params = SignalIngest(**said)
         shape = [len(params.channels), round(params.window_s * params.rate_hz)]
         return {"modality": modality, "unit": params.unit, "shape": shape, "params": params.model_dump(mode="json")}
     # Channels and normalisation of images are there for people alone.
@@ -63,10 +72,28 @@ def facts_of(contract: Mapping[str, Any]) -> dict[str, Any]:
     return {"modality": modality, "unit": image.unit, "shape": shape, "params": image.model_dump(mode="json")}
 
 
+def scale_of(contract: Mapping[str, Any]) -> float:
+    """Return what samples that were prepared as a contract says are divided by: 1 except for ``normalise: cohort``.
+
+    Raises:
+        ValueError: a cohort's number that is absent, or not positive and finite.
+    """
+    if contract.get("normalisation", contract.get("normalise")) != "cohort":
+        return 1.0
+    value = contract.get("scale")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        asked = "normalise: cohort needs a positive finite number, in the contract's unit, that samples are divided by"
+        raise ValueError(f"contract.scale is {value!r}; {asked}")
+    return float(value)
+
+
 def differences(contract: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
-    """Return in what the samples of a store are not as a contract has them; limits decide which, not how, they are."""
+    """Return in what the samples of a store are not as a contract has them.
+
+    Limits decide which they are, not how, and what a cohort is divided by is no part of what a store holds.
+    """
     expected = contract_of(facts, contract["embedding_dim"])
-    return [k for k in expected if not k.startswith("max_") and expected[k] != contract.get(k)]
+    return [k for k in expected if not k.startswith("max_") and k != "scale" and expected[k] != contract.get(k)]
 
 
 def params_of(contract: Mapping[str, Any]) -> SignalIngest | VolumeIngest:

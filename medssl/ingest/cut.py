@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ LIMITED = {
 class Pieces:
     """A recording cut up, nothing left out yet."""
 
-    samples: np.ndarray  # (N, C, ...) scaled, refused ones too
+    samples: np.ndarray  # (N, C, ...) scaled, refused ones too, which decide no scale but their own
     places: list[Any]  # where each lies: start in seconds, or box of voxels
     measures: dict[str, np.ndarray]  # quality by name, each (N,)
     refused: dict[int, tuple[str, str]]  # reason and detail by position in ``samples``
@@ -43,6 +44,15 @@ class Pieces:
     def kept(self) -> list[int]:
         """Positions of the samples that are not refused."""
         return [i for i in range(len(self.samples)) if i not in self.refused]
+
+    def told(self) -> str:
+        """Return how many samples were left out, why, and the first of each kind."""
+        reasons = Counter(reason for reason, _ in self.refused.values())
+        first = {reason: detail for reason, detail in reversed(list(self.refused.values()))}
+        if not reasons:
+            return "no window lies whole inside the recording"
+        listed = ", ".join(f"{n} {reason} ({first[reason]})" for reason, n in reasons.items())
+        return f"{len(self.refused)} of {len(self.samples)} samples left out: {listed}"
 
 
 @dataclass(frozen=True)
@@ -130,7 +140,9 @@ def _windows(raw: Signal, params: SignalIngest, modality: str) -> Pieces:
             share = f"{measures[reason][i]:.0%} of the window at {starts[i]:g} s {LIMITED[reason]}"
             refused[int(i)] = (reason, f"{share}; allowed {limit:.0%}")
     outside = [("border", f"the window around the beat at {peak:.2f} s leaves the recording") for peak in outside_s]
-    return Pieces(signals.scale(windows, params.normalise), starts.tolist(), measures, refused, raw, outside)
+    accepted = ~np.isin(np.arange(len(windows)), list(refused))
+    samples = signals.scale(windows, params.normalise, accepted)
+    return Pieces(samples, starts.tolist(), measures, refused, raw, outside)
 
 
 def _signal_rows(made: Pieces, record: Record, window_s: float) -> list[dict[str, Any]]:

@@ -2,8 +2,8 @@
 
 Shares are in [0, 1], of the worst channel; an index is the mean over the channels that are not flat. NaN: the recording
 cannot tell, for want of a scale or of frequencies. Signals are measured before they are filled, filtered or resampled,
-except the skewness, which the field takes from filtered pulses. Letters: N windows, C channels, T time steps of the
-recording, W time steps of a window.
+except the skewness, which the field takes from filtered pulses, and the root mean square, which windows are scaled by.
+Letters: N windows, C channels, T time steps of the recording, W time steps of a window.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import fft
 
-from medssl.ingest.signals import UNITS, fill_missing, flat_share, largest, worst_share
+from medssl.ingest.signals import UNITS, fill_missing, flat_share, largest, rms, worst_share
 from medssl.ingest.volumes import BODY_HU
 from medssl.sources.record import Signal, Volume
 
@@ -38,8 +38,9 @@ def of_signal(
     ``flat``: steps that do not change; ``clipped``: steps in runs at the recording's largest or smallest value;
     ``missing``: steps without a value; ``out_of_range``: steps further from the channel's median (an electrode has an
     offset) than `LIMITS`; ``line_noise``: power within 1 Hz of 50 or 60 Hz, whichever is more, of all from 1 Hz to
-    Nyquist. ECG: ``psqi``; EEG: ``high_to_low``; PPG: ``skewness``, positive for clear pulses (Elgendi 2016,
-    Bioengineering 3:21).
+    Nyquist; ``rms``: root mean square about the mean of each channel, over channels and steps, in the unit of
+    ``windows``, by which the scale of a cohort is fitted. ECG: ``psqi``; EEG: ``high_to_low``; PPG: ``skewness``,
+    positive for clear pulses (Elgendi 2016, Bioengineering 3:21).
 
     Args:
         signal: the recording with the windows' channels alone, as it was read.
@@ -58,6 +59,7 @@ def of_signal(
         "clipped": worst_share(at_the_rails(values), first, length),
         "missing": worst_share(~known, first, length),
         "out_of_range": np.full(len(first), np.nan),
+        "rms": rms(windows),
     }
     if modality in LIMITS and signal.unit in UNITS and UNITS[signal.unit][0] == "V":
         unit, limit = LIMITS[modality]

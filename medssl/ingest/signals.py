@@ -24,6 +24,8 @@ UNITS = {**{name: ("V", factor) for name, factor in VOLTS.items()}, "1": ("1", 1
 MAX_VALUE = 1e12  # in the unit of the samples. Counts of 32 bits are smaller, and its spectrum still fits float32
 SHORT = 0.005  # share of a window that may be absent at its end: clocks of devices and rounded rates cost some samples
 NOTCH_WIDTH_HZ = 2.0  # between the -3 dB points of one pass
+IN_UNITS = ("none", "cohort")  # what `scale` can be asked for that leaves values in their unit
+LEAST = 1e-6  # of a number that windows are divided by: a flat one stays flat
 
 
 def convert(values: np.ndarray, unit: str, target: str) -> np.ndarray:
@@ -113,18 +115,42 @@ def band_pass(values: np.ndarray, rate_hz: float, band_hz: tuple[float, float]) 
     return dsp.sosfiltfilt(sos, values, axis=1, padlen=pad).astype(np.float32)
 
 
-def scale(windows: np.ndarray, normalise: str) -> np.ndarray:
+def rms(windows: np.ndarray) -> np.ndarray:
+    """Return the root mean square (N,) of windows (N, C, W) about the mean of each channel, over channels and steps."""
+    centred = windows - windows.mean(axis=2, keepdims=True)
+    return np.asarray(np.sqrt(np.square(centred).mean(axis=(1, 2))))
+
+
+def rms_of_recording(each: np.ndarray) -> float:
+    """Return the root mean square over all windows of a recording from that of each (n,), 1e-6 at least."""
+    return max(float(np.sqrt(np.square(each, dtype=np.float64).mean())), LEAST)
+
+
+def scale(windows: np.ndarray, normalise: str, counted: np.ndarray | None = None) -> np.ndarray:
     """Return windows (N, C, W) centred per channel and scaled.
 
-    ``sample`` divides by the standard deviation over all channels, which keeps the ratio between leads;
-    ``channel`` divides each channel by its own; ``none`` leaves values and units as they are.
+    ``channel`` divides each channel of a window by its standard deviation; ``sample`` divides a window by that over all
+    its channels, which keeps the ratio between leads; ``record`` divides all windows by one number, the root mean
+    square over the counted windows, their channels and steps, which keeps how a recording changes. ``cohort`` leaves
+    the unit, as whoever reads the windows divides them; ``none`` leaves offsets too.
+
+    Args:
+        windows: of one recording.
+        normalise: as above.
+        counted: bool (N,), windows that decide the number of ``record``; None, or none of them: all.
     """
-    if normalise == "none":
+    if normalise == "none" or not len(windows):
         return windows
     centred = windows - windows.mean(axis=2, keepdims=True)
+    if normalise == "cohort":
+        return centred.astype(np.float32, copy=False)
+    if normalise == "record":
+        each = rms(windows)
+        some = each if counted is None or not counted.any() else each[counted]
+        return (centred / rms_of_recording(some)).astype(np.float32)
     axes = (1, 2) if normalise == "sample" else (2,)
     spread = np.sqrt(np.square(centred).mean(axis=axes, keepdims=True))
-    return (centred / np.maximum(spread, 1e-6)).astype(np.float32)
+    return (centred / np.maximum(spread, LEAST)).astype(np.float32)
 
 
 def prepare(

@@ -54,7 +54,7 @@ class Fitted:
 
 
 def run_hash(run: Run, store: Store, seed: int) -> str:
-    """Return the name of a run's checkpoints: parameters, data, split, seed and training code.
+    """Return the name of a run's checkpoints: parameters, data and their scale, split, seed and training code.
 
     A run resumes only from a folder of its own name, so that changed parameters never start from old weights. How it is
     computed is the rest of that name (`arithmetic`).
@@ -70,7 +70,7 @@ def run_hash(run: Run, store: Store, seed: int) -> str:
         receipts.update(training_rows(store.table, run.pretrain.duplicates).tobytes())
         receipts.update(duplicate_classes(store.table).tobytes())
     parameters = run.model_dump(mode="json", exclude={"evaluate"})
-    facts = [parameters, store.content_hash, split, receipts.hexdigest(), seed, code.hexdigest()]
+    facts = [parameters, store.content_hash, store.scale, split, receipts.hexdigest(), seed, code.hexdigest()]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 

@@ -33,6 +33,15 @@ def test_cached_features_equal_computed_ones(signal_store: Store, tmp_path: Path
     assert sum(calls) == 3 * len(signal_store)
 
 
+def test_another_scale_has_features_of_its_own(signal_store: Store, tmp_path: Path) -> None:
+    calls: list[int] = []
+    for scale in (1.0, 0.5, 0.5):
+        store = signal_store.scaled_by(scale)
+        found = features.of_samples("a/1", store, compute(store, calls), cache=tmp_path)
+        np.testing.assert_allclose(found, compute(signal_store, [])(np.arange(len(store))) / scale)
+    assert sum(calls) == 2 * len(signal_store)
+
+
 def test_an_error_leaves_no_file(signal_store: Store, tmp_path: Path) -> None:
     def fail(rows: np.ndarray) -> np.ndarray:
         raise ValueError("no")

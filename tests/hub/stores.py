@@ -33,16 +33,22 @@ class Bends(nn.Module):
         return torch.tanh(x.flatten(1) @ self.weight)
 
 
-def encoder_of(params: SignalIngest | VolumeIngest, modality: str) -> hub.Encoder:
-    facts = contract.facts_of({"modality": modality, **params.model_dump()})
-    return hub.Encoder(None, {"contract": hub.contract_of(facts, 5)}, Bends(facts["shape"]).eval())
+def encoder_of(params: SignalIngest | VolumeIngest, modality: str, scale: float = 1.0) -> hub.Encoder:
+    more = {"scale": scale} if params.normalise == "cohort" else {}
+    facts = contract.facts_of({"modality": modality, **params.model_dump(), **more})
+    return hub.Encoder(None, {"contract": hub.contract_of(facts, 5, scale)}, Bends(facts["shape"]).eval())
 
 
 def store_of(
-    folder: Path, recordings: Sequence[Signal | Volume], params: SignalIngest | VolumeIngest, modality: str
+    folder: Path,
+    recordings: Sequence[Signal | Volume],
+    params: SignalIngest | VolumeIngest,
+    modality: str,
+    patients: Sequence[str] | None = None,
 ) -> Store:
-    """Ingest recordings, each a trial of one patient."""
-    records = [Record(Path("x"), "none", "p", f"{i:03d}", labels={"odd": str(i % 2)}) for i in range(len(recordings))]
+    """Ingest recordings, each a trial: of one patient, or of the one named."""
+    names = patients or ["p"] * len(recordings)
+    records = [Record(Path("x"), "none", name, f"{i:03d}", labels={"odd": str(i % 2)}) for i, name in enumerate(names)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "read", lambda record: recordings[int(record.trial)])
         return build(records, folder, key=modality, params=params, secret=b"k" * 16, progress=False)

@@ -283,6 +283,7 @@ def test_facts_that_meet_a_contract() -> None:
     assert contract.facts_of({"modality": "mri", "size": [8, 9, 10]})["shape"] == [1, 8, 9, 10]
     for modality, params in (
         ("ppg", SignalIngest(rate_hz=50, channels=("A",), unit="1", window_s=2, cut="beats", max_flat=0.3)),
+        ("eeg", SignalIngest(rate_hz=50, channels=("A",), unit="uV", window_s=2, normalise="record")),
         ("ct", VolumeIngest(size=(8, 8, 8), samples="patches", normalise="zscore", crop="foreground", max_blank=0.3)),
     ):
         facts = contract.facts_of({"modality": modality, **params.model_dump()})
@@ -297,10 +298,25 @@ def test_facts_that_meet_a_contract() -> None:
             contract.facts_of(wrong)
 
 
+def test_a_cohort_has_a_number() -> None:
+    given = {"modality": "ecg", "channels": ["A"], "rate_hz": 50, "window_s": 1, "unit": "mV", "normalise": "cohort"}
+    facts = contract.facts_of({**given, "scale": 0.25})
+    made = contract.contract_of(facts, 4, 0.25)
+    assert made["scale"] == 0.25 and contract.scale_of(made) == 0.25
+    assert contract.facts_of(made) == facts
+    assert contract.differences({**made, "scale": 0.5}, facts) == []  # a store holds its unit, whoever divides it
+    for value in (None, 0, -1, float("nan"), float("inf"), "0.2", True):
+        with pytest.raises(ValueError, match=r"contract.scale is .*; normalise: cohort needs a positive finite number"):
+            contract.facts_of({**given, "scale": value})
+    with pytest.raises(ValueError, match=r"Extra inputs are not permitted"):
+        contract.facts_of({**given, "normalise": "record", "scale": 0.25})
+    assert "scale" not in contract.contract_of(contract.facts_of({**given, "normalise": "record"}), 4)
+
+
 def test_a_contract_of_a_newer_version_is_one_sentence(tmp_path: Path) -> None:
     encoder = encoder_of(tmp_path / "e", PARAMS)
-    newer = hub.Encoder(encoder.folder, {"contract": {**encoder.contract, "normalisation": "cohort"}}, encoder.module)
-    with pytest.raises(hub.EncoderError, match=r"cannot follow its contract: .*normalise = 'cohort'"):
+    newer = hub.Encoder(encoder.folder, {"contract": {**encoder.contract, "normalisation": "batch"}}, encoder.module)
+    with pytest.raises(hub.EncoderError, match=r"cannot follow its contract: .*normalise = 'batch'"):
         newer.embed(heart(0), rate_hz=100, channels=CHANNELS)
 
 

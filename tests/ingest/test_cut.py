@@ -46,7 +46,7 @@ def test_rows_carry_quality_and_the_old_column_stays(monkeypatch: pytest.MonkeyP
     assert [row["start_s"] for row in done.rows] == [100.0 + 2 * i for i in range(10)]
     assert done.refused == []
     assert {k for k in done.rows[0] if k.startswith("quality_")} == {
-        f"quality_{name}" for name in ("flat", "clipped", "missing", "out_of_range", "line_noise", "psqi")
+        f"quality_{name}" for name in ("flat", "clipped", "missing", "out_of_range", "line_noise", "rms", "psqi")
     }
     assert all(row["quality"] == 1 - row["quality_flat"] for row in done.rows)
     assert done.rows[3]["quality_flat"] == pytest.approx(0.5, abs=0.02)
@@ -267,13 +267,28 @@ def test_organs_that_go_on_outside_are_flagged_or_missing(monkeypatch: pytest.Mo
     assert missing.rows[0]["_anatomy"]["spleen_ml"] == anatomy["spleen_ml"]
 
 
+def test_refused_windows_do_not_decide_the_scale_of_a_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = heart()
+    raw.values[:, 7 * RATE : 7 * RATE + 20] += 50
+    plain, scaled = (
+        cut_this(monkeypatch, raw, "ecg", **BASE, max_out_of_range=0.005, normalise=how) for how in ("none", "record")
+    )
+    assert isinstance(plain, Cut) and isinstance(scaled, Cut)
+    assert [reason for reason, _ in scaled.refused] == ["out_of_range"]
+    assert np.square(scaled.samples).mean() == pytest.approx(1, rel=1e-4)
+    total = sum(((c - c.mean()) ** 2).sum() for w in plain.samples for c in w.astype(float))
+    number = (total / plain.samples.size) ** 0.5
+    for before, after in zip(plain.samples, scaled.samples, strict=True):
+        np.testing.assert_allclose(after, (before - before.mean(axis=1, keepdims=True)) / number, atol=1e-4)
+
+
 def test_the_columns_reach_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     raw = heart()
     monkeypatch.setattr(sources, "read", lambda record: raw)
     records = [Record(tmp_path / f"{i}.hea", "wfdb", str(i), "t", "s") for i in range(2)]
     store = build(records, tmp_path / "s", key="ecg", params=SignalIngest(**BASE), secret=b"k", progress=False)
     table = store.table
-    shares = [c for c in table.columns if c.startswith("quality_") and c != "quality_psqi"]
+    shares = [c for c in table.columns if c.startswith("quality_") and c not in ("quality_psqi", "quality_rms")]
     assert len(shares) == 5
     assert table[shares].to_numpy().min() >= 0
     assert table[shares].to_numpy().max() <= 1

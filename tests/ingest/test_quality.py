@@ -29,7 +29,7 @@ def measure(
 
 
 def test_names_by_modality() -> None:
-    shares = ["flat", "clipped", "missing", "out_of_range", "line_noise"]
+    shares = ["flat", "clipped", "missing", "out_of_range", "rms", "line_noise"]
     for modality, index in (("ecg", ["psqi"]), ("eeg", ["high_to_low"]), ("ppg", ["skewness"]), ("", [])):
         assert list(measure(noise(), modality=modality)) == [*shares, *index]
 
@@ -151,6 +151,16 @@ def test_high_to_low_tells_muscle() -> None:
     calm, tense = (measure(v, modality="eeg", unit="uV")["high_to_low"] for v in (x, muscle))
     assert calm.max() < 0.1
     assert tense.min() > 5 * calm.max()
+
+
+def test_rms_against_a_loop() -> None:
+    signal = Signal(noise() + np.float32(3), RATE, ("A", "B"), "mV")
+    windows, starts, _ = signals.prepare(signal, rate_hz=50, channels=signal.channels, unit="uV", window_s=1)
+    found = quality.of_signal(signal, windows, starts, rate_hz=50, window_s=1, modality="ecg")["rms"]
+    for window, value in zip(windows, found, strict=True):
+        squares = [(v - channel.mean()) ** 2 for channel in window.astype(float) for v in channel]
+        assert value == pytest.approx((sum(squares) / len(squares)) ** 0.5, rel=1e-4)  # in uV, without the offset
+    assert 10 < np.median(found) < 1000
 
 
 def test_skewness() -> None:

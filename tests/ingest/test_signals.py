@@ -221,7 +221,26 @@ def test_scale() -> None:
         assert np.allclose(np.square(out).mean((1, 2)), 1, atol=1e-4)
     assert (by_sample[:, 1].std(1) > 5 * by_sample[:, 0].std(1)).all()
     assert np.allclose(by_channel.std(2), 1, atol=1e-4)
-    assert np.isfinite(signals.scale(np.zeros((1, 2, 5), np.float32), "sample")).all()
+    for how in ("sample", "channel", "record", "cohort"):
+        assert np.isfinite(signals.scale(np.zeros((1, 2, 5), np.float32), how)).all()
+        assert signals.scale(np.zeros((0, 2, 5), np.float32), how).shape == (0, 2, 5)
+
+
+def test_scale_of_a_recording_and_of_none() -> None:
+    draw = np.random.default_rng(0)
+    x = (draw.standard_normal((4, 2, 50)) * [[[1.0]], [[2.0]], [[4.0]], [[50.0]]] + 7).astype(np.float32)
+    counted = np.array([True, True, True, False])
+    squares = [(v - channel.mean()) ** 2 for window in x[:3].astype(float) for channel in window for v in channel]
+    number = (sum(squares) / len(squares)) ** 0.5
+    centred = x - x.mean(axis=2, keepdims=True)
+    found = signals.scale(x, "record", counted)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, centred / number, rtol=1e-5, atol=1e-6)
+    assert np.square(signals.scale(x, "record")).mean() == pytest.approx(1, rel=1e-5)
+    assert np.array_equal(signals.scale(x, "record", np.zeros(4, bool)), signals.scale(x, "record"))
+    in_unit = signals.scale(x, "cohort", counted)
+    assert np.array_equal(in_unit, centred) and in_unit.dtype == np.float32
+    assert signals.rms_of_recording(signals.rms(x[:3])) == pytest.approx(number, rel=1e-6)
 
 
 @pytest.mark.parametrize("rate", [100, 360, 500, 1000])

@@ -170,7 +170,8 @@ def test_names_of_runs(stores: dict[str, Store], signal_folder: Path, tmp_path: 
         altered = Store(tmp_path / "c" / "store")
         altered.table = table
         others.add(run_hash(run, altered, 3))
-    assert len(others | {name}) == 5
+    others.add(run_hash(run, moved.scaled_by(0.5), 3))
+    assert len(others | {name}) == 6
 
 
 def test_another_seed_gives_other_weights(stores: dict[str, Store], tmp_path: Path) -> None:
