@@ -13,7 +13,7 @@ from medssl import table as tables
 from medssl.evaluate import labels
 from medssl.pretrain.data import columns, training_rows
 from medssl.pretrain.fit import Fitted, fit
-from medssl.report import card, plots
+from medssl.report import card, plots, seen
 from medssl.store import Store
 from pipeline import stage
 
@@ -140,10 +140,13 @@ def take(wanted: config.Run, folder: Path) -> None:
 
 
 def work(params: config.Params, key: str, fold: int | None = None) -> None:
-    """Write ``encoder``, ``seeds`` (those of further trainings) and the curves of a run, or of one fold of it."""
+    """Write ``encoder``, ``seeds`` (those of further trainings), curves and ``views`` of a run, or of one fold of it.
+
+    ``views`` has a picture of what the encoder sees; of an encoder from elsewhere it is empty.
+    """
     wanted: config.Run = config.part(params, "runs", key)
     folder = stage.run_folder(key, fold)
-    for name in ("encoder", "seeds"):
+    for name in ("encoder", "seeds", *["views"] * (fold is None)):
         (folder / name).mkdir(parents=True, exist_ok=True)
     if not stage.has_fold(params, key, fold):
         return
@@ -191,11 +194,13 @@ def work(params: config.Params, key: str, fold: int | None = None) -> None:
         curves = [{name: v if np.isfinite(v) else None for name, v in row.items()} for row in fitted.history]
         (folder / "curves.json").write_text(json.dumps(curves, indent=1, allow_nan=False) + "\n")
         plots.curves(fitted.history, key).savefig(folder / "curves.png", dpi=100)
+        seen.picture(store, wanted, seed=params.seed).savefig(folder / "views" / "views.png", dpi=100)
         # A speed-up is a quotient of two runs' seconds, or of their steps; seconds would make equal encoders differ.
         lengths = {name: float(getattr(fitted, name)) for name in ("steps", "steps_unreduced", "seconds", "measuring")}
         run.metrics({f"pretrain/{name}": value for name, value in lengths.items()})
         run.artifact(folder / "encoder", "encoder")
         run.artifact(folder / "curves.png")
+        run.artifact(folder / "views" / "views.png")
         for done in fits:
             shutil.rmtree(done.checkpoints, ignore_errors=True)
     # Identity levels can only learn where samples meet others of their patient or trial.

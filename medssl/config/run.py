@@ -73,6 +73,11 @@ class Pretrain(Section):
     always left out. ``length`` says what such runs have in common: ``equal_epochs`` counts an epoch on the samples
     trained on, so that removal saves steps (is it faster?); ``equal_steps`` takes as many as all training samples would
     (is it better?), and so does ``steps_per_epoch``, which fixes their number.
+
+    ``views`` names what random views do to a sample (`medssl.views.signals.PLANS`; to slices and volumes all but
+    ``mild`` and ``none`` do the same); null is what the recipe takes. ``view_strength`` scales all of it, from 0, which
+    leaves samples as they are, as ``none`` does, to 2. Without views only other samples of a patient or trial make
+    positives that differ.
     """
 
     epochs: Count = 10
@@ -83,7 +88,10 @@ class Pretrain(Section):
     batch: Batch = Batch()
     sampler: Literal["hierarchical", "comet_fixed"] = "hierarchical"
     within: str | None = None
-    views: Literal["default", "wearable", "wearable_ppg", "wearable_ecg", "spectral", "leads"] | None = None
+    views: (
+        Literal["default", "wearable", "wearable_ppg", "wearable_ecg", "spectral", "leads", "mild", "none"] | None
+    ) = None
+    view_strength: Annotated[float, Field(ge=0, le=2)] = 1.0
     lr: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     schedule: Literal["cosine", "constant", "step"] = "cosine"

@@ -13,15 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medssl.config import Pretrain
 from medssl.pretrain.data import Batch
 from medssl.pretrain.gather import averaged, divided
 from medssl.pretrain.net import Net, approach, still_copy
 from medssl.pretrain.recipes import Recipe
-from medssl.views import signals, volumes
+from medssl.views.augment import Augmentation
 from medssl.views.draws import Draws
 
-# Small crops of a signal keep this share of the window, at this length.
-CROP_SHARE, CROP_LENGTH = (0.3, 0.6), 96 / 224
+
+def augmentation(recipe: Recipe, params: Pretrain, modality: str) -> Augmentation:
+    """Return how a run draws views of its samples."""
+    name = params.views or recipe.plan
+    return Augmentation(name, modality=modality, strength=params.view_strength, place=recipe.place)
 
 
 class Training(L.LightningModule):
@@ -41,8 +45,7 @@ class Training(L.LightningModule):
     def __init__(self, net: Net, recipe: Recipe, *, steps: int, modality: str = "ecg", seed: int = 0) -> None:
         super().__init__()
         self.net, self.recipe, self.params, self.steps, self.seed = net, recipe, net.params, steps, seed
-        plan = signals.plan_of(self.params.views or recipe.plan, modality)
-        self.plan = plan if recipe.place else signals.still(plan)
+        self.augmentation = augmentation(recipe, self.params, modality)
         self.average = still_copy(net.encoder) if recipe.averaged else None
         self.batches = 0
         self._sums: dict[str, Tensor] = {}
@@ -60,21 +63,8 @@ class Training(L.LightningModule):
         """Draw the views on the device: as many as the recipe reads, and two at least to measure by."""
         self.net.draws = draws = Draws(batch.draw, seed=self.seed)
         whole, small = self.recipe.views(self.params.options)
-        streams = [draws.fork(1 + k) for k in range(whole if self.training else max(2, whole))]
-        crops = [(draws.fork(100 + 2 * k), draws.fork(101 + 2 * k)) for k in range(small)]
-        if batch.x.ndim == 3:
-            length = max(8, round(batch.x.shape[2] * CROP_LENGTH))
-            views = [signals.view(batch.x, stream, self.plan) for stream in streams]
-            for one, two in crops:
-                views.append(signals.view(signals.crop(batch.x, one, share=CROP_SHARE, length=length), two, self.plan))
-            stays = 1.0 if self.plan == signals.still(self.plan) and not crops else torch.nan
-            place = batch.x.new_zeros((len(batch.x), len(views), 1, 2))
-            place[..., 0] = stays
-            return replace(batch, views=tuple(views), place=place)
-        made = [volumes.view(batch.x, stream, place=self.recipe.place) for stream in streams]
-        made += [volumes.crop(batch.x, one) for one, _ in crops]
-        places = torch.stack([place for _, place in made], 1) if made else None
-        return replace(batch, views=tuple(view for view, _ in made), place=places)
+        views, place = self.augmentation.draw(batch.x, draws, whole if self.training else max(2, whole), small)
+        return replace(batch, views=views, place=place)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""

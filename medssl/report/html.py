@@ -119,10 +119,13 @@ def _run(name: str, result: stored.Stored, recipe: str, measures: Sequence[str])
             pictures.append((f"confusion of {name}", figures.confusion(confused)))
         if numbers := predicted.numbers(table, result.metrics):
             pictures.append((f"predicted and true numbers of {name}", figures.agreement(numbers)))
-    curves = result.folder / "curves.png"
     shown_ones = [(alt, drawn(figure)) for alt, figure in pictures]
-    if curves.is_file():
-        shown_ones.append((f"training curves of {name}", inline(curves.read_bytes())))
+    for file, alt in (
+        ("curves.png", "training curves of"),
+        ("views/views.png", "what the encoder sees in pretraining:"),
+    ):
+        if (path := result.folder / file).is_file():
+            shown_ones.append((f"{alt} {name}", inline(path.read_bytes())))
     return {
         "name": name,
         "recipe": recipe,

@@ -8,6 +8,8 @@ A map (B, d, d + 1) sends each point of a view to the point of the sample that i
 axis comes first (x, y, z). Maps are multiplied out by hand, because a matrix product rounds by the size of the batch,
 and coarsely under autocast.
 
+``strength``, from 0 to 2, scales the ranges that numbers are drawn from, but not how many are drawn.
+
 Given the same numbers, each operation equals MONAI's transform of that name. Source: Cardoso et al. 2022, MONAI.
 """
 
@@ -24,7 +26,7 @@ from torch.nn import functional
 from medssl.views.draws import Draws
 
 Operation = Callable[[Tensor, Tensor], Tensor]
-Parameters = Callable[[Draws, Tensor], Tensor]
+Parameters = Callable[[Draws, Tensor, float], Tensor]
 
 
 def affine(angle: Tensor, shift: Tensor, zoom: Tensor, size: Sequence[int]) -> Tensor:
@@ -105,21 +107,24 @@ def contrast(x: Tensor, gamma: Tensor) -> Tensor:
     return ((x - least) / (span + 1e-7)) ** gamma * span + least
 
 
-def dropout(x: Tensor, corners: Tensor) -> Tensor:
-    """Set boxes of a fifth of each axis to zero; ``corners`` (B, holes, d) are their first voxels."""
+def dropout(x: Tensor, boxes: Tensor) -> Tensor:
+    """Set boxes to zero; ``boxes`` (B, holes, 2, d) are their first voxels and their sides."""
     hidden = torch.zeros((), dtype=torch.bool, device=x.device)
-    for hole in corners.unbind(1):
+    for hole in boxes.unbind(1):
         inside = torch.ones((len(x), 1), dtype=torch.bool, device=x.device)
-        for n, first in zip(x.shape[2:], hole.unbind(1), strict=True):
-            after = torch.arange(n, device=x.device) - first[:, None]
-            inside = inside[..., None] & ((after >= 0) & (after < _hole(n))).view(len(x), *[1] * (inside.ndim - 1), n)
+        for n, box in zip(x.shape[2:], hole.unbind(2), strict=True):
+            after = torch.arange(n, device=x.device) - box[:, :1]
+            within = (after >= 0) & (after < box[:, 1:])
+            inside = inside[..., None] & within.view(len(x), *[1] * (inside.ndim - 1), n)
         hidden = hidden | inside
     return x * ~hidden
 
 
-def _hole(n: int) -> int:
-    """Return the side of a hole on an axis of ``n`` voxels."""
-    return max(1, n // 5)
+def _boxes(draws: Draws, x: Tensor, strength: float) -> Tensor:
+    """Return two boxes of a fifth of each axis, one voxel at least, for `dropout`."""
+    sides = [max(1, int(strength * n / 5)) for n in x.shape[2:]]
+    first = [draws.integers(n - side + 1, 2) for n, side in zip(x.shape[2:], sides, strict=True)]
+    return torch.stack([torch.stack([at, torch.full_like(at, k)], 2) for at, k in zip(first, sides, strict=True)], 3)
 
 
 def _each(x: Tensor) -> list[int]:
@@ -130,13 +135,15 @@ def _each(x: Tensor) -> list[int]:
 # What another scanner, protocol or artefact would change: probability, operation and how its numbers are drawn.
 # Uneven coils and cut-off frequencies are faults of MRI: rarer than the rest, which any scanner shows.
 APPEARANCE: tuple[tuple[float, Operation, Parameters], ...] = (
-    (0.2, bias_field, lambda draws, x: draws.uniform(*[3] * (x.ndim - 2), low=-0.1, high=0.1)),
-    (0.2, gibbs, lambda draws, x: draws.uniform(*_each(x), high=0.5)),
-    (0.5, contrast, lambda draws, x: draws.uniform(*_each(x), low=0.7, high=1.4)),
-    (0.5, torch.mul, lambda draws, x: draws.uniform(*_each(x), low=0.8, high=1.2)),
-    (0.7, torch.add, lambda draws, x: draws.uniform(*_each(x), high=0.08) * draws.normal(*x.shape[1:])),
-    (0.5, dropout, lambda draws, x: torch.stack([draws.integers(n - _hole(n) + 1, 2) for n in x.shape[2:]], 2)),
+    (0.2, bias_field, lambda draws, x, s: draws.uniform(*[3] * (x.ndim - 2), low=-0.1 * s, high=0.1 * s)),
+    (0.2, gibbs, lambda draws, x, s: draws.uniform(*_each(x), high=0.5 * s)),
+    (0.5, contrast, lambda draws, x, s: draws.uniform(*_each(x), low=0.7**s, high=1.4**s)),
+    (0.5, torch.mul, lambda draws, x, s: draws.uniform(*_each(x), low=1 - 0.2 * s, high=1 + 0.2 * s)),
+    (0.7, torch.add, lambda draws, x, s: draws.uniform(*_each(x), high=0.08 * s) * draws.normal(*x.shape[1:])),
+    (0.5, dropout, _boxes),
 )
+# Images have one list of operations; a plan is a share of its strengths. `mild` turns by 3 degrees at most.
+PLANS = {"default": 1.0, "mild": 0.3, "none": 0.0}
 
 
 def _some(operation: Operation, x: Tensor, chosen: Tensor, numbers: Tensor) -> Tensor:
@@ -148,20 +155,26 @@ def _some(operation: Operation, x: Tensor, chosen: Tensor, numbers: Tensor) -> T
     return x.index_copy(0, rows, operation(x[rows], numbers[rows])) if len(rows) else x.clone()
 
 
-def appearance(x: Tensor, draws: Draws) -> Tensor:
-    """Return ``x`` after each operation of `APPEARANCE`, on the samples that drew it."""
+def appearance(x: Tensor, draws: Draws, strength: float = 1.0) -> Tensor:
+    """Return ``x`` after each operation of `APPEARANCE`, on the samples that drew it; at strength 0, ``x``."""
     for probability, operation, parameters in APPEARANCE:
-        x = _some(operation, x, draws.uniform() < probability, parameters(draws, x))
+        x = _some(operation, x, draws.uniform() < _chance(probability, strength), parameters(draws, x, strength))
     return x
 
 
-def view(x: Tensor, draws: Draws, *, place: bool = True) -> tuple[Tensor, Tensor]:
+def _chance(probability: float, strength: float) -> float:
+    """Return how often an operation is applied; at strength 0 never, for some round a sample they leave as it is."""
+    return probability if strength else 0.0
+
+
+def view(x: Tensor, draws: Draws, *, place: bool = True, strength: float = 1.0) -> tuple[Tensor, Tensor]:
     """Return one random view of each sample, and its map to the sample. Left stays left: sides have their own organs.
 
     Args:
         x: (B, C, *S).
         draws: the samples' own numbers.
         place: turn, shift and zoom, which crops at the border. False: appearance alone, the map is the identity.
+        strength: of place and appearance; at 0 the view is the sample, bit for bit.
 
     Returns:
         (B, C, *S) and (B, d, d + 1).
@@ -170,19 +183,24 @@ def view(x: Tensor, draws: Draws, *, place: bool = True) -> tuple[Tensor, Tensor
     d = len(size)
     where = torch.eye(d, d + 1, device=x.device).repeat(len(x), 1, 1)
     if place:
-        most = math.radians(10)
-        angle = draws.uniform(1 if d == 2 else 3, low=-most, high=most)
-        shift = torch.stack([draws.uniform(low=-n / 16, high=n / 16) for n in size], 1)
+        turn, zoom, step = math.radians(10) * strength, 0.08 * strength, strength / 16
+        angle = draws.uniform(1 if d == 2 else 3, low=-turn, high=turn)
+        shift = torch.stack([draws.uniform(low=-n * step, high=n * step) for n in size], 1)
         # Little zoom: size is anatomy.
-        drawn = affine(angle, shift, draws.uniform(d, low=0.92, high=1.08), size)
-        chosen = draws.uniform() < 0.9
+        drawn = affine(angle, shift, draws.uniform(d, low=1 - zoom, high=1 + zoom), size)
+        chosen = draws.uniform() < _chance(0.9, strength)
         where = torch.where(chosen[:, None, None], drawn, where)
         x = _some(partial(read, size=size), x, chosen, drawn)
-    return appearance(x, draws), where
+    return appearance(x, draws, strength), where
 
 
 def crop(
-    x: Tensor, draws: Draws, *, share: tuple[float, float] = (0.10, 0.33), scale: float = 96 / 224
+    x: Tensor,
+    draws: Draws,
+    *,
+    share: tuple[float, float] = (0.10, 0.33),
+    scale: float = 96 / 224,
+    strength: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Return one small crop of each sample, and its map to the sample. For the small crops of SwAV.
 
@@ -191,6 +209,7 @@ def crop(
         draws: the samples' own numbers.
         share: of the area or volume, least and most; each side is drawn by itself, in whole voxels, at least 4.
         scale: side of the result to that of the sample; at least 8 voxels.
+        strength: of the appearance. How much a crop shows is the method's own.
 
     Returns:
         (B, C, *S') and (B, d, d + 1).
@@ -208,4 +227,4 @@ def crop(
         zoom.append((part - 1) / (m - 1) * (m / n))
         centre.append((2 * first + part) / n - 1)
     where = torch.cat([torch.stack(zoom[::-1], 1).diag_embed(), torch.stack(centre[::-1], 1)[..., None]], 2)
-    return appearance(read(x, where, small), draws), where
+    return appearance(read(x, where, small), draws, strength), where

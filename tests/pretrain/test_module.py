@@ -219,7 +219,7 @@ def test_places_of_still_views_correspond() -> None:
     batch = still.on_after_batch_transfer(batch_of(), 0)
     assert batch.place is not None
     assert batch.place.tolist() == [[[[1.0, 0.0]]] * 2] * 8
-    names = {operation.__name__ for _, operation in still.plan}
+    names = {operation.__name__ for _, operation in still.augmentation.plan}
     assert names == {"soft_warp", "gain", "drift", "noise", "cut_out"}
 
 

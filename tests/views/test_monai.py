@@ -117,7 +117,7 @@ def test_dropout_equals_monai(size: tuple[int, ...]) -> None:
         [numbers(seed=k).integers(n - s + 1, 2) for k, (n, s) in enumerate(zip(size, side, strict=True))], 2
     )
     corners[0] = torch.tensor([[0] * len(size), [n - s for n, s in zip(size, side, strict=True)]])
-    got = volumes.dropout(x, corners)
+    got = volumes.dropout(x, torch.stack([corners, torch.tensor(side).expand_as(corners)], 2))
     for b in range(len(x)):
         transform = M.RandCoarseDropout(holes=2, spatial_size=side, fill_value=0.0, prob=1.0)
         transform.hole_coords = [

@@ -26,20 +26,22 @@ def touched(before: Tensor, after: Tensor) -> Tensor:
     return (before != after).flatten(1).any(1)
 
 
-@pytest.mark.parametrize("plan", signals.PLANS)
-def test_views_belong_to_their_samples(plan: str) -> None:
-    whole = signals.view(X, numbers(), signals.PLANS[plan])
+@pytest.mark.parametrize("strength", [0.3, 1.0, 2.0])
+@pytest.mark.parametrize("name", [name for name, plan in signals.PLANS.items() if plan])
+def test_views_belong_to_their_samples(name: str, strength: float) -> None:
+    plan = signals.PLANS[name]
+    whole = signals.view(X, numbers(), plan, strength)
     assert whole.shape == X.shape
     assert whole.dtype == X.dtype
     assert torch.isfinite(whole).all()
-    assert torch.equal(signals.view(X, numbers(), signals.PLANS[plan]), whole)
+    assert torch.equal(signals.view(X, numbers(), plan, strength), whole)
     # Another batch, another place in it: the same view, bit for bit.
     for rows in ([9], [9, 4], list(range(50, 13, -1))):
-        part = signals.view(X[rows], Draws(torch.tensor(rows), seed=0), signals.PLANS[plan])
+        part = signals.view(X[rows], Draws(torch.tensor(rows), seed=0), plan, strength)
         assert torch.equal(part, whole[rows])
-    other = signals.view(X, numbers(seed=1), signals.PLANS[plan])
+    other = signals.view(X, numbers(seed=1), plan, strength)
     assert touched(whole, other).float().mean() > 0.8
-    first, second = (signals.view(X, numbers().fork(k), signals.PLANS[plan]) for k in (1, 2))
+    first, second = (signals.view(X, numbers().fork(k), plan, strength) for k in (1, 2))
     assert touched(first, second).float().mean() > 0.7
 
 
@@ -54,7 +56,7 @@ def test_w6_application_counts(plan: str) -> None:
     }  # fmt: skip
     assert [op.__name__ for _, op in signals.PLANS[plan]] == list(published[plan])
     # Each operation leaves its own bit, so that one number says which were applied.
-    marks = tuple((p, lambda x, _, k=k: x + 2**k) for k, (p, _) in enumerate(signals.PLANS[plan]))
+    marks = tuple((p, lambda x, _, strength, k=k: x + 2**k) for k, (p, _) in enumerate(signals.PLANS[plan]))
     applied = signals.view(torch.zeros(10_000, 4, 2), numbers(10_000, 7), marks)[:, 0, 0].int()
     for k, (probability, operation) in enumerate(signals.PLANS[plan]):
         assert probability == published[plan][operation.__name__]
@@ -68,7 +70,9 @@ def test_w6_application_counts(plan: str) -> None:
 def test_w6_two_views_share_no_number() -> None:
     used: dict[int, list[Tensor]] = {1: [], 2: []}
     for k, record in used.items():
-        spy = tuple((0.5, lambda x, d, record=record: (record.append(d.uniform(200)), x)[1]) for _ in range(5))
+        spy = tuple(
+            (0.5, lambda x, d, strength, record=record: (record.append(d.uniform(200)), x)[1]) for _ in range(5)
+        )
         signals.view(X, numbers().fork(k), spy)
     first, second = (torch.stack(record, 1).flatten(1) for record in used.values())
     # Of 64 x 1000 pairs at the same place, a grid of 2^-24 lets hardly one agree by chance.
@@ -194,7 +198,7 @@ def test_channels_are_only_permuted() -> None:
         assert sorted(order) == [0, 1, 2]
         orders.add(tuple(order))
     assert len(orders) == 6
-    leads = ("wearable_ecg", "leads", "default", "spectral")
+    leads = ("wearable_ecg", "leads", "default", "spectral", "mild")
     assert all(op is not signals.channel_permute for plan in leads for _, op in signals.PLANS[plan])
 
 

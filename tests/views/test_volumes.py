@@ -21,6 +21,9 @@ VIEWS: list[View] = [
     volumes.view,
     lambda x, draws: volumes.view(x, draws, place=False),
     volumes.crop,
+    lambda x, draws: volumes.view(x, draws, strength=0.3),
+    lambda x, draws: volumes.view(x, draws, strength=2.0),
+    lambda x, draws: volumes.crop(x, draws, strength=2.0),
 ]
 
 

@@ -1,0 +1,66 @@
+"""How a run draws views of its samples: a plan by name, at a strength, for signals and images alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from medssl.views import signals, volumes
+from medssl.views.draws import Draws
+
+# Small crops of a signal keep this share of the window, at this length.
+CROP_SHARE, CROP_LENGTH = (0.3, 0.6), 96 / 224
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A plan at a strength.
+
+    Attributes:
+        name: of the plan, see `signals.plan_of` and `volumes.PLANS`; images know no plan by another name and take
+            their default.
+        modality: of the samples.
+        strength: scales all of the plan's strengths, from 0, which leaves samples as they are, to 2.
+        place: whether a view may move what it shows.
+    """
+
+    name: str
+    modality: str
+    strength: float = 1.0
+    place: bool = True
+
+    @property
+    def plan(self) -> signals.Plan:
+        """Operations on signals, with their probabilities."""
+        plan = signals.plan_of(self.name, self.modality)
+        return plan if self.place else signals.still(plan)
+
+    def draw(self, x: Tensor, draws: Draws, whole: int, small: int = 0) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """Return ``whole`` random views of each sample and ``small`` crops of a part of it, and their places.
+
+        Args:
+            x: (B, C, T), (B, C, H, W) or (B, C, D, H, W).
+            draws: the samples' own numbers; each view has a stream of its own.
+            whole, small: how many.
+
+        Returns:
+            Views (B, C, ...), whole ones first, and the maps (B, V, d, d + 1) from each to the sample: NaN where a view
+            of a signal was shifted or warped, None for no view of an image.
+        """
+        streams = [draws.fork(1 + k) for k in range(whole)]
+        crops = [(draws.fork(100 + 2 * k), draws.fork(101 + 2 * k)) for k in range(small)]
+        if x.ndim == 3:
+            plan, length = self.plan, max(8, round(x.shape[2] * CROP_LENGTH))
+            views = [signals.view(x, stream, plan, self.strength) for stream in streams]
+            for one, two in crops:
+                part = signals.crop(x, one, share=CROP_SHARE, length=length)
+                views.append(signals.view(part, two, plan, self.strength))
+            place = x.new_zeros((len(x), len(views), 1, 2))
+            place[..., 0] = 1.0 if plan == signals.still(plan) and not crops else torch.nan
+            return tuple(views), place
+        strength = self.strength * volumes.PLANS.get(self.name, 1.0)
+        made = [volumes.view(x, stream, place=self.place, strength=strength) for stream in streams]
+        made += [volumes.crop(x, one, strength=strength) for one, _ in crops]
+        return tuple(view for view, _ in made), torch.stack([place for _, place in made], 1) if made else None
