@@ -1,4 +1,7 @@
-"""``medssl demo | fetch | check | ingest | embed | evaluate | compare | card``: exit code 0, 1 (wrong) or 2 (usage)."""
+"""``medssl demo | fetch | check | ingest | tune | embed | evaluate | compare | card``.
+
+The exit code is 0, 1 (something is wrong) or 2 (usage).
+"""
 
 from __future__ import annotations
 
@@ -105,6 +108,26 @@ def ingest(args: argparse.Namespace) -> int:
     )
     counts = made.rejects["reason"].value_counts().to_dict()
     print(f"{args.out}: {len(made)} samples of {made.table['patient'].nunique()} patients; rejects: {counts or 'none'}")
+    return 0
+
+
+def tune(args: argparse.Namespace) -> int:
+    """Search pretraining choices of a run, on its training and validation patients."""
+    from medssl import tune as tuning
+
+    seconds = None if args.budget is None else tuning.budget(args.budget)
+    lines = tuning.tune(
+        args.run,
+        params=Path(args.params),
+        seconds=seconds,
+        trials=args.trials,
+        folds=args.folds,
+        seed=args.seed,
+        labels=args.labels,
+        rows=args.space,
+        write=args.write,
+    )
+    print("\n".join(lines))
     return 0
 
 
@@ -217,6 +240,24 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True, help="folder of the store")
     sub.add_argument("--params", help=of_params)
     sub.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+
+    sub = command(tune, "search pretraining choices of a run, without its test patients; resumable")
+    sub.add_argument("run", metavar="RUN", help="entry of runs whose cohort was split and deduplicated (dvc repro)")
+    sub.add_argument("--budget", metavar="TIME", help="such as 2h or 45m; the trial in hand is finished")
+    sub.add_argument("--trials", type=int, metavar="N", help="in all, those of an earlier search included")
+    sub.add_argument("--seed", type=int, metavar="S", help="of inner folds, trainings, draws (default: the file's)")
+    sub.add_argument("--folds", type=int, default=1, metavar="K", help="of 3 inner folds that choose (default: 1)")
+    sub.add_argument("--labels", nargs="+", default=[], help="to score on (default: evaluate.labels)")
+    sub.add_argument(
+        "--space",
+        nargs="+",
+        default=[],
+        metavar="KEY",
+        help="what may change, such as pretrain.lr pretrain.temperature=0.05..0.5 'pretrain.views=[null, leads]' "
+        "(default: what suits recipe and modality)",
+    )
+    sub.add_argument("--params", default="params.yaml", help="params file of the pipeline (default: %(default)s)")
+    sub.add_argument("--write", action="store_true", help="change the params file to the best")
 
     sub = command(embed, "embeddings of your own recordings, one row a sample")
     sub.add_argument("--encoder", required=True, help=of_encoder)

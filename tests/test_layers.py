@@ -22,7 +22,7 @@ LAYERS = [
     {"pretrain"},
     {"evaluate"},
     {"report"},
-    {"check", "fetch", "workspace"},
+    {"check", "fetch", "tune", "workspace"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -102,6 +102,8 @@ def test_one_importer_of_mlflow_and_one_yaml_reader() -> None:
     assert users("mlflow") == {"tracking.py"}
     # workspace.py only rewrites the roots in a params file; values are read by config alone.
     assert users("yaml") == {"config/__init__.py", "workspace.py"}
+    # ruamel.yaml alone keeps comments where a search changes a params file.
+    assert users("ruamel") == {"tune/patch.py"}
     assert users("pickle") == set()
 
 
