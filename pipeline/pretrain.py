@@ -208,6 +208,10 @@ def work(params: config.Params, key: str, fold: int | None = None) -> None:
     for level, share in fitted.unpaired.items():
         if share > 0 and weights.get(level, 0) > 0:
             print(f"{key}: {share:.0%} of samples meet no other of their {level} in a batch")
+    for level in ("trial", "patient"):
+        share = fitted.unpaired.get(f"partner_{level}", 0)
+        if share > 0 and getattr(wanted.pretrain.positives, level, 0) > 0:
+            print(f"{key}: {share:.0%} of samples have no partner of their {level}; a finer level is taken")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from medssl.config.recipes import OPTIONS, Options
-from medssl.config.section import Count, Positive, Section, explain, in_encoders
+from medssl.config.section import Count, Positive, Section, Share, explain, in_encoders
 
 
 class EncoderParams(Section):
@@ -57,6 +57,25 @@ class Regulariser(Section):
     directions: Count = 256
 
 
+class Positives(Section):
+    """How often a positive is the sample itself, another one of its trial, or one of another trial of its patient.
+
+    The shares sum to 1. A positive that is the sample itself is another view of it.
+    """
+
+    view: Share = 0.0
+    trial: Share = 0.0
+    patient: Share = 0.0
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = self.view + self.trial + self.patient
+        if abs(total - 1) > 1e-6:
+            shares = f"view: {self.view:g}, trial: {self.trial:g}, patient: {self.patient:g}"
+            raise ValueError(f"{{{shares}}} sum to {total:g}; expected 1")
+        return self
+
+
 class Pretrain(Section):
     """Optimisation of one pretraining run.
 
@@ -67,6 +86,9 @@ class Pretrain(Section):
     validation patients is within one standard error of the best, ``loss`` the one of the lowest validation loss, or
     ``last``; null is ``knn`` where there is a ``monitor_label``, else ``last``. ``patience`` stops after that many
     measurements without a new choice.
+
+    ``positives`` says what a sample is pulled to: null, which is ``{view: 1}``, to views of itself; else every second
+    view is of a partner drawn by these shares, by a finer one where a trial or a patient has none.
 
     ``duplicates`` says what becomes of near-duplicates: ``remove`` leaves them out, ``mask`` trains on them and never
     takes two as negatives, ``weight`` makes them positives of each other, of ``duplicate_weight``; exact copies are
@@ -83,6 +105,7 @@ class Pretrain(Section):
     epochs: Count = 10
     length: Literal["equal_epochs", "equal_steps"] = "equal_epochs"
     steps_per_epoch: Count | None = None
+    positives: Positives | None = None
     duplicates: Literal["remove", "mask", "weight"] = "remove"
     duplicate_weight: Annotated[float, Field(gt=0, le=1)] = 0.5
     batch: Batch = Batch()
@@ -109,6 +132,11 @@ class Pretrain(Section):
     patience: Count | None = None
     monitor_label: str | None = None
     monitor_steps: Count | None = None
+
+    @field_validator("positives")
+    @classmethod
+    def _views_alone_are_null(cls, positives: Positives | None) -> Positives | None:
+        return None if positives is not None and positives.view == 1 else positives
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -82,6 +82,12 @@ def build(
     return made(ENCODERS[name], in_channels, widths=widths, depth=depth, **given)
 
 
+def embedding_dim(**encoder: Any) -> int:
+    """Return how many numbers an encoder's embedding has, without making its weights; arguments as for `build`."""
+    with torch.device("meta"):
+        return int(build(**encoder, in_channels=1).embedding_dim)  # type: ignore[arg-type]
+
+
 def fresh(module: nn.Module, seed: int) -> nn.Module:
     """Return a copy of any network as before training: each layer draws its weights anew.
 

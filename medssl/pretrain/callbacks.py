@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from medssl.config import Batch as BatchParams
+from medssl.config import Positives
 from medssl.models.embed import embed_samples
 from medssl.pretrain import monitor
 from medssl.pretrain.data import Batch, Samples, collate
@@ -40,8 +41,10 @@ def validation_rows(table: pd.DataFrame) -> np.ndarray:
     return np.flatnonzero((table["method"] != "exact").to_numpy() & (table["split"] == "val").to_numpy())
 
 
-def validation_batch(samples: Samples, composition: BatchParams, *, within: str | None) -> Batch | None:
-    """Return one batch of validation patients, always the same; None with fewer than two patients."""
+def validation_batch(
+    samples: Samples, composition: BatchParams, *, within: str | None, positives: Positives | None = None
+) -> Batch | None:
+    """Return one batch of validation patients, always the same, partners too; None with fewer than two patients."""
     rows = validation_rows(samples.store.table)
     table = samples.store.table.iloc[rows]
     if within is not None and within in table and len(table):
@@ -49,14 +52,10 @@ def validation_batch(samples: Samples, composition: BatchParams, *, within: str 
         most = table.groupby(within)["patient"].nunique().idxmax()
         mine = (table[within] == most).to_numpy()
         table, rows = table[mine], rows[mine]
-    patients = min(composition.patients, table["patient"].nunique())
-    if patients < 2:
+    if min(composition.patients, table["patient"].nunique()) < 2:
         return None
-    sampler = HierarchicalBatches(
-        table, rows, patients=patients, trials=composition.trials, samples=composition.samples, steps=1
-    )
-    (drawn,) = sampler
-    return collate([samples[row, VALIDATION + draw] for row, draw in drawn])
+    (drawn,) = HierarchicalBatches(table, rows, **dict(composition), positives=positives, steps=1)
+    return collate([samples[row, VALIDATION + draw, *partner] for row, draw, *partner in drawn])
 
 
 def spacing(steps: int, *, measured: int, trained: int) -> int:

@@ -33,8 +33,11 @@ class Batch:
         anatomy: (B, K) measures, scaled as their factors say, NaN = unknown.
         label: (B, L) the labels of ``pretrain.labels``: numbers, or codes of classes; NaN = unknown.
         weight: (B,) of the sample, from the table's column ``weight``; 1 without it.
-        views: random views, whole ones (B, C, ...) and then small crops; empty until they are made on the device.
-        place: (B, V, d, d + 1) the affine map from each view to the sample (`medssl.views.volumes`); NaN where a
+        partner: the samples of the same patients that these are pulled to (``pretrain.positives``), with the same draw
+            numbers; None: themselves.
+        views: random views, whole ones (B, C, ...) and then small crops; empty until they are made on the device. The
+            first, third ... of either kind are of the sample, the second, fourth ... of the partner.
+        place: (B, V, d, d + 1) the affine map from each view to what it is of (`medssl.views.volumes`); NaN where a
             view of a signal was shifted or warped.
     """
 
@@ -47,13 +50,21 @@ class Batch:
     anatomy: Tensor
     label: Tensor
     weight: Tensor
+    partner: Batch | None = None
     views: tuple[Tensor, ...] = ()
     place: Tensor | None = None
+
+    @property
+    def second(self) -> Batch:
+        """What every second view is of, with its own ids and covariates: the partners, else the samples themselves."""
+        return self.partner or self
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """Return the batch on another device (Lightning calls this)."""
         moved = {k: v.to(device, non_blocking=non_blocking) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **moved, views=tuple(v.to(device, non_blocking=non_blocking) for v in self.views))
+        partner = self.partner and self.partner.to(device, non_blocking=non_blocking)
+        views = tuple(v.to(device, non_blocking=non_blocking) for v in self.views)
+        return replace(self, **moved, partner=partner, views=views)
 
 
 def duplicate_classes(table: pd.DataFrame) -> np.ndarray:
@@ -165,7 +176,7 @@ def label_values(table: pd.DataFrame, training: pd.DataFrame, names: Sequence[st
 
 
 class Samples(Dataset[tuple[Tensor, ...]]):
-    """Samples of a store by ``(row, draw)``, with what `Batch` has of them.
+    """Samples of a store by ``(row, draw)``, or pairs by ``(row, draw, partner)``, with what `Batch` has of them.
 
     Args:
         store: opened with its receipts and split.
@@ -184,8 +195,12 @@ class Samples(Dataset[tuple[Tensor, ...]]):
     def __len__(self) -> int:
         return len(self.store)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
-        row, draw = key
+    def __getitem__(self, key: tuple[int, ...]) -> tuple[Tensor, ...]:
+        row, draw, *partner = key
+        own = self._read(row, draw)
+        return own + tuple(part for other in partner for part in (own if other == row else self._read(other, draw)))
+
+    def _read(self, row: int, draw: int) -> tuple[Tensor, ...]:
         ids = (int(self.patient[row]), int(self.trial[row]), draw, row, int(self.duplicate[row]))
         covariates = (torch.from_numpy(values[row]) for values in (self.anatomy, self.label))
         return (torch.from_numpy(self.store[row]), torch.tensor(ids), *covariates, torch.tensor(self.weight[row]))
@@ -207,7 +222,12 @@ class Loader(DataLoader):
 
 
 def collate(items: list[tuple[Tensor, ...]]) -> Batch:
-    """Stack samples into a `Batch`."""
-    x, ids, anatomy, label, weight = (torch.stack(column) for column in zip(*items, strict=True))
+    """Stack samples, or pairs, into a `Batch`."""
+    columns = [torch.stack(column) for column in zip(*items, strict=True)]
+    own, partner = (_batch(*columns[:5]), _batch(*columns[5:]) if columns[5:] else None)
+    return replace(own, partner=partner)
+
+
+def _batch(x: Tensor, ids: Tensor, anatomy: Tensor, label: Tensor, weight: Tensor) -> Batch:
     patient, trial, draw, row, duplicate = ids.unbind(1)
     return Batch(x, patient, trial, draw, row, duplicate, anatomy, label, weight)

@@ -21,7 +21,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from medssl.config import Compute, Run
-from medssl.models import build
+from medssl.models import build, embedding_dim
 from medssl.pretrain.callbacks import Checkpoints, Monitors, Selection, spacing, validation_batch
 from medssl.pretrain.data import Loader, Samples, collate, duplicate_classes, label_values, measure, training_rows
 from medssl.pretrain.module import Training
@@ -38,8 +38,8 @@ class Fitted:
     ``steps_unreduced`` is how many steps as many epochs of all training samples take, copies included. ``seconds`` is
     the time from the first step to the last, with measuring and saving, without what a killed run did in vain;
     ``measuring`` the share of it that went into the curves. ``unpaired`` is the share of anchors without a positive in
-    the first epoch, by level; ``checkpoints`` the folder of the finished run's state, to be removed once the encoder is
-    safe.
+    the first epoch, by level, and of those without a partner to draw (``partner_trial``, ``partner_patient``), which
+    took a finer one; ``checkpoints`` the folder of the finished run's state, to be removed once the encoder is safe.
     """
 
     encoder: nn.Module
@@ -123,10 +123,11 @@ def make_sampler(
     params, recipe = run.pretrain, RECIPES[run.recipe]
     batch = recipe.batch(params.batch) if recipe.batch else params.batch
     if params.sampler == "comet_fixed":
-        if recipe.batch or params.within or params.steps_per_epoch or params.length != "equal_epochs":
+        fixed = not (recipe.batch or params.within or params.steps_per_epoch or params.positives)
+        if not fixed or params.length != "equal_epochs":
             raise ValueError(
                 f"pretrain.sampler: comet_fixed has frozen batches of its own; recipe {run.recipe}, `within`, "
-                "`steps_per_epoch` and `length: equal_steps` need the hierarchical one"
+                "`positives`, `steps_per_epoch` and `length: equal_steps` need the hierarchical one"
             )
         size = batch.patients * batch.trials * batch.samples
         return FixedBatches(training, rows, size=size, seed=seed, **process)
@@ -137,6 +138,7 @@ def make_sampler(
         trials=batch.trials,
         samples=batch.samples,
         within=params.within,
+        positives=params.positives,
         steps=params.steps_per_epoch,
         counted=unreduced if params.length == "equal_steps" else None,
         seed=seed,
@@ -206,6 +208,11 @@ def fit(
         raise ValueError(
             f"pretrain.duplicates: {params.duplicates} is not for recipe {run.recipe}: {recipe.duplicates}; take remove"
         )
+    if recipe.partners and params.positives is not None:
+        shares = ", ".join(f"{level}: {share:g}" for level, share in params.positives)
+        raise ValueError(
+            f"pretrain.positives: {{{shares}}} is not for recipe {run.recipe}: {recipe.partners}; take null"
+        )
     rows, unreduced = training_rows(table, params.duplicates), int((table["split"] == "train").sum())
     training = table.iloc[rows]
     measures = measure(table, training, params.options.covariates())
@@ -214,9 +221,9 @@ def fit(
     monitors = Monitors(
         store,
         params.monitor_label,
-        validation_batch(samples, composition, within=params.within),
+        validation_batch(samples, composition, within=params.within, positives=params.positives),
         on_measured,
-        dim=max(params.projection_dim, *(run.encoder.widths or (0,))),
+        dim=max(params.projection_dim, embedding_dim(**run.encoder.model_dump())),
     )
     selection = Selection(
         monitors,

@@ -60,10 +60,14 @@ class Training(L.LightningModule):
         return batch
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Draw the views on the device: as many as the recipe reads, and two at least to measure by."""
+        """Draw the views on the device: as many as the recipe reads, and two at least to measure by.
+
+        They are of the sample and its partner in turn, and so are the small crops.
+        """
         self.net.draws = draws = Draws(batch.draw, seed=self.seed)
         whole, small = self.recipe.views(self.params.options)
-        views, place = self.augmentation.draw(batch.x, draws, whole if self.training else max(2, whole), small)
+        number = whole if self.training else max(2, whole)
+        views, place = self.augmentation.draw((batch.x, batch.second.x), draws, number, small)
         return replace(batch, views=views, place=place)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 from torch.utils.data import Sampler
 
+from medssl.config import Positives
 
-class Batches(Sampler[list[tuple[int, int]]]):
+
+class Batches(Sampler[list[tuple[int, ...]]]):
     """What all batch samplers share: epochs, the way back into one, ranks, and numbers for the random views.
 
     Each element of a batch is ``(row, draw)``: a position in the store and a number, unique in the run, that seeds
-    the views. Every rank makes the same batches of B samples and yields its own contiguous block of B / W, so the
+    the views; or ``(row, draw, partner)``. Every rank makes the same batches and yields its own block of B / W, so the
     blocks joined in the order of the ranks are the batch of one process, in its order and with its numbers.
 
     A pass gives the remaining batches of an epoch, each as an uninterrupted run would have given it. It begins where
@@ -64,10 +66,14 @@ class Batches(Sampler[list[tuple[int, int]]]):
     def _epoch(self, epoch: int) -> Iterator[np.ndarray]:
         """Yield ``steps`` batches (B,) of positions in the table, the same whatever the rank."""
 
+    def _partners(self, batch: np.ndarray, draw: int) -> list[np.ndarray]:
+        """Return the positions (B,) of the partners of a batch whose first number is ``draw``, or nothing."""
+        return []
+
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
         first = 0
         if self._start is not None:
             self.epoch, first = divmod(self._start(), self.steps)
@@ -76,7 +82,8 @@ class Batches(Sampler[list[tuple[int, int]]]):
         mine = slice(self.rank * share, (self.rank + 1) * share)
         for step, batch in enumerate(islice(self._epoch(epoch), first, None), first):
             draw = (epoch * self.steps + step) * self.size
-            yield list(zip(self._rows[batch[mine]].tolist(), range(draw + mine.start, draw + mine.stop), strict=True))
+            rows, *partners = (self._rows[some[mine]].tolist() for some in (batch, *self._partners(batch, draw)))
+            yield list(zip(rows, range(draw + mine.start, draw + mine.stop), *partners, strict=True))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; the same epoch gives the same batches."""
@@ -114,6 +121,9 @@ class HierarchicalBatches(Batches):
         within: column of the table, such as ``source``: every batch holds samples of one of its values only, so that
             the site or the device cannot tell positives from negatives. A patient is drawn under each of its values,
             with those samples alone; values are drawn in proportion to their patients. None: any samples together.
+        positives: shares of samples whose partner is itself, any other sample of their trial, or any one of another
+            trial of their patient (under one value of ``within``), or of a finer level where there is none. Partners
+            change nothing else about a batch. None: no partners.
         steps: batches per epoch; None: as many as hold ``counted`` samples.
         counted: None: the number of rows, so that an epoch holds every sample once on average. A larger one, such as
             that of the samples before some were left out, goes round them more often.
@@ -138,6 +148,7 @@ class HierarchicalBatches(Batches):
         trials: int,
         samples: int,
         within: str | None = None,
+        positives: Positives | None = None,
         steps: int | None = None,
         counted: int | None = None,
         seed: int = 0,
@@ -154,7 +165,7 @@ class HierarchicalBatches(Batches):
                 "pretrain.batch.patients, or take fewer processes"
             )
         self.trials, self.samples, self.seed = trials, samples, seed
-        self._given = steps
+        self._given, self._positives = steps, positives
         size, counted = self.patients * trials * samples, counted or len(rows)
         super().__init__(table, rows, size=size, counted=counted, rank=rank, world_size=world_size, start=start)
 
@@ -163,6 +174,7 @@ class HierarchicalBatches(Batches):
         # trials; all of them numbered by appearance.
         unit = pd.factorize(value * len(table) + self._codes["patient"])[0]
         self._order = np.lexsort((self._codes["trial"], unit))
+        self._place = np.argsort(self._order)
         unit, trial, value = unit[self._order], self._codes["trial"][self._order], value[self._order]
         change = (np.diff(unit, prepend=-1) != 0) | (np.diff(trial, prepend=-1) != 0)
         self._trial_start = np.flatnonzero(change)
@@ -200,6 +212,36 @@ class HierarchicalBatches(Batches):
             else:
                 batch, queues[value] = queue[: self.patients], queue[self.patients :]
             yield self._draw(rng, batch)
+
+    def _runs(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return first place and length (4, B) in the sorted table of nothing, the sample, its trial, its patient."""
+        place = self._place[positions]
+        trial = np.searchsorted(self._trial_start, place, side="right") - 1
+        unit = np.searchsorted(self._unit_start, trial, side="right") - 1
+        first = self._trial_start[self._unit_start]
+        sizes = self._trial_size[trial], np.diff(first, append=len(self._order))[unit]
+        start = place, place, self._trial_start[trial], first[unit]
+        return np.stack(start), np.stack([0 * place, 0 * place + 1, *sizes])
+
+    def _partners(self, batch: np.ndarray, draw: int) -> list[np.ndarray]:
+        if self._positives is None:
+            return []
+        # The 1 keeps these numbers from those of the batches; a 0 at the end would not count.
+        rng = np.random.default_rng([self.seed, draw, 1])
+        shares = np.array([self._positives.view, self._positives.trial, self._positives.patient])
+        asked = rng.choice(3, size=len(batch), p=shares / shares.sum())
+        start, size = self._runs(batch)  # a level is a run without the next finer one, which lies within
+        count, levels = np.diff(size, axis=0), np.arange(3)[:, None]
+        level, column = np.where((count > 0) & (levels <= asked), levels, 0).max(0), np.arange(len(batch))
+        drawn = start[level + 1, column] + rng.integers(count[level, column])
+        return [self._order[drawn + np.where(drawn >= start[level, column], size[level, column], 0)]]
+
+    def report(self) -> dict[str, float]:
+        """Return what `Batches.report` does; with ``positives`` also the share of anchors without a partner to draw."""
+        if self._positives is None:
+            return super().report()
+        none = (np.diff(self._runs(np.concatenate(list(self._epoch(0))))[1], axis=0) == 0).mean(1)
+        return super().report() | {"partner_trial": float(none[1]), "partner_patient": float(none[2])}
 
     def _draw(self, rng: np.random.Generator, units: np.ndarray) -> np.ndarray:
         """Return positions (P * R * M,) of R x M samples of each unit (P,)."""

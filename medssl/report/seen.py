@@ -43,7 +43,7 @@ def picture(store: Store, run: Run, *, seed: int) -> Figure:
     small = min(reads.small, VIEWS // 2)
     whole = VIEWS - small if reads.whole else 0
     x = torch.from_numpy(store.read(rows))
-    views, _ = of.draw(x, Draws(torch.from_numpy(rows), seed=seed), whole, small)
+    views, _ = of.draw([x], Draws(torch.from_numpy(rows), seed=seed), whole, small)
     columns = [x.numpy(), *(view.numpy() for view in views)]
     titles = ["sample", *(f"view {k + 1}" for k in range(whole)), *(f"small crop {k + 1}" for k in range(small))]
     signals = x.ndim == 3

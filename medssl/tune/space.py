@@ -21,6 +21,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from pydantic import ValidationError
 
 from medssl.config import SIGNALS, Run, explain
+from medssl.pretrain.recipes import RECIPES
 
 DIGITS = 3  # of a number that is drawn, so that people can read and repeat it
 
@@ -72,6 +73,8 @@ class Row(NamedTuple):
 
 
 RESNETS = ("resnet1d", "resnet2d", "resnet3d")
+PATIENTS = {"view": 0.5, "trial": 0.25, "patient": 0.25}
+SIGREG = {"name": "sigreg", "on": "projection", "weight": 0.02, "directions": 256}
 CONTRAST = ("simclr", "comet", "comet_code", "wearable", "anatomy", "swav", "multiview", "sogclr", "mochi")
 
 # fmt: off
@@ -85,12 +88,17 @@ SPACE = (
     Row("pretrain.batch.trials", "choice", (1, 2), lambda s: s.trials >= 2 and s.recipe != "wearable"),
     Row("pretrain.batch.samples", "choice", (1, 2, 4), lambda s: s.samples >= 2 and s.recipe != "wearable"),
     # What an encoder has to see through.
-    Row("pretrain.views", "choice", (None, "spectral"), lambda s: s.modality in SIGNALS),
-    Row("pretrain.views", "choice", (None, "spectral", "leads"),
+    Row("pretrain.views", "choice", (None, "mild"), lambda s: s.modality not in SIGNALS),
+    Row("pretrain.views", "choice", (None, "mild", "spectral"), lambda s: s.modality in SIGNALS),
+    Row("pretrain.views", "choice", (None, "mild", "spectral", "leads"),
         lambda s: s.modality in ("ecg", "eeg") and s.channels > 2),
+    Row("pretrain.view_strength", "range", (0.25, 1.5)),
+    Row("pretrain.positives", "choice", (None, PATIENTS, {"view": 0.0, "trial": 0.5, "patient": 0.5}),
+        lambda s: s.trials * s.samples >= 2 and not RECIPES[s.recipe].partners),
     # Objective.
     Row("pretrain.temperature", "log", (0.05, 0.5), _recipe(*CONTRAST)),
     Row("pretrain.projection_dim", "choice", (32, 64, 128)),
+    Row("pretrain.regulariser", "choice", (None, SIGREG), lambda s: s.recipe not in ("comet", "comet_code")),
     Row("pretrain.options.decoupled", "choice", (False, True), _recipe("simclr")),
     Row("pretrain.options.pool", "choice", ("mean", "max", "time_cosine"), _recipe("comet")),
     Row("pretrain.options.koleo", "choice", (0.0, 0.1, 0.3), _recipe("wearable")),
@@ -106,6 +114,9 @@ SPACE = (
     # Encoder.
     Row("encoder.widths", "times", (0.5, 1, 2)),
     Row("encoder.depth", "choice", (1, 2), _encoder(*RESNETS)),
+    Row("encoder.pool", "choice", (None, "mean_std", "stages"), _encoder(*RESNETS, "convnet1d")),
+    Row("encoder.stem", "choice", (None, "small"), _encoder(*RESNETS)),
+    Row("encoder.front", "choice", (None, "spectrum"), lambda s: s.encoder == "convnet1d" and s.modality == "eeg"),
     Row("encoder.depth", "choice", (3, 5, 7, 9), _encoder("dilated1d")),
 )
 # fmt: on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,11 +38,14 @@ class Augmentation:
         plan = signals.plan_of(self.name, self.modality)
         return plan if self.place else signals.still(plan)
 
-    def draw(self, x: Tensor, draws: Draws, whole: int, small: int = 0) -> tuple[tuple[Tensor, ...], Tensor | None]:
+    def draw(
+        self, x: Sequence[Tensor], draws: Draws, whole: int, small: int = 0
+    ) -> tuple[tuple[Tensor, ...], Tensor | None]:
         """Return ``whole`` random views of each sample and ``small`` crops of a part of it, and their places.
 
         Args:
-            x: (B, C, T), (B, C, H, W) or (B, C, D, H, W).
+            x: what views are of in turn, such as samples and their partners: each (B, C, T), (B, C, H, W) or
+                (B, C, D, H, W).
             draws: the samples' own numbers; each view has a stream of its own.
             whole, small: how many.
 
@@ -51,16 +55,19 @@ class Augmentation:
         """
         streams = [draws.fork(1 + k) for k in range(whole)]
         crops = [(draws.fork(100 + 2 * k), draws.fork(101 + 2 * k)) for k in range(small)]
-        if x.ndim == 3:
-            plan, length = self.plan, max(8, round(x.shape[2] * CROP_LENGTH))
-            views = [signals.view(x, stream, plan, self.strength) for stream in streams]
-            for one, two in crops:
-                part = signals.crop(x, one, share=CROP_SHARE, length=length)
+        of, crops_of = ([x[k % len(x)] for k in range(number)] for number in (whole, small))
+        if x[0].ndim == 3:
+            plan, length = self.plan, max(8, round(x[0].shape[2] * CROP_LENGTH))
+            views = [signals.view(y, stream, plan, self.strength) for y, stream in zip(of, streams, strict=True)]
+            for y, (one, two) in zip(crops_of, crops, strict=True):
+                part = signals.crop(y, one, share=CROP_SHARE, length=length)
                 views.append(signals.view(part, two, plan, self.strength))
-            place = x.new_zeros((len(x), len(views), 1, 2))
+            place = x[0].new_zeros((len(x[0]), len(views), 1, 2))
             place[..., 0] = 1.0 if plan == signals.still(plan) and not crops else torch.nan
             return tuple(views), place
         strength = self.strength * volumes.PLANS.get(self.name, 1.0)
-        made = [volumes.view(x, stream, place=self.place, strength=strength) for stream in streams]
-        made += [volumes.crop(x, one, strength=strength) for one, _ in crops]
+        made = [
+            volumes.view(y, stream, place=self.place, strength=strength) for y, stream in zip(of, streams, strict=True)
+        ]
+        made += [volumes.crop(y, one, strength=strength) for y, (one, _) in zip(crops_of, crops, strict=True)]
         return tuple(view for view, _ in made), torch.stack([place for _, place in made], 1) if made else None

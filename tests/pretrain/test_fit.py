@@ -185,6 +185,7 @@ def test_frozen_batches_need_no_composition(stores: dict[str, Store], tmp_path: 
         ("wearable", {}),
         ("comet_code", {"within": "source"}),
         ("simclr", {"steps_per_epoch": 3}),
+        ("simclr", {"positives": {"trial": 1}}),
         ("simclr", {"length": "equal_steps"}),
     ):
         with pytest.raises(ValueError, match=r"pretrain\.sampler: comet_fixed"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def module_of(recipe: str, *, options: dict[str, Any] | None = None, **given: An
     return Training(net, RECIPES[recipe], steps=10, seed=1)
 
 
-def batch_of(rows: slice, step: int = 0) -> Batch:
+def batch_of(rows: slice, step: int = 0, *, paired: bool = False) -> Batch:
     generator = torch.Generator().manual_seed(5 + step)
     x = torch.randn(ROWS, 2, 32, generator=generator)
     patient, trial = torch.arange(ROWS) // 4, torch.arange(ROWS) // 2
@@ -82,7 +83,12 @@ def batch_of(rows: slice, step: int = 0) -> Batch:
     row = torch.arange(ROWS) + 6 * step
     draw = torch.arange(ROWS) + 100 * (step + 1)
     parts = [x, patient + 2 * step, trial, draw, row, duplicate, anatomy, x.new_zeros(ROWS, 0), x.new_ones(ROWS)]
-    return Batch(*(part[rows] for part in parts))
+    own = Batch(*(part[rows] for part in parts))
+    if not paired:
+        return own
+    # Partners are the sample itself, another of its trial, one of another trial; some were read by the other process.
+    mates = (torch.arange(ROWS) ^ torch.tensor([0, 1, 2, 3]).repeat(3))[rows]
+    return replace(own, partner=replace(Batch(*(part[mates] for part in parts)), draw=own.draw))
 
 
 def loss_and_gradients(recipe: str, options: dict[str, Any], rows: slice | None = None) -> dict[str, Tensor]:
@@ -97,7 +103,8 @@ def loss_and_gradients(recipe: str, options: dict[str, Any], rows: slice | None 
     optimizer = torch.optim.SGD(module.recipe.groups(module.net, module.params), lr=0.1)
     out: dict[str, Tensor] = {}
     for step in range(2):
-        batch = module.on_after_batch_transfer(module.on_before_batch_transfer(batch_of(rows, step), 0), 0)
+        batch = batch_of(rows, step, paired=module.params.positives is not None)
+        batch = module.on_after_batch_transfer(module.on_before_batch_transfer(batch, 0), 0)
         optimizer.zero_grad()
         module.training_step(batch, step).backward()
         for name, parameter in module.named_parameters():
@@ -128,6 +135,12 @@ CASES: list[tuple[str, dict[str, Any]]] = [
         *((recipe, "embedding") for recipe in ("comet", "wearable", "swav")),
     )
 ]
+CASES += [
+    (recipe, {"options": options["options"], "duplicates": cure, "positives": {"trial": 0.5, "patient": 0.5}})
+    for recipe, options in CASES
+    for cure in (("remove",) if RECIPES[recipe].duplicates else ("mask",))
+    if options["duplicates"] == "remove" and not RECIPES[recipe].partners
+]
 
 
 def all_cases(cases: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Tensor]]:
@@ -140,7 +153,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Tensor]
 
 
 @pytest.mark.parametrize(
-    "case", range(len(CASES)), ids=[f"{name}-{o['options']}-{o['duplicates']}" for name, o in CASES]
+    "case",
+    range(len(CASES)),
+    ids=[f"{name}-{o['options']}-{o['duplicates']}{'-pairs' * ('positives' in o)}" for name, o in CASES],
 )
 def test_two_processes_equal_one(case: int, two: list[list[dict[str, Tensor]]]) -> None:
     one = loss_and_gradients(*CASES[case], rows=slice(0, ROWS))
@@ -183,7 +198,9 @@ def test_a_single_process_gathers_nothing() -> None:
     assert averaged({"a": 1.0}) == {"a": 1.0}
 
 
-def launched(rank: int, port: int, folder: str, recipe: str, out: Path, nodes: int) -> None:
+def launched(
+    rank: int, port: int, folder: str, recipe: str, positives: dict[str, float] | None, out: Path, nodes: int
+) -> None:
     """Train as a process that torchrun started, or alone (``nodes`` 0)."""
     # Dropout draws for the rows a process has, so it differs by process as it does by seed.
     torch.nn.Dropout.forward = lambda self, x: x  # type: ignore[method-assign]
@@ -201,10 +218,10 @@ def launched(rank: int, port: int, folder: str, recipe: str, out: Path, nodes: i
             "LOCAL_WORLD_SIZE": str(2 // max(1, nodes)),
         }
     )
-    train(folder, recipe, out / f"checkpoints{nodes}", out / f"{nodes}-{rank}.pt")
+    train(folder, recipe, positives, out / f"checkpoints{nodes}", out / f"{nodes}-{rank}.pt")
 
 
-def train(folder: str, recipe: str, checkpoints: Path, out: Path) -> None:
+def train(folder: str, recipe: str, positives: dict[str, float] | None, checkpoints: Path, out: Path) -> None:
     torch.set_num_threads(1)
     run = Run.model_validate(
         {
@@ -215,6 +232,7 @@ def train(folder: str, recipe: str, checkpoints: Path, out: Path) -> None:
                 "epochs": 2,
                 "steps_per_epoch": 3,
                 "batch": {"patients": 4, "trials": 2, "samples": 2},
+                "positives": positives,
                 "lr": 1e-3,
                 "projection_norm": "layer",
                 "monitor_steps": 3,
@@ -232,12 +250,22 @@ def train(folder: str, recipe: str, checkpoints: Path, out: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("recipe", "nodes"), [("simclr", 1), ("comet", 2), ("sogclr", 1), ("mochi", 1), ("byol", 2)])
+@pytest.mark.parametrize(
+    ("recipe", "nodes", "positives"),
+    [
+        ("simclr", 1, None),
+        ("comet", 2, None),
+        ("sogclr", 1, None),
+        ("mochi", 1, {"view": 0.4, "trial": 0.3, "patient": 0.3}),
+        ("byol", 2, {"view": 0.4, "trial": 0.3, "patient": 0.3}),
+    ],
+)
 def test_training_on_two_processes_ends_where_one_does(
-    recipe: str, nodes: int, signal_folder: Path, tmp_path: Path
+    recipe: str, nodes: int, positives: dict[str, float] | None, signal_folder: Path, tmp_path: Path
 ) -> None:
     for processes, group in ((2, nodes), (1, 0)):
-        mp.spawn(launched, (free_port(), str(signal_folder), recipe, tmp_path, group), nprocs=processes)
+        given = (free_port(), str(signal_folder), recipe, positives, tmp_path, group)
+        mp.spawn(launched, given, nprocs=processes)
     one, two = (torch.load(tmp_path / f"{group}-0.pt") for group in (0, nodes))
     assert len(one["history"]) == 2
     for a, b in zip(one["history"], two["history"], strict=True):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medssl.config import Positives
 from medssl.pretrain.sampler import Batches, FixedBatches
 from tests.pretrain.test_sampler import EVEN, batches, cohort, two_sites
 
@@ -26,10 +27,14 @@ def fixed(**options: Any) -> Batches:
     return FixedBatches(EVEN, np.arange(len(EVEN)), size=24, **options)
 
 
-KINDS = pytest.mark.parametrize("make", [hierarchical, by_site, fixed])
+def paired(**options: Any) -> Batches:
+    return hierarchical(positives=Positives(view=0.2, trial=0.3, patient=0.5), **options)
 
 
-def epochs(sampler: Batches, count: int) -> list[list[tuple[int, int]]]:
+KINDS = pytest.mark.parametrize("make", [hierarchical, by_site, paired, fixed])
+
+
+def epochs(sampler: Batches, count: int) -> list[list[tuple[int, ...]]]:
     made = []
     for epoch in range(count):
         sampler.set_epoch(epoch)

@@ -88,11 +88,15 @@ def test_resumed_between_epochs_equals_never_stopped(recipe: str, stores: dict[s
     assert resumed.history == whole.history
 
 
-def test_resumed_with_accumulation_workers_and_frozen_batches(stores: dict[str, Store], tmp_path: Path) -> None:
+def test_resumed_with_accumulation_workers_partners_and_frozen_batches(
+    stores: dict[str, Store], tmp_path: Path
+) -> None:
     run = run_of("simclr", accumulate=2, steps_per_epoch=5, epochs=2, schedule="step")
     assert_resumes(stores["simclr"], run, tmp_path / "accumulate", after=3)
     workers = ALWAYS.model_copy(update={"loader_workers": 2})
     assert_resumes(stores["anatomy"], run_of("anatomy", epochs=2), tmp_path / "workers", after=3, compute=workers)
+    paired = run_of("sogclr", positives={"view": 0.4, "trial": 0.3, "patient": 0.3}, steps_per_epoch=3, epochs=2)
+    assert_resumes(stores["sogclr"], paired, tmp_path / "paired", after=4, compute=workers)
     fixed = run_of("comet_code", sampler="comet_fixed", epochs=2)
     assert_resumes(stores["comet_code"], fixed, tmp_path / "fixed", after=1)
 

@@ -188,7 +188,7 @@ def test_images_of_all_strengths_draw_the_same_numbers(make: Any) -> None:
 
 
 def drawn(x: Tensor, name: str, strength: float = 1.0) -> tuple[Tensor, ...]:
-    return Augmentation(name, modality="ecg", strength=strength).draw(x, Draws(torch.arange(len(x)), seed=0), 2)[0]
+    return Augmentation(name, modality="ecg", strength=strength).draw([x], Draws(torch.arange(len(x)), seed=0), 2)[0]
 
 
 @pytest.mark.parametrize("x", [X, samples((20, 20), n=64), samples((12, 14, 13), n=64)], ids=["1d", "2d", "3d"])
@@ -204,7 +204,7 @@ def test_plans_of_runs(x: Tensor) -> None:
 
 
 def test_none_stays_in_place() -> None:
-    place = Augmentation("none", modality="ecg").draw(X, numbers(), 2)[1]
+    place = Augmentation("none", modality="ecg").draw([X], numbers(), 2)[1]
     assert place is not None
     assert place.tolist() == [[[[1.0, 0.0]]] * 2] * 64
 

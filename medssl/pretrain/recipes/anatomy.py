@@ -35,8 +35,10 @@ def step(net: Net, batch: Batch) -> Losses:
     options, likeness = net.options, net.heads["likeness"]
     assert isinstance(likeness, Likeness)
     z = torch.cat([net.gather(part) for part in net.project_all(batch.views)])
-    measures, trial = net.gather(batch.anatomy).repeat(2, 1), net.gather(batch.trial).repeat(2)
-    shared: Any = {"temperature": net.params.temperature, "duplicates": net.duplicates(batch.duplicate)}
+    pair = (batch, batch.second)
+    measures, trial = (torch.cat([net.gather(getattr(one, ids)) for one in pair]) for ids in ("anatomy", "trial"))
+    duplicates = net.duplicates(batch.duplicate, batch.second.duplicate)
+    shared: Any = {"temperature": net.params.temperature, "duplicates": duplicates}
 
     def weights(rows: slice, of: Callable[[Tensor, Tensor], Tensor] = likeness) -> Tensor:
         w = of(measures[rows], measures)

@@ -78,6 +78,7 @@ def step(net: Net, batch: Batch) -> Losses:
 
 # Of both recipes.
 DUPLICATES = "neighbouring, similar samples of a trial are its positives"
+PARTNERS = "its levels pull to samples of the trial and the patient (pretrain.options.levels)"
 
 RECIPE = Recipe(
     step,
@@ -87,5 +88,6 @@ RECIPE = Recipe(
     heads=lambda sizes, params: {},
     averaged=True,
     dense=True,
+    partners=PARTNERS,
     duplicates=DUPLICATES,
 )

@@ -12,7 +12,7 @@ import torch
 
 from medssl.pretrain.data import Batch
 from medssl.pretrain.net import Net
-from medssl.pretrain.recipes.comet import DUPLICATES, dense_levels, identity_levels, masked
+from medssl.pretrain.recipes.comet import DUPLICATES, PARTNERS, dense_levels, identity_levels, masked
 from medssl.pretrain.recipes.recipe import Losses, Recipe, Views
 
 
@@ -42,5 +42,6 @@ RECIPE = Recipe(
     views=lambda options: Views(0),
     averaged=True,
     dense=True,
+    partners=PARTNERS,
     duplicates=DUPLICATES,
 )

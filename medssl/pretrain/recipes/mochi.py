@@ -142,7 +142,7 @@ def step(net: Net, batch: Batch) -> Losses:
     loss = memory_contrast(
         q, k, keys.clone(), temperature=net.params.temperature, ignore=ignore, anchors=anchors, **hard
     )
-    net.memory.push(net.gather(k), net.gather(batch.row), net.gather(batch.patient))
+    net.memory.push(net.gather(k), net.gather(batch.second.row), net.gather(batch.patient))
     return {"loss": loss}
 
 

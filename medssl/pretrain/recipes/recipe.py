@@ -93,6 +93,7 @@ class Recipe:
         batch: composition of a batch that the recipe needs, from the one asked for; None: as asked.
         averaged: export the equal-weight average of all iterates instead of the last one.
         dense: needs an encoder with a feature map.
+        partners: why a sample can only be pulled to its own views (``pretrain.positives``); empty: it need not.
         duplicates: why near-duplicates can only be removed beforehand (``pretrain.duplicates``); empty: they need not.
     """
 
@@ -112,6 +113,7 @@ class Recipe:
     batch: Callable[[Composition], Composition] | None = None
     averaged: bool = False
     dense: bool = False
+    partners: str = ""
     duplicates: str = ""
 
     def net(self, encoder: nn.Module, params: Pretrain, sizes: Sizes) -> Net:

@@ -16,7 +16,7 @@ def step(net: Net, batch: Batch) -> Losses:
     """Return the NT-Xent of the batch, or its decoupled form where ``decoupled`` says so."""
     z1, z2 = (net.gather(z) for z in net.project_all(batch.views))
     loss = O.dcl if net.options.decoupled else O.nt_xent
-    group, duplicates = net.gather(batch.patient), net.duplicates(batch.duplicate)
+    group, duplicates = net.gather(batch.patient), net.duplicates(batch.duplicate, batch.second.duplicate)
     return {"loss": loss(z1, z2, temperature=net.params.temperature, group=group, duplicates=duplicates)}
 
 

@@ -1,7 +1,8 @@
 """Global contrast: each sample keeps a moving average of its denominator, and with ``rho`` a temperature of its own.
 
 Source: Yuan et al. 2022 (SogCLR), Qiu et al. 2023 (iSogCLR). Common samples get a high temperature, rare ones a low
-one. ``pretrain.temperature`` is where all begin. Windows of one patient are never each other's negatives (ours).
+one. ``pretrain.temperature`` is where all begin. Windows of one patient are never each other's negatives (ours). With
+``pretrain.positives`` an average is also over a sample's partners, as it is over its random views.
 """
 
 from __future__ import annotations

@@ -52,4 +52,5 @@ RECIPE = Recipe(
     momentum=lambda options, progress: options.momentum,
     plan="wearable",
     batch=two_segments,
+    partners="it draws two segments of a participant (pretrain.options.participant_pairs)",
 )
