@@ -268,3 +268,9 @@ def test_the_shipped_files_are_valid() -> None:
     root = Path(config.__file__).parents[2]
     for name in ("params.yaml", "params.real.yaml"):
         assert config.load(root / name).runs
+
+
+def test_words_of_a_params_file_are_words() -> None:
+    """Older YAML takes some for truth values; DVC does not."""
+    read = config._mapping("{on: 1, off: 0.5, yes: [no, y], t: true, f: false}", "params.yaml")
+    assert read == {"on": 1, "off": 0.5, "yes": ["no", "y"], "t": True, "f": False}

@@ -133,7 +133,16 @@ def modality_of(key: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML takes the last of two equal keys without a word; DVC refuses such a file, and so do we."""
+    """PyYAML takes the last of two equal keys without a word; DVC refuses such a file, and so do we.
+
+    It also takes ``on``, ``off``, ``yes`` and ``no`` for truth values, as YAML 1.1 has it. DVC reads YAML 1.2, where
+    they are words, and some keys here are such words.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (as its parent has it)
+        first: [one for one in found if one[0] != "tag:yaml.org,2002:bool" or first in "tTfF"]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)

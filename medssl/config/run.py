@@ -46,13 +46,13 @@ class Batch(Section):
 class Regulariser(Section):
     """A further term of any recipe's loss: ``weight`` times how far a distribution is from what it should be.
 
-    ``sigreg`` compares projections onto random ``directions`` with the standard Gaussian. ``on`` says of what: of the
+    ``sigreg`` compares projections onto random ``directions`` with the standard Gaussian: those ``of`` the
     ``projection``, before it is made unit, or of the ``embedding`` itself, which an encoder that ends in a ReLU, as
-    residual networks do, cannot bring there.
+    residual networks do, cannot bring there. The curve ``train/loss`` holds the term, ``val/loss`` does not.
     """
 
     name: Literal["sigreg"] = "sigreg"
-    on: Literal["projection", "embedding"] = "projection"
+    of: Literal["projection", "embedding"] = "projection"
     weight: Positive = 0.02
     directions: Count = 256
 

@@ -129,6 +129,8 @@ def of(
             in_unit = want.normalise == "cohort" and have.normalise in signals.IN_UNITS
             yield made._replace(samples=samples / scale if in_unit else samples)
         return
+    if not len(rows):
+        return
     trial = store.table["trial"].to_numpy()
     whole = np.flatnonzero(np.isin(trial, trial[rows]))
     found = [

@@ -36,6 +36,8 @@ class Pool(nn.Module):
         out: list[Tensor] = []
         for x in maps if self.kind == "stages" else maps[-1:]:
             flat = x.flatten(2)
+            if self.kind != "mean":
+                flat = flat.float()  # squares of half precision overflow
             mean = flat.mean(2)
             out.append(mean)
             if self.kind != "mean":

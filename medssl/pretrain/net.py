@@ -101,8 +101,8 @@ class Net(nn.Module):
         self.draws = Draws(torch.zeros(1, dtype=torch.int64), seed=0)
         self.step = 0
         self._noted: list[Tensor] = []
-        if params.regulariser is not None and params.regulariser.on not in ("embedding", *heads):
-            raise ValueError("pretrain.regulariser.on: projection: this recipe has none; take on: embedding")
+        if params.regulariser is not None and params.regulariser.of not in ("embedding", *heads):
+            raise ValueError("pretrain.regulariser.of: projection: this recipe has none; take of: embedding")
 
     def _online(self) -> nn.ModuleDict:
         return nn.ModuleDict({"encoder": self.encoder, "heads": self.heads})
@@ -140,7 +140,7 @@ class Net(nn.Module):
         `project` and `features` do so; a step that calls the encoder or a projection itself has to.
         """
         regulariser = self.params.regulariser
-        if regulariser is not None and regulariser.on == what and self.training:
+        if regulariser is not None and regulariser.of == what and self.training:
             self._noted.append(x if x.ndim == 2 else x.mean(1))
         return x
 

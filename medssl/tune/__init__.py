@@ -76,6 +76,10 @@ def tune(
 
     if seconds is None and trials is None:
         raise ValueError("nothing says when to end; give --budget, --trials or both")
+    if not (seconds is None or seconds > 0) or not (trials is None or trials > 0):
+        raise ValueError(
+            f"--budget {seconds} s, --trials {trials}: expected more than 0; the run as it stands is a trial"
+        )
     if project.launched():
         raise ValueError("a search trains on one device; start it without torchrun")
     if not 1 <= folds <= FOLDS:
@@ -109,7 +113,7 @@ def tune(
         confirmed = []
         try:
             confirmed = confirm(wanted, values)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             said = f"the best failed in an inner fold that chose nothing: {' '.join(str(error).split())}"
             wanted = replace(wanted, notes=[*wanted.notes, said])
         lines = page.write(out, wanted, study, confirmed, params)

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
-import torch
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 from tqdm import tqdm
@@ -262,11 +261,11 @@ def _try(
             except optuna.TrialPruned:
                 end, reason = TrialState.PRUNED, "below the median of earlier trials"
                 child.tag("reason", reason)
-            except (ValueError, torch.OutOfMemoryError) as error:
+            except (ValueError, RuntimeError) as error:  # a CPU without memory raises the latter
                 end, reason = TrialState.FAIL, " ".join(str(error).split())
                 child.tag("reason", reason)
                 raise
-    except (ValueError, torch.OutOfMemoryError):
+    except (ValueError, RuntimeError):
         # Also of MLflow, which is no failure of the trial, and of the run as it stands, which makes all others vain.
         if end is not TrialState.FAIL or trial.number == OWN:
             raise
@@ -292,7 +291,7 @@ def _scored(search: Search, run: config.Run, trial: Trial, child: tracking.Stage
     def watch(row: dict[str, float], step: int) -> None:
         child.metrics({name: value for name, value in row.items() if name != "step"}, step)
         value, tenth = row.get("val/knn", float("nan")), 10 * step // steps
-        if not watched or not np.isfinite(value) or tenth in said:
+        if not watched or not np.isfinite(value) or tenth in said or tenth >= 10:  # trained out, it is scored
             return
         said.add(tenth)
         trial.report(value, tenth)

@@ -74,7 +74,7 @@ class Row(NamedTuple):
 
 RESNETS = ("resnet1d", "resnet2d", "resnet3d")
 PATIENTS = {"view": 0.5, "trial": 0.25, "patient": 0.25}
-SIGREG = {"name": "sigreg", "on": "projection", "weight": 0.02, "directions": 256}
+SIGREG = {"name": "sigreg", "of": "projection", "weight": 0.02, "directions": 256}
 CONTRAST = ("simclr", "comet", "comet_code", "wearable", "anatomy", "swav", "multiview", "sogclr", "mochi")
 
 # fmt: off
@@ -223,7 +223,7 @@ def _draws(row: Row, own: Any) -> BaseDistribution | None:
         if isinstance(own, bool) or not isinstance(own, int | float) or (row.kind == "log" and own <= 0):
             return None
         low, high = min(row.values[0], own), max(row.values[1], own)
-        whole = all(isinstance(end, int) for end in (low, high))
+        whole = all(isinstance(number, int) for number in (low, high, own))
         kind: Any = IntDistribution if whole else FloatDistribution
         made: BaseDistribution = kind(low, high, log=row.kind == "log")
         return made

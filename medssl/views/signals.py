@@ -1,7 +1,8 @@
 """Random views of signals, drawn for a whole batch at once on its device.
 
-Letters: B batch, C channels, T time steps. Every operation takes ``x`` (B, C, T) in units of the sample's standard
-deviation, float32, and the samples' own random numbers, changes each sample by its own amount, and keeps the shape.
+Letters: B batch, C channels, T time steps. Every operation takes ``x`` (B, C, T), float32, and the samples' own
+random numbers, changes each sample by its own amount, and keeps the shape. Amounts are in the scale of ``x``: the
+sample's standard deviation with ``ingest.normalise: sample``, that of the recording or the cohort with theirs.
 ``strength``, from 0 to 2, scales the range that the amount is drawn from; docstrings say that of 1. How many numbers
 are drawn does not depend on it. Nothing waits for the device, and a sample's view is the same whatever batch it is in.
 """

@@ -34,6 +34,11 @@ def test_a_constant_map_has_a_gradient() -> None:
     assert x.grad.isfinite().all()
 
 
+def test_half_precision_does_not_overflow() -> None:
+    got = Pool("mean_std", [1])([torch.tensor([[[0.0, 700.0]]], dtype=torch.float16)])
+    assert got.tolist() == [pytest.approx([350, 350])]
+
+
 @pytest.mark.parametrize("name", ["resnet1d", "resnet2d", "resnet3d", "convnet1d"])
 @pytest.mark.parametrize(("kind", "dim"), [(None, 8), ("mean_std", 16), ("stages", 48)])
 def test_encoders_say_how_long_their_embeddings_are(name: str, kind: str | None, dim: int) -> None:

@@ -122,7 +122,7 @@ def loss_and_gradients(recipe: str, options: dict[str, Any], rows: slice | None 
     return out | {f"kept {name}": value.clone() for name, value in module.net.named_buffers()}
 
 
-REGULARISED = {on: {"on": on, "weight": 0.5, "directions": 16} for on in ("embedding", "projection")}
+REGULARISED = {of: {"of": of, "weight": 0.5, "directions": 16} for of in ("embedding", "projection")}
 CASES: list[tuple[str, dict[str, Any]]] = [
     (recipe, {"options": example, "duplicates": cure, "duplicate_weight": 1.0})
     for recipe, kind in RECIPES.items()

@@ -82,9 +82,9 @@ def test_measuring_notes_nothing() -> None:
 
 def test_what_it_may_be_told() -> None:
     assert Pretrain().regulariser is None
-    with pytest.raises(ValueError, match=r"regulariser\.on: projection: this recipe has none; take on: embedding"):
+    with pytest.raises(ValueError, match=r"regulariser\.of: projection: this recipe has none; take of: embedding"):
         module_of("comet", regulariser={"name": "sigreg"})
-    for wrong in ({"name": "visreg"}, {"on": "head"}, {"weight": 0}, {"directions": 0}):
+    for wrong in ({"name": "visreg"}, {"of": "head"}, {"weight": 0}, {"directions": 0}):
         with pytest.raises(ValidationError, match=next(iter(wrong))):
             Pretrain.model_validate({"regulariser": wrong})
 

@@ -21,6 +21,8 @@ VALUES = {
     "pretrain.clip": None,
     "encoder.widths": [8, 16, 32, 64],
     "pretrain.options.decoupled": True,
+    "pretrain.positives": {"view": 0.5, "trial": 0.5, "patient": 0.0},
+    "pretrain.regulariser": {"name": "sigreg", "of": "embedding", "weight": 0.1, "directions": 8},
 }
 
 
@@ -45,7 +47,8 @@ def test_the_part_says_what_changes() -> None:
         "runs": {
             "ecg-simclr": {
                 "pretrain": {
-                    "lr": 1e-6, "temperature": 0.25, "views": "leads", "clip": None, "options": {"decoupled": True}
+                    "lr": 1e-6, "temperature": 0.25, "views": "leads", "clip": None, "options": {"decoupled": True},
+                    "positives": VALUES["pretrain.positives"], "regulariser": VALUES["pretrain.regulariser"],
                 },
                 "encoder": {"widths": [8, 16, 32, 64]},
             }
@@ -76,7 +79,7 @@ def test_write_keeps_all_other_lines(params: Path) -> None:
     gone = [line.strip() for line in before if line not in after]
     # The first of several equal lines of other runs changed; what else is new was not there.
     assert gone == ["encoder: {name: resnet1d, widths: [16, 32, 64, 128], depth: 1}"] or not gone
-    assert len(after) == len(before) + 5
+    assert len(after) == len(before) + 14  # mappings take a line a key
     patch.write(params, "ecg-simclr", {"pretrain.lr": 0.002})
     assert "lr: 0.002" in params.read_text()
 

@@ -115,3 +115,11 @@ def test_numbers_are_drawn_with_few_digits_and_the_own_one_as_it_is() -> None:
         value = space.drawn(study.ask(), [axis])["pretrain.lr"]
         assert 1e-4 <= value <= 1e-2
         assert value == float(f"{value:.3g}")
+
+
+@pytest.mark.parametrize(("own", "kind"), [(0.5, FloatDistribution), (1.0, FloatDistribution)])
+def test_whole_ends_do_not_round_the_runs_own_value(own: float, kind: type) -> None:
+    (axis,), _ = space.axes(space.named(["pretrain.view_strength=0..2"]), run_of(view_strength=own), SETTING)
+    assert isinstance(axis.draws, kind)
+    assert axis.draws._contains(axis.draws.to_internal_repr(axis.stored()))
+    assert axis.value(axis.stored()) == own

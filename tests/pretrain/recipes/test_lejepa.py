@@ -102,4 +102,4 @@ def rank_after_training(lam: float, **given: Any) -> float:
 def test_attraction_alone_collapses_and_the_spread_holds() -> None:
     assert rank_after_training(0.0) < 1.3
     assert rank_after_training(0.05) > 3.8
-    assert rank_after_training(0.0, regulariser={"on": "embedding", "weight": 0.05, "directions": 64}) > 3.8
+    assert rank_after_training(0.0, regulariser={"of": "embedding", "weight": 0.05, "directions": 64}) > 3.8
