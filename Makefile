@@ -28,7 +28,7 @@ repro: env
 	dvc repro
 
 test: env
-	python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --durations 15
 
 lint: env
 	ruff check .

@@ -22,7 +22,10 @@ from medssl import config, workspace
 from medssl.check import paths
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc.*", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc.*", "ignore::ResourceWarning"),
+]
 
 # A signal, a volume and a run, as the project ships them.
 PROJECT = yaml.safe_load((ROOT / "params.yaml").read_text())
