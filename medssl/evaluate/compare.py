@@ -57,11 +57,11 @@ def difference(one: Replicates, other: Replicates, *, draws: int = 400) -> dict[
     folds_alike = one.keys == other.keys and all(map(np.array_equal, one.folds, other.folds))
     if folds_alike:
         both = a.minus(b)
-        mean, patients, trainings = both.mean, both.patients(freedom), both.trainings()
+        mean, patients, trainings = both.mean, both.patients(freedom), both.trainings(alone=False)
     else:
         mean = a.mean - b.mean
         patients = intervals.of_draws(a.draws - b.draws, freedom)
-        parts = [v for v in (a.trainings(), b.trainings()) if v]
+        parts = [v for v in (a.trainings(alone=False), b.trainings(alone=False)) if v]
         trainings = intervals.total(parts) if parts else None
     reason = metrics.too_few(n, rarest)
     if reason is None and not (np.isfinite(mean) and np.isfinite(patients.value)):

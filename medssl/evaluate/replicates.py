@@ -70,9 +70,15 @@ class Measured(NamedTuple):
         """Return the variance of the mean that patients bring, with its degrees of freedom."""
         return of_draws(self.draws, freedom)
 
-    def trainings(self) -> Variance | None:
-        """Return the variance of the mean that trainings bring; None of a single one."""
-        return between(self.whole, self.swapped, self.drawn, self.runs)
+    def trainings(self, *, alone: bool = True) -> Variance | None:
+        """Return the variance of the mean that trainings bring; None of a single one.
+
+        ``alone``: without what patients add to the variance between trainings, as for an interval. What is taken off
+        is an estimate too, and of three trainings it is off by so much that a test of a difference would not keep its
+        level: it called equal methods different in 7.9 % of 800 simulated studies of 200 patients, and in 3.7 % of 300
+        with all of it.
+        """
+        return between(self.whole, self.swapped, self.drawn if alone else self.drawn[:0], self.runs)
 
     def values(self) -> np.ndarray:
         """Return the metric (S,) of each run, averaged over repeats."""
