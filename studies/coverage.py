@@ -1,6 +1,6 @@
 """How often a 95 % interval of `medssl.evaluate` holds the truth, and how often a difference of nothing is called one.
 
-    python -m studies.coverage                    # all of it, about an hour on one core
+    python -m studies.coverage                    # all of it, tens of minutes on one core
     python -m studies.coverage --simulations 100  # a quick look
 
 A cohort has patients with one to four units each. A unit's score is the quality of the training times its class, plus
