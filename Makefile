@@ -6,7 +6,7 @@ PYTHON ?= python3
 export PATH := $(BIN):$(PATH)
 DATA ?=
 
-.PHONY: env repro test lint recipes real ui lock clean
+.PHONY: env repro test lint recipes real encoders ui lock clean
 
 env: $(VENV)/.ready
 
@@ -43,6 +43,11 @@ recipes: env
 real: env
 	@test -n "$(DATA)" || { echo "usage: make real DATA=DIR   (DIR holds ecg/ ppg/ eeg/ mri/ ct/)"; exit 2; }
 	medssl demo --params params.real.yaml --data "$(DATA)" --out data/real
+
+# The encoders that come with the package (section release of params.real.yaml), made of all patients below DIR.
+encoders: env
+	@test -n "$(DATA)" || { echo "usage: make encoders DATA=DIR   (DIR holds ecg/ ppg/ eeg/ mri/ ct/)"; exit 2; }
+	python -m pipeline.ready "$(DATA)"
 
 ui: env
 	python -m pipeline.ui

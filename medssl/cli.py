@@ -188,10 +188,11 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def card(args: argparse.Namespace) -> int:
-    """Print the model card of an encoder."""
-    from medssl.hub import load_encoder
+    """Print the model card of an encoder, or the table of those that come with the package."""
+    from medssl import hub
+    from medssl.report import card as cards
 
-    print(load_encoder(args.encoder).card)
+    print(hub.load_encoder(args.encoder).card if args.encoder else cards.catalogue(hub.ready()))
     return 0
 
 
@@ -203,7 +204,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="medssl", description=about)
     commands = top.add_subparsers(dest="command", required=True)
     of_params = "params.yaml with modalities.<modality>.ingest (default: the project's defaults)"
-    of_encoder = "folder, runs:/ID/encoder or models:/NAME@alias"
+    of_encoder = "folder, name of a ready encoder (medssl card), runs:/ID/encoder or models:/NAME@alias"
 
     def command(work: Callable[[argparse.Namespace], int], does: str) -> argparse.ArgumentParser:
         made = commands.add_parser(work.__name__, help=does)
@@ -281,8 +282,8 @@ def parser() -> argparse.ArgumentParser:
     sub = command(compare, "runs side by side, with intervals of the differences")
     sub.add_argument("runs", nargs="+", help="names in data/runs, or folders")
 
-    sub = command(card, "the model card as Markdown")
-    sub.add_argument("encoder", help=of_encoder)
+    sub = command(card, "the model card of an encoder, or the table of ready ones, as Markdown")
+    sub.add_argument("encoder", nargs="?", help=f"{of_encoder} (default: list the ready ones)")
     return top
 
 

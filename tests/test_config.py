@@ -114,6 +114,27 @@ def test_valid() -> None:
             ["encoder_from takes a trained encoder; remove recipe, encoder"],
         ),
         ({"runs__one": {"modality": "ecg", "evaluate": {}, "encoder_from": "/home/me/encoder"}}, IN_ENCODERS[1:]),
+        (
+            {"release__ecg-small": {"run": "two", "licence": "MIT"}},
+            ["release.ecg-small.run 'two' is not", "allowed: one"],
+        ),
+        ({"release__ecg-small": {"run": "one"}}, ["release.ecg-small.licence: Field required"]),
+        ({"release__ecg-small": {"run": "one", "licence": ""}}, ["release.ecg-small.licence", "at least 1 character"]),
+        ({"release__runs/ecg": {"run": "one", "licence": "MIT"}}, ["release.'runs/ecg'", "letters, digits, - and _"]),
+        (
+            {
+                "release__ecg-small": {"run": "one", "licence": "MIT"},
+                "runs__one": {"modality": "ecg", "evaluate": {}, "encoder_from": "a:b"},
+            },
+            ["release.ecg-small.run 'one' takes a trained encoder", "name a run with a recipe"],
+        ),
+        (
+            {
+                "release__ecg-small": {"run": "one", "licence": "MIT"},
+                "modalities__ecg__dedup": {"method": "beats", "scope": "global"},
+            },
+            ["release.ecg-small: modalities.ecg.dedup compares training patients", "take scope volume or patient"],
+        ),
         ({"runs__one": {"modality": "ecg", "evaluate": {}}}, ["recipe, encoder missing; give them, or encoder_from"]),
     ],
 )
@@ -125,6 +146,12 @@ def test_a_mistake_is_one_line_with_key_value_and_what_is_allowed(change: dict[s
     assert text.startswith("params.yaml: ")
     for word in words:
         assert word in text, text
+
+
+def test_an_encoder_to_hand_on_names_run_and_licence() -> None:
+    assert parse().release == {}
+    made = parse(**{"release__ecg-small": {"run": "one", "licence": "CC-BY-4.0"}}).release["ecg-small"]
+    assert (made.run, made.licence, made.cite) == ("one", "CC-BY-4.0", "")
 
 
 def test_folds_are_as_many_as_the_cohort_with_most_needs() -> None:

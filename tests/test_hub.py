@@ -51,7 +51,7 @@ def test_a_cohort_without_its_number_is_refused(folder: Path, value: Any) -> Non
     config = json.loads((folder / "config.json").read_text())
     config["contract"] |= {"normalisation": "cohort", **({} if value == "absent" else {"scale": value})}
     (folder / "config.json").write_text(json.dumps(config))
-    hub._write_checksums(folder)
+    hub.folder.write_checksums(folder)
     sentence = r"config\.json: contract\.scale is .*; normalise: cohort needs a positive finite number"
     with pytest.raises(hub.EncoderError, match=sentence):
         medssl.load_encoder(folder)
@@ -112,7 +112,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 def resign(folder: Path, **changes: Any) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | changes))
-    hub._write_checksums(folder)
+    hub.folder.write_checksums(folder)
 
 
 def test_other_format_and_other_architecture(folder: Path) -> None:

@@ -49,6 +49,7 @@ def test_only_the_sets_that_are_there_are_run(tmp_path: Path, capsys: pytest.Cap
     raw = yaml.safe_load(workspace.params_for("params.real.yaml", tmp_path))
     assert list(raw["modalities"]) == ["mri"]
     assert list(raw["runs"]) == ["mri-anatomy"]
+    assert {one["run"] for one in raw["release"].values()} <= {"mri-anatomy"}
     assert raw["modalities"]["mri"]["source"]["root"] == str(tmp_path / "mri" / "msd_hippocampus")
     assert "ecg: ecg/ptbxl_500 is not in the data folder; left out" in capsys.readouterr().err
 

@@ -73,10 +73,11 @@ def _params(path: Path) -> tuple[list[str], list[str]]:
         if m.source.name not in sources.SOURCES
     ]
     data = path.parent / "data"
-    known = {*params.modalities, "raw", "encoders", "runs", "flow", "report", "real"}
+    known = {*params.modalities, "raw", "encoders", "runs", "flow", "report", "release", "real"}
     # DVC leaves the outputs of entries that were taken out of params.yaml.
     orphans = [p for p in sorted(data.glob("*")) if p.is_dir() and p.name not in known]
-    orphans += [p for p in sorted((data / "runs").glob("*")) if p.is_dir() and p.name not in params.runs]
+    for section, entries in (("runs", params.runs), ("release", params.release)):
+        orphans += [p for p in sorted((data / section).glob("*")) if p.is_dir() and p.name not in entries]
     lines += [f"left over from an entry that is gone: {p}" for p in orphans]
     return lines, problems
 

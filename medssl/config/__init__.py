@@ -22,8 +22,8 @@ from medssl.config.section import MODALITIES, SIGNALS, Count, Positive, Section,
 __all__ = [
     "BASELINES", "MODALITIES", "OPTIONS", "SIGNALS", "TRAINED", "Anatomy", "Batch", "Cohort", "Compute",
     "ConfigError", "Dedup", "EncoderParams", "Evaluate", "Factor", "Options", "Params", "Positives", "Pretrain",
-    "Run", "SignalIngest", "Source", "SplitParams", "Synthetic", "Tracking", "VolumeIngest", "evaluate_of", "explain",
-    "load", "load_default", "modality_of", "obstacles", "parse", "part",
+    "Release", "Run", "SignalIngest", "Source", "SplitParams", "Synthetic", "Tracking", "VolumeIngest", "evaluate_of",
+    "explain", "load", "load_default", "modality_of", "obstacles", "parse", "part",
 ]  # fmt: skip
 
 
@@ -61,6 +61,17 @@ class Compute(Section):
     progress: bool = True
 
 
+class Release(Section):
+    """An encoder to hand on: made like that of ``run``, of all patients of its cohort.
+
+    ``licence`` is that of the recordings, and ``cite`` what their publisher asks to cite; the card says both.
+    """
+
+    run: str
+    licence: Annotated[str, Field(min_length=1)]
+    cite: str = ""
+
+
 class Params(Section):
     """The whole of ``params.yaml``.
 
@@ -75,6 +86,7 @@ class Params(Section):
     modalities: dict[str, Cohort] = Field(min_length=1)
     folds: dict[str, None] = Field(default_factory=dict)
     runs: dict[str, Run] = Field(default_factory=dict)
+    release: dict[str, Release] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _has_its_folds(self) -> Self:
@@ -90,12 +102,12 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
-        for section, names in (("modalities", self.modalities), ("synthetic", self.synthetic), ("runs", self.runs)):
-            for key in names:
+        for section in ("modalities", "synthetic", "runs", "release"):
+            for key in getattr(self, section):
                 # Stages, folders and words of commands are named after them.
                 if not _NAME.fullmatch(key):
                     raise ValueError(f"{section}.{key!r}: a name has letters, digits, - and _, and begins with no -")
-                if section != "runs" and modality_of(key) not in MODALITIES:
+                if section in ("modalities", "synthetic") and modality_of(key) not in MODALITIES:
                     raise ValueError(
                         f"{section}.{key}: '{modality_of(key)}' is not a modality; allowed: {', '.join(MODALITIES)}, "
                         "each with an optional suffix such as ecg-holter"
@@ -111,6 +123,25 @@ class Params(Section):
             if run.modality not in self.modalities:
                 raise ValueError(
                     f"runs.{name}.modality '{run.modality}' is not in modalities; allowed: {', '.join(self.modalities)}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_released(self) -> Self:
+        for name, release in self.release.items():
+            run = self.runs.get(release.run)
+            if run is None:
+                raise ValueError(
+                    f"release.{name}.run '{release.run}' is not in runs; allowed: {', '.join(self.runs) or 'none'}"
+                )
+            if run.encoder_from is not None:
+                raise ValueError(
+                    f"release.{name}.run '{release.run}' takes a trained encoder; name a run with a recipe"
+                )
+            if self.modalities[run.modality].dedup.fitted():
+                raise ValueError(
+                    f"release.{name}: modalities.{run.modality}.dedup compares training patients with each other and "
+                    "removes nothing of others; take scope volume or patient, and a threshold instead of keep_ratio"
                 )
         return self
 

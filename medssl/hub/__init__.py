@@ -1,18 +1,10 @@
-"""The Encoder folder: save, verify, load, embed; or a torch module of other code in its place.
-
-The folder holds ``config.json``, ``model.safetensors``, ``card.md`` and ``checksums.json``, and is the whole truth:
-architecture, weights and the input contract. Nothing in it is pickled, and every file is checked against its SHA-256
-before it is used.
-"""
+"""Load an encoder folder (`medssl.hub.folder`) and embed with it; or with a torch module of other code in its place."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
-import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,84 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import ValidationError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from medssl.config import SignalIngest, VolumeIngest, explain
+from medssl.hub.folder import FORMAT, EncoderError, place, ready, save_encoder, verify
 from medssl.ingest import contract as contracts
 from medssl.ingest import cut
 from medssl.ingest.contract import contract_of
 from medssl.models import build, fresh
 from medssl.sources.record import BadRecord, Signal, Volume
 
-__all__ = ["Encoder", "EncoderError", "contract_of", "load_encoder", "save_encoder", "verify"]
-
-FORMAT = 1
-FILES = ("config.json", "model.safetensors", "card.md")
-
-
-class EncoderError(ValueError):
-    """An encoder folder that is missing, damaged or of another format, or an input that breaks its contract."""
-
-
-def save_encoder(
-    folder: str | Path,
-    module: nn.Module,
-    *,
-    architecture: dict[str, Any],
-    contract: dict[str, Any],
-    provenance: dict[str, Any],
-    card: str,
-) -> Path:
-    """Write an encoder folder in one step; an old one is replaced.
-
-    Args:
-        architecture: keyword arguments of `medssl.models.build`.
-        contract: see `contract_of`.
-        provenance: recipe, parameters, data hash and whatever else tells where it came from; no identifiers.
-        card: model card, Markdown.
-    """
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        config = {"format": FORMAT, "architecture": architecture, "contract": contract, "provenance": provenance}
-        (temporary / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
-        weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-        save_file(weights, str(temporary / "model.safetensors"))
-        (temporary / "card.md").write_text(card)
-        _write_checksums(temporary)
-        temporary.chmod(0o755)  # mkdtemp makes it private
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
-
-
-def _write_checksums(folder: Path) -> None:
-    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
-    (folder / "checksums.json").write_text(json.dumps(sums, indent=1, sort_keys=True) + "\n")
-
-
-def verify(folder: str | Path) -> None:
-    """Refuse a folder that is not a whole, unchanged encoder.
-
-    Raises:
-        EncoderError: a file is absent or differs from its checksum.
-    """
-    folder = Path(folder)
-    absent = [name for name in (*FILES, "checksums.json") if not (folder / name).is_file()]
-    if absent:
-        raise EncoderError(f"{folder}: not an encoder folder, {', '.join(absent)} missing")
-    try:
-        sums = json.loads((folder / "checksums.json").read_text())
-    except ValueError:
-        raise EncoderError(f"{folder}/checksums.json: not JSON; get the folder again from its source") from None
-    for name in FILES:
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != sums.get(name):
-            raise EncoderError(f"{folder}/{name}: differs from its checksum; get the folder again from its source")
+__all__ = ["Encoder", "EncoderError", "contract_of", "load_encoder", "ready", "save_encoder", "verify"]
 
 
 class Encoder:
@@ -242,7 +168,10 @@ class Encoder:
 
 
 def load_encoder(reference: str | Path, *, device: str = "cpu") -> Encoder:
-    """Load an encoder: a folder, ``runs:/ID/encoder``, ``models:/NAME@alias``, or ``module:function`` of other code.
+    """Load an encoder by one of several references.
+
+    A folder; the name of an encoder that comes with the package (`ready`), where no file or folder of that name is
+    there; ``runs:/ID/encoder`` or ``models:/NAME@alias`` of MLflow; ``module:function`` of other code.
 
     Such a function, in a module of the current folder or of an installed package, takes nothing and returns a torch
     module (B, C, ...) -> (B, d) with what its input must be: the keys of an ``ingest`` section and the ``modality``. It
@@ -255,8 +184,8 @@ def load_encoder(reference: str | Path, *, device: str = "cpu") -> Encoder:
             return module, {**about, "band_hz": [0.5, 40], "normalise": "channel"}
 
     Raises:
-        EncoderError: see `verify`; weights that do not fit the architecture; a contract of a cohort without the number
-            that samples are divided by; or what is wrong with the other code.
+        EncoderError: see `verify`; a name that nothing has; weights that do not fit the architecture; a contract of a
+            cohort without the number that samples are divided by; or what is wrong with the other code.
     """
     text = str(reference)
     if ":" in text and "/" not in text and not Path(text).exists():
@@ -266,7 +195,7 @@ def load_encoder(reference: str | Path, *, device: str = "cpu") -> Encoder:
 
         folder = tracking.download(text)
     else:
-        folder = Path(reference)
+        folder = place(reference)
     verify(folder)
     config = json.loads((folder / "config.json").read_text())
     if config.get("format") != FORMAT:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from medssl.evaluate.metrics import fullest, headline, protocols, shown
@@ -47,8 +49,11 @@ def render(
 ) -> str:
     """Return the card: what it is, what it takes, where it came from, how well it does, what it is not for.
 
+    Of a released encoder, which was trained on all patients, results and checks are those of the run it was made like.
+
     Args:
-        contract, architecture, provenance: of the encoder's configuration.
+        contract, architecture, provenance: of the encoder's configuration; ``release`` of the provenance is what
+            `pipeline.release` knows of a released one.
         metrics: ``metrics.json`` of the run.
         split: how patients were held out, as `medssl.report.stored.Stored.split` says.
         trust: checks of the run, ``check, verdict, detail``, the worst first.
@@ -59,7 +64,8 @@ def render(
         "are not from few labels."
     )
     geometry = "rate_hz=RATE, channels=CHANNELS" if "rate_hz" in contract else "spacing_mm=SPACING"
-    crossed = provenance.get("crossing_patients", 0)
+    crossed, release = provenance.get("crossing_patients", 0), provenance.get("release")
+    run = f" of run `{release['run']}`" if release else ""
     lines = [
         f"""# {provenance["run"]}
 
@@ -75,7 +81,7 @@ pretrained by the recipe `{provenance["recipe"]}`{learned if names else ", witho
 ```python
 import medssl
 
-encoder = medssl.load_encoder("PATH/OF/THIS/FOLDER")
+encoder = medssl.load_encoder("{provenance["run"] if release else "PATH/OF/THIS/FOLDER"}")
 z = encoder.embed(x, {geometry})
 ```
 
@@ -85,14 +91,15 @@ z = encoder.embed(x, {geometry})
 {provenance["samples"]} samples without exact copies; near-duplicates: \
 {provenance["pretrain"].get("duplicates", "remove")}
 - data hash: {provenance["data_hash"]}
-- steps: {provenance["steps"]}, seed: {provenance["seed"]}, code: {provenance["git_commit"]}
-""",
+- steps: {provenance["steps"]}, seed: {provenance["seed"]}, code: {provenance["git_commit"]}""",
+        *(_handed_on(release, tested=bool(metrics)) if release else []),
+        "",
     ]
     if crossed:
         lines += [f"**{crossing(crossed)}.**", ""]
     if metrics:
         lines += [
-            "## Results by picture, not on held-out patients" if crossed else "## Results on held-out patients",
+            f"## Results{run} {'by picture, not on held-out patients' if crossed else 'on held-out patients'}",
             "",
             f"Patients are held out by {HELD_OUT.get(split, split)}."
             + (f" Intervals cover {covers}." if (covers := covered(metrics)) else ""),
@@ -117,8 +124,66 @@ z = encoder.embed(x, {geometry})
         for task, read in marked.items():
             lines += [f"Seen: pretraining read {', '.join(read)}, which {task} is or follows from.", ""]
     if trust:
-        lines += ["## Checks", "", "| check | verdict | detail |", "|---|---|---|"]
+        lines += [f"## Checks{run}", "", "| check | verdict | detail |", "|---|---|---|"]
         lines += [f"| {c['check']} | {c['verdict']} | {c['detail'].replace('|', '/')} |" for c in trust]
         lines.append("")
     lines += ["## Intended use", "", INTENDED, "", "## Not for", "", NOT_INTENDED, ""]
     return "\n".join(lines)
+
+
+def _handed_on(release: Mapping[str, Any], *, tested: bool) -> list[str]:
+    """Return what a released encoder says of the rights in its data, its size, and why it has no results of its own."""
+    run, kept, steps = (release[key] for key in ("run", "kept_step", "steps"))
+    lines = [
+        f"- licence of the recordings: {release['licence']}",
+        *([f"- cite: {release['cite']}"] if release["cite"] else []),
+        f"- size of the weights: {release['megabytes']:.1f} MB",
+        "",
+        "All patients of the cohort trained this encoder, so it has no held-out results of its own. It was made like "
+        f"the encoders of run `{run}`, which were trained on a part of the patients"
+        + (" and tested on others." if tested else "; no label was there to test them on."),
+    ]
+    if kept < steps:
+        lines += [
+            "",
+            f"Encoders of that run were chosen by validation, the first at step {kept} of {steps}; this is the last.",
+        ]
+    return lines
+
+
+def catalogue(folders: Mapping[str, Path]) -> str:
+    """Return a table of encoders, Markdown.
+
+    Args:
+        folders: of the encoders, by name, as `medssl.hub.ready` has them.
+    """
+    lines = [
+        "| name | modality | input | trained on | recipe | numbers | MB | licence |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, folder in folders.items():
+        config = json.loads((folder / "config.json").read_text())
+        contract, provenance = config["contract"], config["provenance"]
+        release = provenance.get("release", {})
+        cells = [
+            f"`{name}`",
+            contract["modality"].upper(),
+            _input(contract),
+            f"{provenance['source']}, {provenance['patients']} patients",
+            f"`{provenance['recipe']}`",
+            str(contract["embedding_dim"]),
+            f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f}",
+            release.get("licence", "not said"),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _input(contract: Mapping[str, Any]) -> str:
+    """Return in words what a sample is."""
+    if "rate_hz" in contract:
+        channels = contract["channels"]
+        what = f"channel {channels[0]}" if len(channels) == 1 else f"{len(channels)} channels"
+        return f"{what}, {contract['rate_hz']:g} Hz, {contract['window_s']:g} s"
+    size, spacing = (" x ".join(f"{n:g}" for n in contract[key] or ()) for key in ("size", "spacing_mm"))
+    return f"{contract['samples']}, {size}" + (f" of {spacing} mm" if spacing else "")

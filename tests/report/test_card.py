@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from medssl.report import card
@@ -85,3 +87,58 @@ def test_cross_fitting_what_was_seen_and_checks() -> None:
     before = render({"sex": {"probe": {"1": {"auroc": VALUE}}}})
     assert "held out by a fixed split. Intervals cover patients." in before
     assert "Checks" not in before and "seen" not in before.lower()
+
+
+RELEASE = {
+    "run": "ecg-toy",
+    "licence": "CC-BY-4.0",
+    "cite": "Toy 2020",
+    "steps": 40,
+    "kept_step": 40,
+    "megabytes": 1.24,
+}
+
+
+def test_a_released_encoder_has_the_results_of_another() -> None:
+    of = {**PROVENANCE, "run": "ecg-small", "release": RELEASE}
+    metrics = {"sex": {"probe": {"1": {"auroc": VALUE}}}}
+    trust = [{"check": "leak", "verdict": "ok", "detail": "none"}]
+    text = card.render(CONTRACT, {"name": "x"}, of, metrics, split="cross-fitted", trust=trust)
+    assert text.startswith("# ecg-small\n")
+    assert 'load_encoder("ecg-small")' in text
+    for line in ("- licence of the recordings: CC-BY-4.0", "- cite: Toy 2020", "- size of the weights: 1.2 MB"):
+        assert f"\n{line}\n" in text
+    said = text.index("so it has no held-out results of its own. It was made like the encoders of run `ecg-toy`")
+    assert said < text.index("## Results of run `ecg-toy` on held-out patients") < text.index("[0.700, 0.900]")
+    assert "## Checks of run `ecg-toy`" in text
+    assert "chosen by validation" not in text
+    early = card.render(CONTRACT, {"name": "x"}, {**of, "release": RELEASE | {"kept_step": 30, "cite": ""}})
+    assert "chosen by validation, the first at step 30 of 40; this is the last." in early
+    assert "no label was there to test them on" in early
+    assert "cite" not in early
+
+
+def test_a_released_encoder_of_a_split_by_picture() -> None:
+    of = {**PROVENANCE, "release": RELEASE, "crossing_patients": 6}
+    text = card.render(CONTRACT, {"name": "x"}, of, {"a": {"left_out": "b"}})
+    assert "## Results of run `ecg-toy` by picture, not on held-out patients" in text
+
+
+def test_a_table_of_encoders(tmp_path: Path) -> None:
+    image = {"modality": "ct", "embedding_dim": 4, "samples": "slices", "size": [96, 64], "spacing_mm": None}
+    one = CONTRACT | {"window_s": 2.5}
+    provenance = {"a-small": PROVENANCE | {"release": RELEASE}, "b-small": PROVENANCE}
+    for (name, of), contract in zip(provenance.items(), (one, image), strict=True):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"contract": contract, "provenance": of}))
+        (tmp_path / name / "model.safetensors").write_bytes(bytes(1_260_000))
+    head, _, first, second = card.catalogue({name: tmp_path / name for name in provenance}).splitlines()
+    assert head.startswith("| name | modality | input |")
+    assert (
+        first
+        == "| `a-small` | ECG | 2 channels, 100 Hz, 2.5 s | manifest, 12 patients | `comet` | 8 | 1.3 | CC-BY-4.0 |"
+    )
+    assert second == "| `b-small` | CT | slices, 96 x 64 | manifest, 12 patients | `comet` | 4 | 1.3 | not said |"
+    lone = card._input(one | {"channels": ["PPG"]})
+    assert lone == "channel PPG, 100 Hz, 2.5 s"
+    assert card._input(image | {"spacing_mm": [1.5, 2]}) == "slices, 96 x 64 of 1.5 x 2 mm"
