@@ -177,6 +177,18 @@ def of_stages(part: Part, encoders: Sequence[Encoder]) -> None:
         part.fitted(f"stage_{name}", [part.pooled(of[name]) for of in made])
 
 
+def beside(embedding: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return both blocks of features (n_units, d + k) for one linear model, in which each weighs as much.
+
+    The few columns of ``known`` are repeated until they are as many as those of the embedding: a quadratic penalty
+    takes a column that is there c times for one that is larger by the root of c. Once among hundreds, age and sex
+    together with an embedding told less than they do alone.
+
+    Source: Escofier and Pages 1994 (multiple factor analysis), where a block is scaled by its largest singular value.
+    """
+    return np.column_stack([embedding, np.tile(known, (1, max(1, round(embedding.shape[1] / known.shape[1]))))])
+
+
 def of_baselines(part: Part, trained: Sequence[Pooled]) -> Pooled:
     """Fit the baselines, and who a person is together with the embedding; return the latter (n_units, 0) if unknown."""
     asked, tasks = part.evaluate.asked, part.tasks
@@ -196,7 +208,7 @@ def of_baselines(part: Part, trained: Sequence[Pooled]) -> Pooled:
     if asked("demographics"):
         some.fitted("demographics", [list(known.values())])
     if asked("demographics_probe"):
-        some.fitted("demographics_probe", [[np.column_stack([of[i], known[i]]) for i in known] for of in trained])
+        some.fitted("demographics_probe", [[beside(of[i], known[i]) for i in known] for of in trained])
     return [known.get(i, np.zeros((len(task.patient), 0))) for i, task in enumerate(tasks)]
 
 

@@ -15,7 +15,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "finetune": ("#d1495b", "the whole encoder is trained from its pretrained weights"),
         "probe_subject_free": ("#3d5a80", "probe without what all units of a patient share"),
         "probe_adapted": ("#98c1d9", "probe with batch statistics adapted to each test site"),
-        "demographics_probe": ("#81559b", "demographics and embedding together"),
+        "demographics_probe": ("#81559b", "demographics and embedding together, both weighing the same"),
     },
     "baselines": {
         "demographics": ("#b08968", "linear model on age, sex and the like alone"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from medssl import hub, models
 from medssl.config import Evaluate
 from medssl.evaluate import frozen, standalone
+from medssl.evaluate.linear import Basis, predict, ridge
 from medssl.evaluate.results import Predictions
 from medssl.evaluate.tasks import Task
 from medssl.store import Store
@@ -45,3 +47,27 @@ def test_networks_are_for_runs(signal_store: Store, encoder: hub.Encoder, tmp_pa
     wanted, parts = Evaluate(protocols=("probe", "supervised")), pd.DataFrame()
     with pytest.raises(ValueError, match=r"protocols supervised train networks, which a run of the pipeline does"):
         standalone.evaluate([encoder], signal_store, parts, wanted, out=tmp_path, key=b"k")
+
+
+def test_who_a_person_is_weighs_as_much_as_the_embedding() -> None:
+    """By ridge regression with a penalty for each block, and by what it is for: few known columns are not drowned."""
+    rng = np.random.default_rng(0)
+    embedding, known, y = rng.standard_normal((60, 48)), rng.standard_normal((60, 3)), rng.standard_normal(60)
+    both = frozen.beside(embedding, known)
+    assert both.shape == (60, 96)
+    basis = Basis.of(both)
+    got = predict(basis.coordinates, ridge(basis, y[:, None], [10.0])[0])[:, 0]
+    x = np.column_stack([embedding, known])
+    x = (x - x.mean(0)) / x.std(0)
+    penalty = np.repeat([10.0, 10.0 / 16], [48, 3])
+    weights = np.linalg.solve(x.T @ x + np.diag(penalty), x.T @ (y - y.mean()))
+    np.testing.assert_allclose(got, x @ weights + y.mean(), rtol=1e-9, atol=1e-12)
+
+    few, told = rng.standard_normal((400, 300)), rng.standard_normal((400, 2))
+    truth = told[:, 0] + 0.3 * rng.standard_normal(400)
+    errors = {}
+    for name, features in {"beside": frozen.beside(few, told), "as they are": np.column_stack([few, told])}.items():
+        basis = Basis.of(features[:200])
+        weights = ridge(basis, truth[:200, None], [100.0])[0]
+        errors[name] = float(np.square(predict(basis.of_others(features[200:]), weights)[:, 0] - truth[200:]).mean())
+    assert errors["beside"] < 0.5 * errors["as they are"]
