@@ -85,7 +85,7 @@ def build(
 def embedding_dim(**encoder: Any) -> int:
     """Return how many numbers an encoder's embedding has, without making its weights; arguments as for `build`."""
     with torch.device("meta"):
-        return int(build(**encoder, in_channels=1).embedding_dim)  # type: ignore[arg-type]
+        return int(build(**encoder).embedding_dim)  # type: ignore[arg-type]
 
 
 def fresh(module: nn.Module, seed: int) -> nn.Module:

@@ -100,7 +100,7 @@ class ConvNet1d(nn.Module):
         depth: blocks per stage.
         kernels: odd steps of the kernels of each stage.
         front: ``wave`` reads the samples themselves, ``spectrum`` the logarithms of their power in bands (`Spectrum`).
-        pool: see `medssl.models.pool.Pool`.
+        pool: see `medssl.models.pool.Pool`; to ``stages`` a spectrum is the first one.
 
     Source: own, from parts that are published: He et al. 2016 (residual), Zhang 2019 (blurred strides), kernels of tens
     of steps as in Ribeiro et al. 2020 for ECG, statistics pooling as in Snyder et al. 2018 (x-vectors).
@@ -132,7 +132,8 @@ class ConvNet1d(nn.Module):
             )
             for k, (width, kernel) in enumerate(zip(widths, kernels, strict=True))
         )
-        self.pool = Pool(pool, widths)
+        # Powers of bands say much as they are; samples of a wave say nothing.
+        self.pool = Pool(pool, inputs if front == "spectrum" else widths)
         self.embedding_dim = self.pool.dim
 
     @property
@@ -145,4 +146,4 @@ class ConvNet1d(nn.Module):
         maps = [self.front(x)]
         for stage in self.body:
             maps.append(stage(maps[-1]))
-        return self.pool(maps[1:])
+        return self.pool(maps if isinstance(self.front, Spectrum) else maps[1:])

@@ -218,12 +218,13 @@ def fit(
     measures = measure(table, training, params.options.covariates())
     samples = Samples(store, measures.values, label_values(table, training, params.labels))
     composition = recipe.batch(params.batch) if recipe.batch else params.batch
+    architecture = run.encoder.model_dump() | {"in_channels": int(store.facts["shape"][0])}
     monitors = Monitors(
         store,
         params.monitor_label,
         validation_batch(samples, composition, within=params.within, positives=params.positives),
         on_measured,
-        dim=max(params.projection_dim, embedding_dim(**run.encoder.model_dump())),
+        dim=max(params.projection_dim, embedding_dim(**architecture)),
     )
     selection = Selection(
         monitors,
@@ -248,7 +249,7 @@ def fit(
     devices = [root] if root.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
-        encoder = build(**run.encoder.model_dump(), in_channels=int(store.facts["shape"][0]))
+        encoder = build(**architecture)
         some = np.random.default_rng(0).permutation(len(training))[:1000]
         sizes = Sizes(
             embedding=int(encoder.embedding_dim),  # type: ignore[arg-type]

@@ -77,3 +77,17 @@ def test_windows_shorter_than_a_frame_are_refused() -> None:
     encoder = models.build("convnet1d", in_channels=1, front="spectrum", seed=0)
     with pytest.raises(ValueError, match=f"encoder.front: spectrum needs windows of {FRAME} steps or more, not 100"):
         encoder(torch.zeros(2, 1, 100))
+
+
+def test_the_first_stage_of_a_spectrum_is_the_spectrum() -> None:
+    """A linear probe of all stages has the powers of bands themselves, and how each varies."""
+    x = torch.randn(3, 2, 400, generator=torch.Generator().manual_seed(0))
+    options = {"in_channels": 2, "front": "spectrum", "pool": "stages", "widths": (4, 4, 8, 8)}
+    encoder = models.build("convnet1d", **options, seed=0).eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        z, bands = encoder(x), Spectrum()(x)
+    assert (
+        encoder.embedding_dim == z.shape[1] == models.embedding_dim(name="convnet1d", **options) == 2 * (2 * BANDS + 24)
+    )
+    torch.testing.assert_close(z[:, : 2 * BANDS], bands.mean(2))
+    torch.testing.assert_close(z[:, 2 * BANDS : 4 * BANDS], bands.std(2, correction=0), atol=1e-3, rtol=1e-3)

@@ -42,8 +42,8 @@ def test_half_precision_does_not_overflow() -> None:
 @pytest.mark.parametrize("name", ["resnet1d", "resnet2d", "resnet3d", "convnet1d"])
 @pytest.mark.parametrize(("kind", "dim"), [(None, 8), ("mean_std", 16), ("stages", 48)])
 def test_encoders_say_how_long_their_embeddings_are(name: str, kind: str | None, dim: int) -> None:
-    options = {"name": name, "widths": (4, 4, 8, 8), "depth": 1, "pool": kind}
-    encoder = models.build(**options, in_channels=1, seed=0).eval()  # type: ignore[arg-type]
+    options = {"name": name, "widths": (4, 4, 8, 8), "depth": 1, "pool": kind, "in_channels": 1}
+    encoder = models.build(**options, seed=0).eval()  # type: ignore[arg-type]
     x = torch.randn(2, 1, *(32,) * models.ENCODERS[name])
     assert encoder.embedding_dim == dim == encoder(x).shape[1] == models.embedding_dim(**options)
 
@@ -82,5 +82,5 @@ def test_wrong_options_are_refused(options: dict[str, object], message: str) -> 
 @pytest.mark.parametrize("name", models.ENCODERS)
 def test_the_published_sizes_need_no_weights_to_be_known(name: str) -> None:
     rng = torch.get_rng_state()
-    assert models.embedding_dim(name=name) == models.build(name, in_channels=1, seed=0).embedding_dim
+    assert models.embedding_dim(name=name, in_channels=1) == models.build(name, in_channels=1, seed=0).embedding_dim
     assert torch.equal(torch.get_rng_state(), rng)
