@@ -16,7 +16,9 @@ class EncoderParams(Section):
     ``widths`` are channels per stage, the last one being the embedding's dimension; null takes the published size.
     ``pool`` (`medssl.models.pool`) of resnet and convnet1d: ``mean`` (null), ``mean_std``, or ``stages``, both of all
     stages. ``stem: small`` of a resnet keeps the resolution of small samples. ``kernels`` of convnet1d are odd numbers
-    of steps, one per stage; ``front: spectrum`` has it read log-powers of bands, not waves.
+    of steps, one per stage; ``front: spectrum`` has it read log-powers of bands, not waves. ``crop`` of encoders of
+    signals is how many steps they read at a time: views are random crops, and the embedding of a sample is the mean
+    over as many crops as cover it.
     """
 
     name: Literal["resnet1d", "convnet1d", "dilated1d", "efficientnet1d", "vit1d", "resnet2d", "resnet3d", "vit3d"]
@@ -27,6 +29,7 @@ class EncoderParams(Section):
     front: Literal["wave", "spectrum"] | None = None
     stem: Literal["imagenet", "small"] | None = None
     pool: Literal["mean", "mean_std", "stages"] | None = None
+    crop: Count | None = None
 
     @model_validator(mode="after")
     def _has_stages(self) -> Self:
@@ -55,6 +58,21 @@ class Regulariser(Section):
     of: Literal["projection", "embedding"] = "projection"
     weight: Positive = 0.02
     directions: Count = 256
+
+
+class Predict(Section):
+    """A further term of any recipe's loss: ``weight`` times how badly what is hidden of a sample is told by the rest.
+
+    About a ``share`` of each sample is hidden, in ``spans`` spans of a signal or boxes of an image. ``latent`` predicts
+    the embedding of the whole sample, ``spectrum``, of signals alone, the power of the hidden part in bands of
+    frequency. The curve ``train/predict`` is the share of the variance between samples that is not predicted.
+    ``train/loss`` holds the term, ``val/loss`` does not.
+    """
+
+    name: Literal["latent", "spectrum"] = "latent"
+    weight: Positive = 1.0
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    spans: Count = 4
 
 
 class Positives(Section):
@@ -126,6 +144,7 @@ class Pretrain(Section):
     projection_hidden: Count | None = None
     projection_norm: Literal["batch", "layer", "none"] = "batch"
     regulariser: Regulariser | None = None
+    predict: Predict | None = None
     options: SerializeAsAny[Options] = Options()
     labels: tuple[str, ...] = ()
     select: Literal["knn", "loss", "last"] | None = None

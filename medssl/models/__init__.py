@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from medssl.models.convnet1d import ConvNet1d
+from medssl.models.crops import Crops
 from medssl.models.dilated1d import Dilated1d
 from medssl.models.efficientnet1d import EfficientNet1d
 from medssl.models.resnet import ResNet
@@ -27,6 +28,7 @@ ONLY = {
     "pool": ("resnet1d", "resnet2d", "resnet3d", "convnet1d"),
     "kernels": ("convnet1d",),
     "front": ("convnet1d",),
+    "crop": tuple(name for name, dimensions in ENCODERS.items() if dimensions == 1),
 }
 
 
@@ -52,7 +54,7 @@ def build(
         seed: of the weights; None takes the state of torch's generator.
         options: those of `ONLY`; None for the default. ``patch``: time steps or voxels per axis of a patch, 16;
             ``stem``: ``imagenet`` or ``small`` (`ResNet`); ``pool`` (`medssl.models.pool.Pool`); ``kernels`` and
-            ``front`` (`ConvNet1d`).
+            ``front`` (`ConvNet1d`); ``crop``: time steps that the encoder reads at a time (`Crops`).
 
     Raises:
         ValueError: an unknown name, a wrong number of widths, or an option that the encoder lacks.
@@ -60,7 +62,8 @@ def build(
     if name not in ENCODERS:
         raise ValueError(f"encoder.name '{name}' is unknown; allowed: {', '.join(ENCODERS)}")
     given = {key: value for key, value in options.items() if value is not None}
-    for key, value in (("in_channels", in_channels), ("depth", depth), ("patch", given.get("patch"))):
+    counts = {"in_channels": in_channels, "depth": depth, "patch": given.get("patch"), "crop": given.get("crop")}
+    for key, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"encoder.{key} {value}: expected 1 or more")
     for key, value in given.items():
@@ -72,6 +75,8 @@ def build(
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return build(name, in_channels=in_channels, widths=widths, depth=depth, **given)
+    if crop := given.pop("crop", None):
+        return Crops(build(name, in_channels=in_channels, widths=widths, depth=depth, **given), crop)
     if name == "dilated1d":
         return Dilated1d(in_channels, widths=(64, 320) if widths is None else widths, depth=depth or 10)
     if name == "efficientnet1d":

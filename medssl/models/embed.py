@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from medssl.models.crops import Crops, starts
 from medssl.store import Store
 
 STAGES = 4  # of an encoder that are read where no names are given
@@ -116,6 +117,8 @@ def embed_stages(
 ) -> dict[str, np.ndarray]:
     """Return what the inner stages of an encoder say of samples, averaged over positions: float32 (n, d) by name.
 
+    Those of an encoder of crops are averaged over the crops of a sample too.
+
     Early stages keep what the pretext threw away; which one serves a label is for a probe to say.
 
     Args:
@@ -147,10 +150,12 @@ def embed_stages(
                 x = torch.from_numpy(store.read(rows[start : start + batch_size])).to(device)
                 seen.clear()
                 module(x)
+                crops = len(starts(x.shape[2], module.crop)) if isinstance(module, Crops) else 1
+                inner = crops * len(x)
                 for name in names:
-                    if not isinstance(value := seen.get(name), Tensor) or value.ndim < 2 or len(value) != len(x):
+                    if not isinstance(value := seen.get(name), Tensor) or value.ndim < 2 or len(value) != inner:
                         raise ValueError(f"stage '{name}' of {type(module).__name__} gives no (B, ...); leave it out")
-                    found = _mean(known[name], value).cpu().numpy()
+                    found = _mean(known[name], value).unflatten(0, (-1, crops)).mean(1).cpu().numpy()
                     out.setdefault(name, np.empty((len(rows), found.shape[1]), np.float32))
                     out[name][start : start + len(x)] = found
     finally:

@@ -38,7 +38,7 @@ class Batch:
         views: random views, whole ones (B, C, ...) and then small crops; empty until they are made on the device. The
             first, third ... of either kind are of the sample, the second, fourth ... of the partner.
         place: (B, V, d, d + 1) the affine map from each view to what it is of (`medssl.views.volumes`); NaN where a
-            view of a signal was shifted or warped.
+            view of a signal was shifted or warped; None without views.
     """
 
     x: Tensor

@@ -22,6 +22,7 @@ from torch import nn
 
 from medssl.config import Compute, Run
 from medssl.models import build, embedding_dim
+from medssl.models.crops import starts
 from medssl.pretrain.callbacks import Checkpoints, Monitors, Selection, spacing, validation_batch
 from medssl.pretrain.data import Loader, Samples, collate, duplicate_classes, label_values, measure, training_rows
 from medssl.pretrain.module import Training
@@ -213,6 +214,10 @@ def fit(
         raise ValueError(
             f"pretrain.positives: {{{shares}}} is not for recipe {run.recipe}: {recipe.partners}; take null"
         )
+    length = int(store.facts["shape"][-1])
+    crop = run.encoder.crop or length
+    if crop > length:
+        raise ValueError(f"encoder.crop {crop}: samples have {length} steps (ingest.window_s); take fewer, or null")
     rows, unreduced = training_rows(table, params.duplicates), int((table["split"] == "train").sum())
     training = table.iloc[rows]
     measures = measure(table, training, params.options.covariates())
@@ -239,7 +244,8 @@ def fit(
     sampler = make_sampler(training, rows, run, seed, unreduced=unreduced, **process)
     steps = params.epochs * -(-len(sampler) // params.accumulate)
     views = max(1, recipe.views(params.options).whole) * sampler.size * params.accumulate
-    monitors.every = params.monitor_steps or spacing(steps, measured=monitors.samples(), trained=views)
+    measured = monitors.samples() * len(starts(length, crop))
+    monitors.every = params.monitor_steps or spacing(steps, measured=measured, trained=views)
     root = trainer.strategy.root_device
     numbers = arithmetic(compute, root, size=sampler.size, processes=trainer.world_size)
     folder = checkpoints / f"{run_hash(run, store, seed)}-{numbers}"

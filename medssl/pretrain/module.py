@@ -14,18 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from medssl.config import Pretrain
+from medssl.models.crops import Crops
 from medssl.pretrain.data import Batch
 from medssl.pretrain.gather import averaged, divided
 from medssl.pretrain.net import Net, approach, still_copy
 from medssl.pretrain.recipes import Recipe
+from medssl.pretrain.recipes.predict import prediction
 from medssl.views.augment import Augmentation
 from medssl.views.draws import Draws
 
 
-def augmentation(recipe: Recipe, params: Pretrain, modality: str) -> Augmentation:
-    """Return how a run draws views of its samples."""
+def augmentation(recipe: Recipe, params: Pretrain, modality: str, crop: int | None = None) -> Augmentation:
+    """Return how a run draws views of its samples; ``crop`` is the encoder's."""
     name = params.views or recipe.plan
-    return Augmentation(name, modality=modality, strength=params.view_strength, place=recipe.place)
+    return Augmentation(name, modality=modality, strength=params.view_strength, place=recipe.place, crop=crop)
 
 
 class Training(L.LightningModule):
@@ -45,7 +47,8 @@ class Training(L.LightningModule):
     def __init__(self, net: Net, recipe: Recipe, *, steps: int, modality: str = "ecg", seed: int = 0) -> None:
         super().__init__()
         self.net, self.recipe, self.params, self.steps, self.seed = net, recipe, net.params, steps, seed
-        self.augmentation = augmentation(recipe, self.params, modality)
+        crop = net.encoder.crop if isinstance(net.encoder, Crops) else None
+        self.augmentation = augmentation(recipe, self.params, modality, crop)
         self.average = still_copy(net.encoder) if recipe.averaged else None
         self.batches = 0
         self._sums: dict[str, Tensor] = {}
@@ -77,6 +80,9 @@ class Training(L.LightningModule):
             if self.params.regulariser is not None:
                 term = self.net.regulariser(len(batch.x))
                 losses |= {"loss": losses["loss"] + self.params.regulariser.weight * term, "regulariser": term}
+            if self.params.predict is not None:
+                term = prediction(self.net, self.augmentation.shown(batch.x, self.net.draws), self.exported())
+                losses |= {"loss": losses["loss"] + self.params.predict.weight * term, "predict": term}
         for name, value in losses.items():
             value = value.detach().float()
             self._sums[name] = self._sums[name] + value if name in self._sums else value

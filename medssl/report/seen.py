@@ -38,7 +38,7 @@ def picture(store: Store, run: Run, *, seed: int) -> Figure:
     recipe, table = RECIPES[run.recipe], store.table
     rows = np.random.default_rng(seed).permutation(training_rows(table, run.pretrain.duplicates))
     rows = rows[~table["patient"].iloc[rows].duplicated().to_numpy()][:SAMPLES]
-    of = augmentation(recipe, run.pretrain, store.facts["modality"])
+    of = augmentation(recipe, run.pretrain, store.facts["modality"], run.encoder.crop)
     reads = recipe.views(run.pretrain.options)
     small = min(reads.small, VIEWS // 2)
     whole = VIEWS - small if reads.whole else 0

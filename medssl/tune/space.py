@@ -35,6 +35,7 @@ class Setting(NamedTuple):
     channels: int
     trials: float  # of the median training patient
     samples: float  # of the median trial
+    steps: int = 0  # of a signal
 
     @classmethod
     def of(cls, run: Run, facts: Mapping[str, Any], training: pd.DataFrame) -> Setting:
@@ -48,7 +49,9 @@ class Setting(NamedTuple):
         trials = training.groupby("patient")["trial"].nunique().median()
         samples = training.groupby("trial").size().median()
         name = run.encoder.name if run.encoder else ""
-        return cls(run.recipe, name, facts["modality"], int(facts["shape"][0]), float(trials), float(samples))
+        channels, *size = facts["shape"]
+        steps = int(size[0]) if len(size) == 1 else 0
+        return cls(run.recipe, name, facts["modality"], int(channels), float(trials), float(samples), steps)
 
 
 def _always(setting: Setting) -> bool:
@@ -75,6 +78,7 @@ class Row(NamedTuple):
 RESNETS = ("resnet1d", "resnet2d", "resnet3d")
 PATIENTS = {"view": 0.5, "trial": 0.25, "patient": 0.25}
 SIGREG = {"name": "sigreg", "of": "projection", "weight": 0.02, "directions": 256}
+LATENT, SPECTRUM = ({"name": name, "weight": 1.0, "share": 0.5, "spans": 4} for name in ("latent", "spectrum"))
 CONTRAST = ("simclr", "comet", "comet_code", "wearable", "anatomy", "swav", "multiview", "sogclr", "mochi")
 
 # fmt: off
@@ -99,6 +103,8 @@ SPACE = (
     Row("pretrain.temperature", "log", (0.05, 0.5), _recipe(*CONTRAST)),
     Row("pretrain.projection_dim", "choice", (32, 64, 128)),
     Row("pretrain.regulariser", "choice", (None, SIGREG), lambda s: s.recipe not in ("comet", "comet_code")),
+    Row("pretrain.predict", "choice", (None, LATENT), lambda s: s.modality not in SIGNALS),
+    Row("pretrain.predict", "choice", (None, LATENT, SPECTRUM), lambda s: s.modality in SIGNALS),
     Row("pretrain.options.decoupled", "choice", (False, True), _recipe("simclr")),
     Row("pretrain.options.pool", "choice", ("mean", "max", "time_cosine"), _recipe("comet")),
     Row("pretrain.options.koleo", "choice", (0.0, 0.1, 0.3), _recipe("wearable")),
@@ -118,6 +124,8 @@ SPACE = (
     Row("encoder.stem", "choice", (None, "small"), _encoder(*RESNETS)),
     Row("encoder.front", "choice", (None, "spectrum"), lambda s: s.encoder == "convnet1d" and s.modality == "eeg"),
     Row("encoder.depth", "choice", (3, 5, 7, 9), _encoder("dilated1d")),
+    Row("encoder.crop", "choice", (None, 250), lambda s: s.steps >= 500 and not RECIPES[s.recipe].dense),
+    Row("encoder.crop", "choice", (None, 250, 500), lambda s: s.steps >= 1000 and not RECIPES[s.recipe].dense),
 )
 # fmt: on
 

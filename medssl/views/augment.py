@@ -25,18 +25,25 @@ class Augmentation:
         modality: of the samples.
         strength: scales all of the plan's strengths, from 0, which leaves samples as they are, to 2.
         place: whether a view may move what it shows.
+        crop: steps of a signal that a view shows, anywhere in the sample; the same ones in all views if these may move
+            nothing. None: all.
     """
 
     name: str
     modality: str
     strength: float = 1.0
     place: bool = True
+    crop: int | None = None
 
     @property
     def plan(self) -> signals.Plan:
         """Operations on signals, with their probabilities."""
         plan = signals.plan_of(self.name, self.modality)
         return plan if self.place else signals.still(plan)
+
+    def shown(self, x: Tensor, draws: Draws) -> Tensor:
+        """Return samples as an encoder reads them: a random part of a signal where it reads crops."""
+        return x if self.crop is None else signals.part(x, draws.fork(0), self.crop)[0]
 
     def draw(
         self, x: Sequence[Tensor], draws: Draws, whole: int, small: int = 0
@@ -51,20 +58,25 @@ class Augmentation:
 
         Returns:
             Views (B, C, ...), whole ones first, and the maps (B, V, d, d + 1) from each to the sample: NaN where a view
-            of a signal was shifted or warped, None for no view of an image.
+            of a signal was shifted or warped and for its small crops, None without views.
         """
         streams = [draws.fork(1 + k) for k in range(whole)]
         crops = [(draws.fork(100 + 2 * k), draws.fork(101 + 2 * k)) for k in range(small)]
         of, crops_of = ([x[k % len(x)] for k in range(number)] for number in (whole, small))
         if x[0].ndim == 3:
-            plan, length = self.plan, max(8, round(x[0].shape[2] * CROP_LENGTH))
-            views = [signals.view(y, stream, plan, self.strength) for y, stream in zip(of, streams, strict=True)]
+            plan, steps = self.plan, self.crop or x[0].shape[2]
+            length = max(8, round(steps * CROP_LENGTH))
+            views, places = [], []
+            for y, stream in zip(of, streams, strict=True):
+                shown, place = signals.part(y, (stream if self.place else draws).fork(0), steps)
+                views.append(signals.view(shown, stream, plan, self.strength))
+                places.append(place if plan == signals.still(plan) else torch.full_like(place, torch.nan))
             for y, (one, two) in zip(crops_of, crops, strict=True):
-                part = signals.crop(y, one, share=CROP_SHARE, length=length)
-                views.append(signals.view(part, two, plan, self.strength))
-            place = x[0].new_zeros((len(x[0]), len(views), 1, 2))
-            place[..., 0] = 1.0 if plan == signals.still(plan) and not crops else torch.nan
-            return tuple(views), place
+                shown, place = signals.part(y, one.fork(0), steps)
+                shown = signals.crop(shown, one, share=CROP_SHARE, length=length)
+                views.append(signals.view(shown, two, plan, self.strength))
+                places.append(torch.full_like(place, torch.nan))
+            return tuple(views), torch.stack(places, 1) if places else None
         strength = self.strength * volumes.PLANS.get(self.name, 1.0)
         made = [
             volumes.view(y, stream, place=self.place, strength=strength) for y, stream in zip(of, streams, strict=True)

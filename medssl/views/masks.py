@@ -1,4 +1,4 @@
-"""COMET's masks: which time steps (and latent channels) an encoder may see.
+"""Masks: which time steps (and latent channels) an encoder may see, COMET's, and boxes to be told by the rest.
 
 Letters: B batch, T time steps, C latent channels. A mask is (B, T) or (B, T, C) bool, True = keep. All take the same
 arguments, so that a recipe names one in the table; masks of time ignore ``channels``.
@@ -8,7 +8,7 @@ Source: Wang et al. 2023 (COMET) and its code, after TS2Vec.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -24,6 +24,27 @@ def _spans(draws: Draws, length: int, *, spans: int, share: float) -> Tensor:
     starts = draws.integers(length - span + 1, spans, 1)
     steps = torch.arange(length, device=draws.device)
     return (steps >= starts) & (steps < starts + span)
+
+
+def boxes(draws: Draws, size: Sequence[int], *, number: int, share: float) -> Tensor:
+    """Return (B, *size) bool, True in ``number`` random spans of a signal or boxes of an image, one step at least.
+
+    They may overlap, and go on at the start of an axis where its end cuts them, so that each step is as often in one.
+    Together they cover ``share`` of a sample on average, as far as whole steps can; many with a large share cover some
+    samples wholly.
+    """
+    side = (1 - (1 - share) ** (1 / number)) ** (1 / len(size))
+    covered = torch.zeros((len(draws), *size), dtype=torch.bool, device=draws.device)
+    axes = []
+    for n in size:
+        steps = torch.arange(n, device=draws.device)
+        axes.append((steps - draws.integers(n, number, 1)) % n < max(1, round(side * n)))  # (B, number, n)
+    for k in range(number):  # all at once would be as much memory again for each box
+        box = axes[0][:, k]
+        for inside in axes[1:]:
+            box = box[..., None] & inside[:, k].view(len(draws), *[1] * (box.ndim - 1), -1)
+        covered |= box
+    return covered
 
 
 def all_true(draws: Draws, length: int, channels: int = 1) -> Tensor:

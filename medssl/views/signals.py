@@ -280,6 +280,19 @@ def crop(x: Tensor, draws: Draws, *, share: tuple[float, float], length: int) ->
     return _interpolated(x, start + step * torch.arange(length, device=x.device))
 
 
+def part(x: Tensor, draws: Draws, steps: int) -> tuple[Tensor, Tensor]:
+    """Return (B, C, steps): a random part of each window, as it is; and its map (B, 1, 2) to the window.
+
+    The map sends the part's ends, at -1 and 1, to where they are in a window from -1 to 1.
+    """
+    length = x.shape[2]
+    start = draws.integers(length - steps + 1, 1, 1)
+    index = start + torch.arange(steps, device=x.device)
+    centre = (2 * start + steps) / length - 1
+    place = torch.cat([torch.full_like(centre, steps / length), centre], 2)
+    return x.gather(2, index.expand(-1, x.shape[1], -1)), place
+
+
 def plan_of(name: str, modality: str) -> Plan:
     """Return a plan by its name; ``wearable`` follows the modality.
 

@@ -136,6 +136,13 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     )
 ]
 CASES += [
+    (recipe, {"options": OPTIONS[recipe].examples[0], "duplicates": cure, "predict": {"name": name}})
+    for recipe, name, cure in (
+        ("simclr", "latent", "mask"), ("simclr", "spectrum", "remove"), ("wearable", "latent", "mask"),
+        ("byol", "latent", "remove"), ("comet_code", "latent", "remove"), ("swav", "spectrum", "remove"),
+    )
+]  # fmt: skip
+CASES += [
     (recipe, {"options": options["options"], "duplicates": cure, "positives": {"trial": 0.5, "patient": 0.5}})
     for recipe, options in CASES
     for cure in (("remove",) if RECIPES[recipe].duplicates else ("mask",))

@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import optuna
+import pandas as pd
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from medssl.config import OPTIONS, Run
+from medssl.config.run import Predict
 from medssl.tune import space
 from tests.tune.conftest import RUN
 
@@ -64,6 +66,30 @@ def test_the_later_row_of_a_key_counts_and_conditions_hold() -> None:
     few = {axis.key: axis.draws for axis in one}
     assert '"leads"' not in few["pretrain.views"].choices  # type: ignore[attr-defined]
     assert not {"pretrain.batch.trials", "pretrain.batch.samples"} & set(few)
+
+
+def values_of(key: str, **setting: Any) -> list[Any]:
+    """Return the choices that the last row of a key, which counts, has in a setting."""
+    rows = [row for row in space.SPACE if row.key == key and row.when(SETTING._replace(**setting))]
+    return list(rows[-1].values) if rows else []
+
+
+@pytest.mark.parametrize(("steps", "crops"), [(0, []), (499, []), (500, [None, 250]), (1000, [None, 250, 500])])
+def test_crops_are_for_long_windows_of_recipes_without_a_map(steps: int, crops: list[int | None]) -> None:
+    assert values_of("encoder.crop", steps=steps) == crops
+    assert values_of("encoder.crop", steps=steps, recipe="comet") == []
+
+
+def test_what_may_be_predicted() -> None:
+    assert values_of("pretrain.predict", modality="ct") == [None, space.LATENT]
+    assert values_of("pretrain.predict") == [None, space.LATENT, space.SPECTRUM]
+    assert Predict.model_validate(space.SPECTRUM).model_dump() == space.SPECTRUM
+
+
+def test_a_setting_knows_how_long_signals_are() -> None:
+    table = pd.DataFrame({"patient": [1, 1, 2], "trial": [1, 1, 2]})
+    for shape, steps in (([12, 1000], 1000), ([1, 24, 24], 0), ([1, 8, 8, 8], 0)):
+        assert space.Setting.of(run_of(), {"modality": "ecg", "shape": shape}, table).steps == steps
 
 
 def test_what_has_no_place_on_a_scale_stays() -> None:

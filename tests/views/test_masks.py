@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from medssl.views.draws import Draws
-from medssl.views.masks import MASKS, continuous
+from medssl.views.masks import MASKS, boxes, continuous
 
 
 def numbers(n: int) -> Draws:
@@ -62,3 +63,32 @@ def test_each_span_hides_half_of_the_channels() -> None:
     assert share == pytest.approx(expected, abs=0.004)
     # Different spans, different halves.
     assert len({tuple(row.tolist()) for row in keep[0][hidden[0] == 4]}) > 1
+
+
+@pytest.mark.parametrize("size", [(250,), (40, 48), (24, 20, 16)])
+@pytest.mark.parametrize(("number", "share"), [(1, 0.3), (4, 0.5), (8, 0.75)])
+def test_boxes_cover_about_a_share(size: tuple[int, ...], number: int, share: float) -> None:
+    covered = boxes(numbers(20_000 if len(size) == 1 else 500), size, number=number, share=share)
+    assert covered.shape[1:] == size
+    side = [max(1, round((1 - (1 - share) ** (1 / number)) ** (1 / len(size)) * n)) for n in size]
+    whole_steps = 1 - (1 - np.prod(side) / np.prod(size)) ** number
+    assert covered.double().mean().item() == pytest.approx(whole_steps, abs=0.01)
+    assert whole_steps == pytest.approx(share, abs=0.05)
+    if len(size) == 1:  # wherever in the sample
+        assert covered.double().mean(0).numpy() == pytest.approx(whole_steps, abs=0.03)
+    assert covered.flatten(1).any(1).all()
+    assert covered.flatten(1).all(1).any() == (share == 0.75 and len(size) == 1)
+
+
+def test_boxes_are_outer_products_of_spans() -> None:
+    for one in boxes(numbers(20), (12, 10), number=1, share=0.25):
+        rows, columns = one.any(1), one.any(0)
+        assert torch.equal(one, rows[:, None] & columns)
+        assert (rows.sum(), columns.sum()) == (6, 5)
+        # One run each, which may go on at the start.
+        assert all((line != line.roll(1)).sum() == 2 for line in (rows, columns))
+    # Each sample has boxes of its own, whatever batch it is in.
+    many = boxes(numbers(5), (12, 10), number=3, share=0.5)
+    assert torch.equal(boxes(Draws(torch.tensor([4, 2]), seed=0), (12, 10), number=3, share=0.5), many[[4, 2]])
+    assert len({m.numpy().tobytes() for m in many}) == 5
+    assert boxes(numbers(9), (49,), number=100, share=0.01).sum(1).min() >= 1

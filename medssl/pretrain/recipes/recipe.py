@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from medssl.config import Batch as Composition
 from medssl.config import Pretrain
+from medssl.models.crops import Crops
 from medssl.models.heads import Projection
 from medssl.pretrain.data import Batch
 from medssl.pretrain.memory import Memory
 from medssl.pretrain.net import Net
+from medssl.pretrain.recipes import predict
 
 Losses = dict[str, Tensor]
 
@@ -120,13 +122,18 @@ class Recipe:
         """Return a network with all that this recipe keeps.
 
         Raises:
-            ValueError: the recipe is dense and the encoder is not.
+            ValueError: the recipe is dense and the encoder is not, or `predict.head`'s.
         """
+        if self.dense and isinstance(encoder, Crops):
+            raise ValueError(f"encoder.crop {encoder.crop}: this recipe reads every step of a sample; leave it out")
         if self.dense and not hasattr(encoder, "features"):
             raise ValueError("this recipe needs an encoder with a feature map; use encoder.name: dilated1d")
+        heads = self.heads(sizes, params)
+        if params.predict is not None:
+            heads["predict"] = predict.head(params, embedding=sizes.embedding, shape=sizes.shape)
         return Net(
             encoder,
-            self.heads(sizes, params),
+            heads,
             params,
             state=self.state(sizes, params),
             memory=self.memory(sizes, params),

@@ -1,0 +1,107 @@
+"""``pretrain.predict``: a part of each sample is hidden, and what is left has to tell something about it.
+
+``latent``: the embedding of the whole sample, by the teacher where the recipe has one, else by the average that it
+exports, else by the encoder itself, always without gradient. ``spectrum``: log-powers of the hidden part in bands.
+Targets are standardised over the batch of all processes, each number by itself, so that what is the same for all
+samples is nothing to predict; the loss is then the share of the variance that is not predicted, 1 for a guess.
+
+Source: Baevski et al. 2022 (data2vec) and Assran et al. 2023 (I-JEPA) for latent targets, He et al. 2022 (MAE) for
+hidden inputs. Deliberate differences: one prediction a sample from its embedding, not one a position, so that any
+encoder will do; hidden values are zeros, which the encoder sees; nothing is left out of the pass.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from medssl.config import Pretrain
+from medssl.models.heads import Projection
+from medssl.objectives.rows import full_precision, without_autocast
+from medssl.pretrain.net import Net
+from medssl.views.masks import boxes
+
+BANDS = 16
+STREAM = 1000  # of random numbers, far from those of views and recipes
+
+
+def head(params: Pretrain, *, embedding: int, shape: tuple[int, ...]) -> nn.Module:
+    """Return the predictor, a small perceptron.
+
+    Args:
+        params: with ``predict``.
+        embedding: channels of the encoder's output.
+        shape: of a sample, (C, ...).
+
+    Raises:
+        ValueError: the spectrum of images.
+    """
+    assert params.predict is not None
+    if params.predict.name == "spectrum" and len(shape) != 2:
+        raise ValueError("pretrain.predict.name: spectrum is for signals; take latent")
+    outputs = embedding if params.predict.name == "latent" else shape[0] * BANDS
+    return Projection(embedding, outputs, norm=params.projection_norm)
+
+
+def spectrum(x: Tensor) -> Tensor:
+    """Return (B, C `BANDS`): log-powers of signals (B, C, T) in bands, evenly spaced on a logarithmic scale."""
+    power = torch.fft.rfft(x.float()).abs().square()
+    bins = power.shape[2]
+    edges = [round((bins - 1) ** (k / BANDS)) for k in range(BANDS + 1)]  # from the first frequency to Nyquist's
+    bands = [power[:, :, low : max(high, low + 1)].mean(2) for low, high in itertools.pairwise(edges)]
+    return torch.stack(bands, 2).add(1e-4).log().flatten(1)
+
+
+@without_autocast
+def unpredicted(predicted: Tensor, target: Tensor, whole: Tensor) -> Tensor:
+    """Return the mean squared difference of predictions (B, d) from targets (B, d), standardised as the whole batch.
+
+    Args:
+        predicted: of this process.
+        target: of this process; without gradient.
+        whole: (N, d) targets of all processes.
+    """
+    predicted, target, whole = full_precision(predicted, target, whole)
+    deviation, mean = torch.std_mean(whole, 0, correction=0)
+    return (predicted - (target - mean) / deviation.clamp_min(1e-4)).square().mean()
+
+
+@contextmanager
+def _unrecorded(module: nn.Module) -> Iterator[None]:
+    """Have batch normalisations keep no statistics of a pass: later they meet samples without holes."""
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
+
+
+def prediction(net: Net, x: Tensor, average: nn.Module) -> Tensor:
+    """Return the term of a batch.
+
+    Args:
+        net: with the head ``predict``.
+        x: (B, C, ...) samples of the size that the encoder reads.
+        average: the encoder that is exported.
+    """
+    params = net.params.predict
+    assert params is not None
+    hidden = boxes(net.draws.fork(STREAM), x.shape[2:], number=params.spans, share=params.share)[:, None]
+    with torch.no_grad():
+        if params.name == "spectrum":
+            target = spectrum(x * hidden)
+        else:
+            encoder = average if net.teacher is None else net.teacher["encoder"]  # type: ignore[index]
+            target = encoder(x)
+        whole = net.gather(target)
+    with _unrecorded(net.encoder):
+        seen = net.encoder(x * ~hidden)
+    return unpredicted(net.heads["predict"](seen), target, whole)
