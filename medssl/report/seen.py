@@ -38,7 +38,9 @@ def picture(store: Store, run: Run, *, seed: int) -> Figure:
     recipe, table = RECIPES[run.recipe], store.table
     rows = np.random.default_rng(seed).permutation(training_rows(table, run.pretrain.duplicates))
     rows = rows[~table["patient"].iloc[rows].duplicated().to_numpy()][:SAMPLES]
-    of = augmentation(recipe, run.pretrain, store.facts["modality"], run.encoder.crop)
+    assert run.encoder is not None
+    crop = run.encoder.crop
+    of = augmentation(recipe, run.pretrain, store.facts["modality"], crop)
     reads = recipe.views(run.pretrain.options)
     small = min(reads.small, VIEWS // 2)
     whole = VIEWS - small if reads.whole else 0
@@ -63,7 +65,9 @@ def picture(store: Store, run: Run, *, seed: int) -> Figure:
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=10)
     name = of.name if signals or of.name in volumes.PLANS else "default"
-    said = f"views: {name}, strength {of.strength:g}" + "; grey: the sample" * signals
+    said = f"views: {name}, strength {of.strength:g}"
+    if signals:
+        said += "; grey: the sample" if crop is None else f"; of crops of {crop / store.facts['params']['rate_hz']:g} s"
     figure.suptitle(said if views else "no random views", fontsize=10)
     return figure
 

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from medssl.config import Run
+from medssl.config import EncoderParams, Run
 from medssl.pretrain.data import training_rows
 from medssl.report import html, seen
 from medssl.store import Store
@@ -127,3 +127,12 @@ def test_the_page_shows_it_where_there_is_one(tmp_path: Path) -> None:
     page, _ = html.render([], {}, runs, dict.fromkeys(runs, "simclr"), dict.fromkeys(runs, ()))
     assert '<img alt="what the encoder sees in pretraining: own" src="data:image/png;base64,c2Vlbg==">' in page
     assert "what the encoder sees in pretraining: elsewhere" not in page
+
+
+def test_crops_are_views_of_their_own_length(signal_store: Store) -> None:
+    cropped = run().model_copy(update={"encoder": EncoderParams(name="resnet1d", crop=40)})
+    figure = seen.picture(signal_store, cropped, seed=3)
+    rows = grid(figure)
+    assert all(len(line) == 40 for row in rows for axis in row[1:] for line in lines(axis))
+    rate = signal_store.facts["params"]["rate_hz"]
+    assert figure.get_suptitle() == f"views: default, strength 1; of crops of {40 / rate:g} s"
