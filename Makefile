@@ -6,7 +6,7 @@ PYTHON ?= python3
 export PATH := $(BIN):$(PATH)
 DATA ?=
 
-.PHONY: env repro test lint recipes real encoders ui lock clean
+.PHONY: env repro test lint recipes real ablation encoders ui lock clean
 
 env: $(VENV)/.ready
 
@@ -48,6 +48,11 @@ real: env
 encoders: env
 	@test -n "$(DATA)" || { echo "usage: make encoders DATA=DIR   (DIR holds ecg/ ppg/ eeg/ mri/ ct/)"; exit 2; }
 	python -m pipeline.ready "$(DATA)"
+
+# What counts, by modality; a second call goes on where the first one stopped.
+ablation: env
+	@test -n "$(DATA)" || { echo "usage: make ablation DATA=DIR   (DIR holds ecg/ ppg/ eeg/ mri/ ct/)"; exit 2; }
+	medssl ablate params.ablation.yaml --data "$(DATA)" --out data/ablation
 
 ui: env
 	python -m pipeline.ui

@@ -1,4 +1,4 @@
-"""``medssl demo | fetch | check | ingest | tune | embed | evaluate | compare | card``.
+"""``medssl demo | fetch | check | ingest | tune | ablate | embed | evaluate | compare | card``.
 
 The exit code is 0, 1 (something is wrong) or 2 (usage).
 """
@@ -131,6 +131,16 @@ def tune(args: argparse.Namespace) -> int:
     return 0
 
 
+def ablate(args: argparse.Namespace) -> int:
+    """Run what a file of factors asks for and say what counted."""
+    from medssl import ablate as ablation
+
+    data = Path(args.data) if args.data else None
+    lines = ablation.ablate(Path(args.file), out=Path(args.out), data=data, factors=args.factors)
+    print("\n".join(lines))
+    return 0
+
+
 def embed(args: argparse.Namespace) -> int:
     """Write embeddings of a store, a table of files or one file, one row a sample."""
     from medssl.hub import load_encoder, recordings
@@ -259,6 +269,12 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--params", default="params.yaml", help="params file of the pipeline (default: %(default)s)")
     sub.add_argument("--write", action="store_true", help="change the params file to the best")
+
+    sub = command(ablate, "which choices count: factors by runs, with intervals of the differences; resumable")
+    sub.add_argument("file", metavar="FILE", help="factors and their levels, such as params.ablation.yaml")
+    sub.add_argument("--out", required=True, metavar="DIR", help="folder of runs and table; what is done stays done")
+    sub.add_argument("--data", metavar="DIR", help="folder with ecg/ ppg/ eeg/ mri/ ct/ for params.real.yaml")
+    sub.add_argument("--factors", nargs="+", default=[], metavar="NAME", help="(default: all)")
 
     sub = command(embed, "embeddings of your own recordings, one row a sample")
     sub.add_argument("--encoder", required=True, help=of_encoder)

@@ -23,6 +23,7 @@ LAYERS = [
     {"evaluate"},
     {"report"},
     {"check", "fetch", "tune", "workspace"},
+    {"ablate"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -100,8 +101,8 @@ def test_one_importer_of_mlflow_and_one_yaml_reader() -> None:
         }
 
     assert users("mlflow") == {"tracking.py"}
-    # workspace.py only rewrites the roots in a params file; values are read by config alone.
-    assert users("yaml") == {"config/__init__.py", "workspace.py"}
+    # workspace.py only rewrites the roots in a params file, and ablate adds runs; values are read by config alone.
+    assert users("yaml") == {"ablate/factors.py", "config/__init__.py", "workspace.py"}
     # ruamel.yaml alone keeps comments where a search changes a params file.
     assert users("ruamel") == {"tune/patch.py"}
     assert users("pickle") == set()

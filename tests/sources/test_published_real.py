@@ -143,6 +143,7 @@ def test_real_ct() -> None:
         volume = sources.read(record)
         assert isinstance(volume, Volume)
         assert (volume.values.shape, volume.unit) == ((1, 512, 512), "HU")
+        assert record.anatomy == {"age_years": record.labels["age"]}
         assert volume.values.min() >= -1024
         assert 100 < volume.values.max() < 31000  # metal
         assert 1 <= volume.spacing_mm[0] <= 10

@@ -44,18 +44,19 @@ def luna16_slices(root: Path) -> list[Record]:
 def tcga_lung(root: Path) -> list[Record]:
     """List single chest CT slices of TCGA-LUAD and TCGA-LUSC as DICOM; labels ``contrast``, ``sex``, ``age``.
 
+    Age is a measure too (``age_years``), for recipes that weigh pairs by it.
+
     Source: The Cancer Imaging Archive, doi:10.7937/K9/TCIA.2016.JGNIHEP5 and doi:10.7937/K9/TCIA.2016.TYGKKFMQ.
     """
     fix = "point source.root at the folder that holds labels.csv and dicom/"
     records = []
     for row in rows_of(root / "labels.csv", ("file", "patient_id", "contrast", "age_years", "sex", "series_uid"), fix):
+        age = number(row["age_years"])
         labels = present(
-            contrast={"1": "yes", "0": "no"}.get(row["contrast"]),
-            sex=SEXES.get(row["sex"].lower()),
-            age=number(row["age_years"]),
+            contrast={"1": "yes", "0": "no"}.get(row["contrast"]), sex=SEXES.get(row["sex"].lower()), age=age
         )
-        patient, series = row["patient_id"], row["series_uid"]
-        records.append(record_of(root, f"dicom/{row['file']}", "dicom", patient, series, "tcga_lung", labels))
+        patient, series, more = row["patient_id"], row["series_uid"], {"anatomy": present(age_years=age)}
+        records.append(record_of(root, f"dicom/{row['file']}", "dicom", patient, series, "tcga_lung", labels, **more))
     return records
 
 

@@ -1,0 +1,240 @@
+"""Factors of an ablation: which keys of which runs they change, and the params file with a run for each level.
+
+A level maps dotted keys to values: keys below a run (``pretrain.positives``) or, with the prefix ``cohort.``, below its
+cohort (``cohort.ingest.normalise``). The latter gives the level a cohort of its own with the same split. Where the keys
+of a level are names of base runs, each of them has its own values, and those not named do not have that level. The key
+``protocol`` has another protocol of a run stand in for its probe: ``protocol: random_init`` is the untrained encoder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from medssl import config, workspace
+from medssl.ablate import refusals
+from medssl.config import explain
+from medssl.config.section import Section
+from medssl.tune import space
+
+COHORT = "cohort."
+PROTOCOL = "protocol"
+PROBE = "probe"
+_NAME = re.compile(r"\w+(-\w+)*")
+JOIN = "--"  # between the parts of a name: words of commands and folders are named after runs and cohorts
+
+
+class Factor(Section):
+    """What is changed of some base runs, and why.
+
+    ``runs`` names the base runs, each with the labels to report; ``levels`` what is changed of them.
+    """
+
+    question: str
+    runs: dict[str, tuple[str, ...]] = Field(min_length=1)
+    levels: dict[str, Annotated[dict[str, Any], Field(min_length=1)]] = Field(min_length=1)
+
+    def values(self, level: str, base: str) -> dict[str, Any] | None:
+        """Return what a level changes of a base run; None where the run does not have that level."""
+        given = self.levels[level]
+        return deepcopy(given.get(base) if set(given) <= set(self.runs) else given)
+
+
+class Ablation(Section):
+    """A file of factors.
+
+    ``like`` is the params file that has the base runs: beside this file, or one that the project brings along. ``runs``
+    are further base runs, as a params file has them, and ``evaluate`` changes that section of every run.
+    """
+
+    like: str
+    evaluate: dict[str, Any] = Field(default_factory=dict)
+    runs: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    factors: dict[str, Factor] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_are_told_apart(self) -> Self:
+        levels = [level for factor in self.factors.values() for level in factor.levels]
+        if bad := [name for name in (*self.factors, *levels) if not _NAME.fullmatch(name)]:
+            raise ValueError(f"factors: {bad[0]!r}: a name is of letters, digits and _, with single - between them")
+        return self
+
+    def labels(self, base: str) -> list[str]:
+        """Return the labels that any factor reports of a base run."""
+        named = [label for factor in self.factors.values() for label in factor.runs.get(base, ())]
+        return list(dict.fromkeys(named))
+
+
+class Cell(NamedTuple):
+    """One level of one base run."""
+
+    factor: str
+    level: str
+    base: str
+    run: str  # of the level; the base run where another protocol alone is taken
+    protocol: str
+    labels: tuple[str, ...]
+    refused: str = ""  # why it cannot be
+
+
+class Plan(NamedTuple):
+    """What is run of one base run."""
+
+    params: dict[str, Any]  # of its workspace
+    cells: list[Cell]
+
+
+def read(path: Path) -> Ablation:
+    """Return a file of factors.
+
+    Raises:
+        ConfigError: not YAML, an unknown key or a wrong type.
+    """
+    try:
+        return Ablation.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    except yaml.YAMLError as error:
+        raise config.ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        raise config.ConfigError(explain(error, str(path))) from None
+
+
+def bases(ablation: Ablation, given: Mapping[str, Any], factors: Collection[str] = ()) -> tuple[list[str], list[str]]:
+    """Return the base runs of some factors, of all where none is named, and those whose recordings are not there.
+
+    Args:
+        ablation: the factors.
+        given: content of the params file that has the base runs; cohorts whose recordings lack are not in it.
+        factors: names.
+
+    Raises:
+        ConfigError: a factor or a base run that does not exist; no recordings of any base run.
+    """
+    if unknown := [name for name in factors if name not in ablation.factors]:
+        have = ", ".join(ablation.factors)
+        raise config.ConfigError(f"--factors {', '.join(unknown)}: not in the file; it has {have}")
+    known = {**given["runs"], **ablation.runs}
+    named = [base for name, f in ablation.factors.items() if not factors or name in factors for base in f.runs]
+    if unknown := [base for base in named if base not in known]:
+        raise config.ConfigError(f"factors: no run {unknown[0]} in {ablation.like}; it has {', '.join(known)}")
+    there = [base for base in dict.fromkeys(named) if known[base]["modality"] in given["modalities"]]
+    absent = [base for base in dict.fromkeys(named) if base not in there]
+    if not there:
+        raise config.ConfigError(f"factors: the recordings of no base run are there ({', '.join(absent)})")
+    return there, absent
+
+
+def expand(ablation: Ablation, given: Mapping[str, Any], base: str) -> Plan:
+    """Return the params of a workspace with a base run and a run for each of its levels, and what stands where.
+
+    Each base run has a workspace of its own, because DVC reads and writes the records of all stages at each of them.
+    Levels that make the same run, in whatever factor, share it. A level whose values do not go together is a cell that
+    says why. All factors are expanded, whichever are run, so that the others' runs stay what they are.
+
+    Raises:
+        ConfigError: a base run that is not valid.
+    """
+    raw = {**given["runs"], **ablation.runs}[base]
+    run = _base(base, raw, ablation)
+    cohorts = {run.modality: given["modalities"][run.modality]}
+    runs, cells = {base: run}, []
+    for name, factor in ablation.factors.items():
+        for level in factor.levels if base in factor.runs else ():
+            values = factor.values(level, base)
+            if values is not None:
+                cell = Cell(name, level, base, base, str(values.pop(PROTOCOL, PROBE)), factor.runs[base])
+                cells.append(_placed(cell, values, run, runs, cohorts))
+    params = {key: value for key, value in given.items() if key not in ("modalities", "runs", "folds", "synthetic")}
+    root = cohorts[run.modality]["source"]["root"]
+    made = {k: v for k, v in (given.get("synthetic") or {}).items() if root == f"data/raw/{k}"}
+    folds = {f"f{k}": None for k in range(_folds(cohorts[run.modality]))}
+    params |= {"synthetic": made, "modalities": cohorts, "folds": folds}
+    params["runs"] = {key: one.model_dump(mode="json", exclude_unset=True) for key, one in runs.items()}
+    return Plan(params, cells)
+
+
+def _folds(cohort: Mapping[str, Any]) -> int:
+    split = cohort.get("split") or {}
+    return int(split.get("folds") or 0) * int(split.get("repeats", 1))
+
+
+def _base(name: str, raw: Mapping[str, Any], ablation: Ablation) -> config.Run:
+    own = {"labels": ablation.labels(name), "finetune_labels": []}
+    try:
+        return config.Run.model_validate({**raw, "evaluate": {**raw["evaluate"], **ablation.evaluate, **own}})
+    except ValidationError as error:
+        raise config.ConfigError(explain(error, f"runs.{name}")) from None
+
+
+def _placed(
+    cell: Cell, values: dict[str, Any], base: config.Run, runs: dict[str, config.Run], cohorts: dict[str, Any]
+) -> Cell:
+    """Return a cell with its run, which is added to ``runs``, as is its cohort to ``cohorts``; or with a reason."""
+    if not values:
+        same = cell.protocol == PROBE
+        return cell._replace(refused="as the base run" * same)
+    of_cohort = {key.removeprefix(COHORT): values.pop(key) for key in list(values) if key.startswith(COHORT)}
+    try:
+        run = space.applied(base, values)
+        if reason := refusals.of_recipe(run):
+            return cell._replace(refused=reason)
+        if of_cohort:
+            run = run.model_copy(update={"modality": _cohort(cell, base.modality, of_cohort, cohorts)})
+    except config.ConfigError as error:
+        return cell._replace(refused=str(error))
+    except ValueError as error:
+        return cell._replace(refused=str(error).removeprefix("trial: "))
+    if run == base and cell.protocol == PROBE:
+        return cell._replace(refused="as the base run")
+    name = next((key for key, other in runs.items() if other == run), JOIN.join((cell.base, cell.factor, cell.level)))
+    runs[name] = run
+    return cell._replace(run=name)
+
+
+def _cohort(cell: Cell, modality: str, values: Mapping[str, Any], cohorts: dict[str, Any]) -> str:
+    """Return the name of a cohort with other values, which is added to ``cohorts``.
+
+    Raises:
+        ConfigError: a value that a cohort does not take, or a key that decides who is in it or in which fold.
+    """
+    changed = deepcopy(cohorts[modality])
+    for key, value in values.items():
+        *sections, last = key.split(".")
+        if key.split(".")[0] not in ("ingest", "dedup"):
+            raise config.ConfigError(
+                f"{COHORT}{key}: decides who is tested, so that nothing is paired; ingest and dedup may change"
+            )
+        place = changed
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    own = (key for key, other in cohorts.items() if other == changed)
+    name = next(own, JOIN.join((modality, cell.factor, cell.level)))
+    folds = {f"f{k}": None for k in range(_folds(changed))}
+    config.parse(json.dumps({"modalities": {name: changed}, "folds": folds}), f"factors.{cell.factor}.{cell.level}")
+    cohorts[name] = changed
+    return name
+
+
+def params_like(ablation: Ablation, beside: Path, data: Path | None) -> dict[str, Any]:
+    """Return the params file that has the base runs, with its recordings below ``data`` where that is given.
+
+    Raises:
+        WorkspaceError: see `medssl.workspace.params_for`.
+    """
+    own = (beside / ablation.like).resolve()
+    text = workspace.params_for(str(own) if own.is_file() else ablation.like, data)
+    raw: dict[str, Any] = yaml.safe_load(text)
+    return raw
+
+
+def text(plan: Plan) -> str:
+    """Return the params file of a workspace."""
+    written: str = yaml.safe_dump(plan.params, sort_keys=False)
+    return written

@@ -1,0 +1,156 @@
+"""What each level changed: differences to the base run, paired over patients and trainings, in one table.
+
+A difference and its interval are those of `medssl.evaluate.compare`: positive is better than the base run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medssl.ablate.factors import PROBE, Cell
+from medssl.evaluate import compare
+from medssl.evaluate.metrics import known, shown
+from medssl.evaluate.replicates import Replicates
+from medssl.evaluate.results import ENTRY
+
+UNTRAINED = "random_init"
+NUMBERS = ("fraction", "base", "value", "untrained", "mean", "lo", "hi", "p")
+COUNTS = ("n_patients", "trainings", "seeds", "folds")
+COLUMNS = (
+    *("factor", "level", "run", "label", "fraction", "metric", "base", "value", "untrained"),
+    *("mean", "lo", "hi", "p", "by", *COUNTS, "seen", "note"),
+)
+ALPHA = 0.05  # of the intervals
+
+
+def differences(cells: Sequence[Cell], out: Path, *, draws: int = 400) -> pd.DataFrame:
+    """Return one row per factor, level, base run, label and label fraction: ``value`` less ``base`` is ``mean``.
+
+    Args:
+        cells: what was run.
+        out: folder with a workspace for each base run, which holds the results of its levels too.
+        draws: of patients.
+
+    Returns:
+        `COLUMNS`. ``untrained`` is the level's encoder without training, where that was evaluated. ``seen`` lists what
+        pretraining read that states the label. ``note`` is `medssl.evaluate.compare.verdict`, or why there is no
+        difference; it adds where patients are in other folds, so that trainings are not paired. A level that was
+        refused has one row.
+    """
+    rows: list[dict[str, Any]] = []
+    for base in dict.fromkeys(cell.base for cell in cells):
+        here = [cell for cell in cells if cell.base == base]
+        runs = out / base / "data" / "runs"
+        names = [base, *dict.fromkeys(cell.run for cell in here if not cell.refused and cell.run != base)]
+        if all(cell.refused for cell in here):
+            names = []
+        split, tables = compare.read([runs / name for name in names]) if names else ("", {})
+        found = {name: dict(list(table.groupby(ENTRY, sort=False))) for name, table in tables.items()}
+        seen = {name: _seen(runs / name, split) for name in names}
+        for cell in here:
+            same = {"factor": cell.factor, "level": cell.level, "run": base}
+            if cell.refused:
+                rows.append(same | {"note": cell.refused})
+                continue
+            rows += [same | row for row in _rows(cell, found[base], found[cell.run], seen, draws)]
+    place = {(cell.factor, cell.level): number for number, cell in enumerate(cells)}
+    rows.sort(key=lambda row: place[row["factor"], row["level"]])
+    table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    texts = [name for name in COLUMNS if name not in (*NUMBERS, *COUNTS)]
+    table[texts] = table[texts].fillna("")
+    return table.astype(dict.fromkeys(NUMBERS, float) | dict.fromkeys(COUNTS, "Int64"))
+
+
+def _seen(folder: Path, split: str) -> dict[str, str]:
+    """Return by label what pretraining read that states it."""
+    path = folder / Path(compare.SPLITS[split]).with_name("metrics.json")
+    metrics = json.loads(path.read_text()) if path.is_file() else {}
+    return {label: ", ".join(of.get("seen", ())) for label, of in metrics.items()}
+
+
+def _rows(cell: Cell, base: dict[Any, Any], other: dict[Any, Any], seen: dict[str, Any], draws: int) -> list[Any]:
+    rows = []
+    for label in cell.labels:
+        fractions = sorted({f for task, protocol, f in base if (task, protocol) == (label, PROBE)}, reverse=True)
+        if not fractions:
+            rows.append({"label": label, "note": "the base run has no results of this label"})
+        for fraction in fractions:
+            row: dict[str, Any] = {"label": label, "fraction": fraction}
+            row["seen"] = seen[cell.run].get(label) or seen[cell.base].get(label, "")
+            of_level = other.get((label, cell.protocol, fraction))
+            if of_level is None:
+                rows.append(row | {"note": f"the level has no results of protocol {cell.protocol}"})
+                continue
+            one, two = Replicates.of(of_level), Replicates.of(base[label, PROBE, fraction])
+            untrained = other.get((label, UNTRAINED, fraction))
+            row |= {"base": _headline(two), "value": _headline(one)}
+            row["untrained"] = None if untrained is None else _headline(Replicates.of(untrained))
+            row |= _counts(one)
+            found = compare.difference(one, two, draws=draws)
+            if found is None:
+                rows.append(row | {"note": "other patients or units are tested"})
+                continue
+            alike = np.array_equal(one.folds[0], two.folds[0])
+            note = compare.verdict(found) + "; other folds, trainings not paired" * (not alike)
+            found.pop("too_few", None)
+            rows.append(row | found | {"note": note})
+    return rows
+
+
+def _headline(of: Replicates) -> float:
+    return next(iter(of.measured(0, only_headline=True, trainings=False).values())).mean
+
+
+def _counts(of: Replicates) -> dict[str, int]:
+    keys = np.array(of.keys)
+    return {
+        "n_patients": of.patients(),
+        "trainings": len(np.unique(keys[:, 1])),
+        "seeds": len(np.unique(keys[:, 2])),
+        "folds": len(np.unique(np.concatenate(of.folds))),
+    }
+
+
+def counted(table: pd.DataFrame) -> pd.Series:
+    """Return of each row whether its interval excludes 0."""
+    return (table["lo"] > 0) | (table["hi"] < 0)
+
+
+def by_chance(table: pd.DataFrame) -> str:
+    """Return in words how many intervals there are, how many exclude 0, and how many would if nothing counted."""
+    n, k = int(table["lo"].notna().sum()), int(counted(table).sum())
+    return (
+        f"{k} of {n} intervals of 95 % exclude 0; if no level changed anything, about {ALPHA * n:.2g} would by chance "
+        "alone. They are not independent: labels of one run, and levels of one base run, share patients"
+    )
+
+
+def cell(row: dict[str, Any], digits: int = 2) -> str:
+    """Return a row as a cell: ``+0.02 [-0.01, +0.05]`` and an arrow where the interval excludes 0."""
+    if not known(row["mean"]):
+        return str(row["note"])
+    if not known(row["lo"]):
+        return f"{row['mean']:+.{digits}f}, {row['note']}"
+    arrow = " ▲" if row["lo"] > 0 else " ▼" if row["hi"] < 0 else ""
+    marks = " (seen)" * bool(row["seen"]) + " (other folds)" * ("other folds" in row["note"])
+    return shown(row, digits, sign="+") + arrow + marks
+
+
+def wide(table: pd.DataFrame, fraction: float) -> tuple[list[str], list[list[Any]]]:
+    """Return the table ``factor x run`` at a label fraction: a header, and a row a level.
+
+    The first two entries of a row are factor and level; the others are lines, one a label, of each base run.
+    """
+    runs = list(dict.fromkeys(table["run"]))
+    some = table[(table["fraction"] == fraction) | table["fraction"].isna()]
+    lines: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for row in some.to_dict("records"):
+        text = " ".join(filter(None, (row["label"], cell(row))))  # type: ignore[arg-type]
+        lines.setdefault((row["factor"], row["level"]), {}).setdefault(row["run"], []).append(text)
+    return ["factor", "level", *runs], [[*key, *(of.get(run, []) for run in runs)] for key, of in lines.items()]
