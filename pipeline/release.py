@@ -43,7 +43,7 @@ def publish(wanted: config.Release, encoder: hub.Encoder) -> None:
     result = stored.read(stage.run_folder(wanted.run))
     first = json.loads((stage.run_folder(wanted.run) / "encoder" / "config.json").read_text())["provenance"]
     size = sum(values.nbytes for values in encoder.module.state_dict().values())
-    about = wanted.model_dump(mode="json") | {"steps": first["steps"], "kept_step": first["kept_step"]}
+    about = wanted.model_dump(mode="json") | {"kept_step": first["kept_step"]}
     provenance = encoder.config["provenance"] | {
         "published_split": None,  # it holds nobody out
         "crossing_patients": first["crossing_patients"],  # of the run's results

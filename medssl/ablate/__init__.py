@@ -37,13 +37,17 @@ def ablate(path: Path, *, out: Path, data: Path | None = None, factors: Sequence
     notes = [f"{base}: its recordings are not there; left out" for base in absent]
     cells: list[Cell] = []
     pretrainings = 0
+    failed = []
     for base, plan in plans.items():
-        here, said, number = _checked(out / base, plan, factors)
+        try:
+            here, said, number = _checked(out / base, plan, factors)
+        except workspace.WorkspaceError as error:
+            failed.append(f"{base}: {error}")
+            continue
         cells, notes, pretrainings = [*cells, *here], [*notes, *said], pretrainings + number
     refused = [f"{c.factor} {c.level} of {c.base}: {c.refused}" for c in cells if c.refused]
     print("\n".join([*notes, *refused, f"{pretrainings} pretrainings at most"]), file=sys.stderr, flush=True)
 
-    failed = []
     for base in plans:
         try:
             if wanted := _runs([cell for cell in cells if cell.base == base]):
@@ -77,14 +81,16 @@ def _checked(home: Path, plan: Plan, factors: Sequence[str]) -> tuple[list[Cell]
         raise config.ConfigError("; ".join(problems))
     runs = config.load(home / "params.yaml").runs
     cells = [cell for cell in plan.cells if not factors or cell.factor in factors]
-    known = {}
+    known, shapes = {}, {}
     if keys := dict.fromkeys(runs[name].modality for name in _runs(cells)):
         workspace.dvc(home, "repro", *(f"dedup@{key}" for key in keys))
     for key in keys:
         place = home / "data" / key
-        known[key] = open_store(place / "store", place / "split.parquet", place / "dedup.parquet").table
-    cells = [c if c.refused else c._replace(refused=refusals.of_cell(c, runs, known)) for c in cells]
-    pretrainings = sum(runs[n].seeds * len(tables.folds(known[runs[n].modality])) + 1 for n in _runs(cells))
+        store = open_store(place / "store", place / "split.parquet", place / "dedup.parquet")
+        known[key], shapes[key] = store.table, tuple(store.facts["shape"])
+    cells = [c if c.refused else c._replace(refused=refusals.of_cell(c, runs, known, shapes)) for c in cells]
+    folds = {n: len(tables.folds(known[runs[n].modality])) for n in _runs(cells)}
+    pretrainings = sum(runs[n].seeds * folds[n] + 1 if folds[n] else runs[n].seeds for n in folds)
     return cells, refusals.moved(cells, runs, known), pretrainings
 
 

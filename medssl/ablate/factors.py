@@ -60,6 +60,24 @@ class Ablation(Section):
     factors: dict[str, Factor] = Field(min_length=1)
 
     @model_validator(mode="after")
+    def _runs_are_of_cohorts(self) -> Self:
+        if lacking := [name for name, run in self.runs.items() if not isinstance(run.get("modality"), str)]:
+            raise ValueError(f"runs.{lacking[0]}: modality missing; name a cohort of {self.like}")
+        return self
+
+    @model_validator(mode="after")
+    def _levels_of_base_runs_are_mappings(self) -> Self:
+        for name, factor in self.factors.items():
+            for level, given in factor.levels.items():
+                for base in given if set(given) <= set(factor.runs) else ():
+                    if not isinstance(given[base], dict) or not given[base]:
+                        raise ValueError(
+                            f"factors.{name}.levels.{level}.{base} = {given[base]!r}: expected keys and values, "
+                            "such as {pretrain.views: mild}"
+                        )
+        return self
+
+    @model_validator(mode="after")
     def _names_are_told_apart(self) -> Self:
         levels = [level for factor in self.factors.values() for level in factor.levels]
         if bad := [name for name in (*self.factors, *levels) if not _NAME.fullmatch(name)]:
@@ -150,7 +168,8 @@ def expand(ablation: Ablation, given: Mapping[str, Any], base: str) -> Plan:
             if values is not None:
                 cell = Cell(name, level, base, base, str(values.pop(PROTOCOL, PROBE)), factor.runs[base])
                 cells.append(_placed(cell, values, run, runs, cohorts))
-    params = {key: value for key, value in given.items() if key not in ("modalities", "runs", "folds", "synthetic")}
+    own = ("modalities", "runs", "folds", "synthetic", "release")
+    params = {key: value for key, value in given.items() if key not in own}
     root = cohorts[run.modality]["source"]["root"]
     made = {k: v for k, v in (given.get("synthetic") or {}).items() if root == f"data/raw/{k}"}
     folds = {f"f{k}": None for k in range(_folds(cohorts[run.modality]))}
@@ -167,7 +186,9 @@ def _folds(cohort: Mapping[str, Any]) -> int:
 def _base(name: str, raw: Mapping[str, Any], ablation: Ablation) -> config.Run:
     own = {"labels": ablation.labels(name), "finetune_labels": []}
     try:
-        return config.Run.model_validate({**raw, "evaluate": {**raw["evaluate"], **ablation.evaluate, **own}})
+        return config.Run.model_validate(
+            {**raw, "evaluate": {**(raw.get("evaluate") or {}), **ablation.evaluate, **own}}
+        )
     except ValidationError as error:
         raise config.ConfigError(explain(error, f"runs.{name}")) from None
 
@@ -176,6 +197,11 @@ def _placed(
     cell: Cell, values: dict[str, Any], base: config.Run, runs: dict[str, config.Run], cohorts: dict[str, Any]
 ) -> Cell:
     """Return a cell with its run, which is added to ``runs``, as is its cohort to ``cohorts``; or with a reason."""
+    known = (*config.ENCODER, *config.BASELINES, *config.CONTROLS)
+    if cell.protocol not in known:
+        return cell._replace(refused=f"protocol '{cell.protocol}' unknown; allowed: {', '.join(known)}")
+    if not base.evaluate.asked(cell.protocol):
+        return cell._replace(refused=f"protocol {cell.protocol} is not evaluated; name it in evaluate.protocols")
     if not values:
         same = cell.protocol == PROBE
         return cell._replace(refused="as the base run" * same)

@@ -13,6 +13,7 @@ from medssl.evaluate import labels
 from medssl.models import build
 from medssl.pretrain.data import measure, training_rows
 from medssl.pretrain.recipes import RECIPES
+from medssl.pretrain.recipes.recipe import Sizes
 
 if TYPE_CHECKING:
     from medssl.ablate.factors import Cell
@@ -31,21 +32,41 @@ def of_recipe(run: Run) -> str:
         return f"pretrain.positives: recipe {run.recipe} has none to choose: {recipe.partners}"
     if recipe.duplicates and params.duplicates != "remove":
         return f"pretrain.duplicates: {params.duplicates} is not for recipe {run.recipe}: {recipe.duplicates}"
-    if recipe.dense and not hasattr(encoder, "features"):
+    if recipe.dense and run.encoder.crop is None and not hasattr(encoder, "features"):
         return f"recipe {run.recipe} needs an encoder with a feature map; {run.encoder.name} has none"
     return ""
 
 
-def of_cell(cell: Cell, runs: Mapping[str, Run], known: Mapping[str, pd.DataFrame]) -> str:
+def of_network(run: Run, shape: tuple[int, ...]) -> str:
+    """Return why a run has no network for samples of a shape, (C, ...), empty where it has."""
+    if run.encoder is None:
+        return ""
+    try:
+        encoder = build(**run.encoder.model_dump(), in_channels=shape[0])
+        sizes = Sizes(embedding=int(encoder.embedding_dim), samples=2, shape=shape)  # type: ignore[arg-type]
+        RECIPES[run.recipe].net(encoder, run.pretrain, sizes)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def of_cell(
+    cell: Cell,
+    runs: Mapping[str, Run],
+    known: Mapping[str, pd.DataFrame],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> str:
     """Return why a cell cannot be, as its cohort is, empty where it can; without its base run it has no difference.
 
     Args:
         cell: not refused yet.
         runs: by name.
         known: sample table of each cohort with receipts and splits.
+        shapes: of the samples of each cohort.
     """
     own, base = runs[cell.run], runs[cell.base]
-    reasons = (of_cohort(run, tables.of_fold(known[run.modality], None)) for run in (own, base))
+    reasons = [of_network(run, shapes[run.modality]) for run in (own, base)]
+    reasons += [of_cohort(run, tables.of_fold(known[run.modality], None)) for run in (own, base)]
     alone = tested(known[own.modality]).index.symmetric_difference(tested(known[base.modality]).index)
     lost = f"{len(alone)} patients are in the cohort of the level or of {cell.base} alone, so that nothing is paired"
     return next(filter(None, (*reasons, lost * bool(len(alone)))), "")
@@ -77,8 +98,11 @@ def of_cohort(run: Run, table: pd.DataFrame) -> str:
         table: sample table with receipts and a split.
     """
     training = table.iloc[training_rows(table, run.pretrain.duplicates)]
-    factors = run.pretrain.options.covariates()
+    factors, read = run.pretrain.options.covariates(), run.pretrain
     try:
+        if read.monitor_label is not None:
+            labels.require(tables.tasks(table), [read.monitor_label], key="pretrain.monitor_label")
+        labels.require(tables.tasks(table), read.labels, key="pretrain.labels")
         values = measure(table, training, factors).values
         absent = labels.left_out(table, run.evaluate.labels)
     except ValueError as error:

@@ -73,7 +73,7 @@ def _params(path: Path) -> tuple[list[str], list[str]]:
         if m.source.name not in sources.SOURCES
     ]
     data = path.parent / "data"
-    known = {*params.modalities, "raw", "encoders", "runs", "flow", "report", "release", "real"}
+    known = {*params.modalities, "raw", "encoders", "runs", "flow", "report", "release", "real", "ablation"}
     # DVC leaves the outputs of entries that were taken out of params.yaml.
     orphans = [p for p in sorted(data.glob("*")) if p.is_dir() and p.name not in known]
     for section, entries in (("runs", params.runs), ("release", params.release)):

@@ -16,14 +16,25 @@ from pydantic import Field, ValidationError, model_validator
 from medssl.config import stages
 from medssl.config.cohort import Cohort, Dedup, SignalIngest, Source, SplitParams, Synthetic, VolumeIngest
 from medssl.config.recipes import OPTIONS, Anatomy, Factor, Options
-from medssl.config.run import BASELINES, TRAINED, Batch, EncoderParams, Evaluate, Positives, Pretrain, Run
+from medssl.config.run import (
+    BASELINES,
+    CONTROLS,
+    ENCODER,
+    TRAINED,
+    Batch,
+    EncoderParams,
+    Evaluate,
+    Positives,
+    Pretrain,
+    Run,
+)
 from medssl.config.section import MODALITIES, SIGNALS, Count, Positive, Section, explain
 
 __all__ = [
-    "BASELINES", "MODALITIES", "OPTIONS", "SIGNALS", "TRAINED", "Anatomy", "Batch", "Cohort", "Compute",
-    "ConfigError", "Dedup", "EncoderParams", "Evaluate", "Factor", "Options", "Params", "Positives", "Pretrain",
-    "Release", "Run", "SignalIngest", "Source", "SplitParams", "Synthetic", "Tracking", "VolumeIngest", "evaluate_of",
-    "explain", "load", "load_default", "modality_of", "obstacles", "parse", "part",
+    "BASELINES", "CONTROLS", "ENCODER", "MODALITIES", "OPTIONS", "SIGNALS", "TRAINED", "Anatomy", "Batch", "Cohort",
+    "Compute", "ConfigError", "Dedup", "EncoderParams", "Evaluate", "Factor", "Options", "Params", "Positives",
+    "Pretrain", "Release", "Run", "SignalIngest", "Source", "SplitParams", "Synthetic", "Tracking", "VolumeIngest",
+    "evaluate_of", "explain", "load", "load_default", "modality_of", "obstacles", "parse", "part",
 ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from medssl.evaluate.metrics import headline, protocols
 Verdict = Literal["ok", "unknown", "warning", "failed"]
 WORST: tuple[Verdict, ...] = ("ok", "unknown", "warning", "failed")
 UNLIKE = 0.7  # AUROC from which on test patients are unlike those trained on
+LAYOUTS = ("manifest", "bids")  # sources that anybody's recordings may have; others are public sets
 TRAININGS = 3  # from which on an interval says something about training
 
 
@@ -40,6 +41,10 @@ def encoder_apart(provenance: Mapping[str, Any], table: pd.DataFrame, key: bytes
     if not seen:
         return Check(name, "unknown", "the encoder does not say whom it was trained on")
     if seen["key"] != tables.keyed_name(key, "identity"):
+        # Codes of patients cannot be compared, but all patients of a public set are these too.
+        source, tested = provenance.get("source"), table.loc[table["split"] == "test", "source"].unique()
+        if "release" in provenance and source not in LAYOUTS and source in tested:
+            return Check(name, "failed", f"all patients of {source} trained it; test it on other recordings")
         return Check(name, "unknown", "the encoder was trained in a project with another key for patients")
     test = tables.patient_codes(table.loc[table["split"] == "test", "patient"].unique())
     both = set(test) & set(seen["patients"])

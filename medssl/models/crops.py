@@ -39,6 +39,10 @@ class Crops(nn.Module):
         found: dict[str, nn.Module] = self.encoder.stages  # type: ignore[assignment]
         return found
 
+    def extra_repr(self) -> str:
+        """Say what tells two of the same encoder apart."""
+        return f"crop={self.crop}"
+
     def forward(self, x: Tensor) -> Tensor:
         """Return embeddings (B, embedding_dim)."""
         first = starts(x.shape[2], self.crop)

@@ -216,8 +216,6 @@ def fit(
         )
     length = int(store.facts["shape"][-1])
     crop = run.encoder.crop or length
-    if crop > length:
-        raise ValueError(f"encoder.crop {crop}: samples have {length} steps (ingest.window_s); take fewer, or null")
     rows, unreduced = training_rows(table, params.duplicates), int((table["split"] == "train").sum())
     training = table.iloc[rows]
     measures = measure(table, training, params.options.covariates())

@@ -92,7 +92,7 @@ z = encoder.embed(x, {geometry})
 {provenance["pretrain"].get("duplicates", "remove")}
 - data hash: {provenance["data_hash"]}
 - steps: {provenance["steps"]}, seed: {provenance["seed"]}, code: {provenance["git_commit"]}""",
-        *(_handed_on(release, tested=bool(metrics)) if release else []),
+        *(_handed_on(release, steps=provenance["steps"], tested=bool(metrics)) if release else []),
         "",
     ]
     if crossed:
@@ -131,9 +131,9 @@ z = encoder.embed(x, {geometry})
     return "\n".join(lines)
 
 
-def _handed_on(release: Mapping[str, Any], *, tested: bool) -> list[str]:
+def _handed_on(release: Mapping[str, Any], *, steps: int, tested: bool) -> list[str]:
     """Return what a released encoder says of the rights in its data, its size, and why it has no results of its own."""
-    run, kept, steps = (release[key] for key in ("run", "kept_step", "steps"))
+    run, kept = release["run"], release["kept_step"]
     lines = [
         f"- licence of the recordings: {release['licence']}",
         *([f"- cite: {release['cite']}"] if release["cite"] else []),
@@ -146,7 +146,8 @@ def _handed_on(release: Mapping[str, Any], *, tested: bool) -> list[str]:
     if kept < steps:
         lines += [
             "",
-            f"Encoders of that run were chosen by validation, the first at step {kept} of {steps}; this is the last.",
+            f"An encoder of that run was kept at step {kept}, chosen by validation; this one is of the last step, "
+            f"{steps}.",
         ]
     return lines
 

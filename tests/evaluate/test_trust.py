@@ -41,7 +41,15 @@ def test_an_encoder_that_saw_a_test_patient_is_named() -> None:
 def test_what_an_encoder_does_not_say_is_unknown() -> None:
     seen = {"seen": tables.seen_patients([1, 2], OTHER)}
     for provenance in ({}, seen):
-        assert trust.encoder_apart(provenance, table(), KEY).verdict == "unknown"
+        assert trust.encoder_apart(provenance, table().assign(source="ptbxl"), KEY).verdict == "unknown"
+
+
+@pytest.mark.parametrize(("trained", "tested", "verdict"), [
+    ("ptbxl", "ptbxl", "failed"), ("ptbxl", "cinc2017", "unknown"), ("manifest", "manifest", "unknown"),
+])  # fmt: skip
+def test_a_released_encoder_saw_all_of_its_set_whatever_the_key(trained: str, tested: str, verdict: str) -> None:
+    provenance = {"seen": tables.seen_patients([1, 2], OTHER), "source": trained, "release": {"run": "x"}}
+    assert trust.encoder_apart(provenance, table().assign(source=tested), KEY).verdict == verdict
 
 
 def test_codes_of_the_folder_are_hashes_of_hashes_to_nobody() -> None:

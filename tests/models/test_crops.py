@@ -56,7 +56,9 @@ def test_the_mean_over_crops(name: str) -> None:
         assert not torch.allclose(found / size, whole / size, atol=1e-3)
         # Where a crop is as long as the sample, this is the encoder itself, with the same weights.
         assert torch.equal(models.build(name, in_channels=2, seed=0, **SMALL[name]).eval()(x), whole)
-    assert models.embedding_dim(name=name, crop=32, **SMALL[name]) == module.embedding_dim == found.shape[1]
+    assert (
+        models.embedding_dim(name=name, in_channels=2, crop=32, **SMALL[name]) == module.embedding_dim == found.shape[1]
+    )
 
 
 def test_gradients_are_those_of_the_loop() -> None:
@@ -92,3 +94,9 @@ def test_refused() -> None:
         models.build("resnet2d", in_channels=1, crop=32)
     with pytest.raises(ValueError, match=r"encoder\.crop 0: expected 1 or more"):
         models.build("resnet1d", in_channels=1, crop=0)
+
+
+def test_two_of_one_encoder_are_told_apart_by_their_text() -> None:
+    """Features are found again by it, where weights are equal."""
+    one, other = (models.build("resnet1d", in_channels=1, crop=crop, seed=0) for crop in (50, 100))
+    assert str(one) != str(other)

@@ -93,7 +93,6 @@ RELEASE = {
     "run": "ecg-toy",
     "licence": "CC-BY-4.0",
     "cite": "Toy 2020",
-    "steps": 40,
     "kept_step": 40,
     "megabytes": 1.24,
 }
@@ -113,7 +112,7 @@ def test_a_released_encoder_has_the_results_of_another() -> None:
     assert "## Checks of run `ecg-toy`" in text
     assert "chosen by validation" not in text
     early = card.render(CONTRACT, {"name": "x"}, {**of, "release": RELEASE | {"kept_step": 30, "cite": ""}})
-    assert "chosen by validation, the first at step 30 of 40; this is the last." in early
+    assert "kept at step 30, chosen by validation; this one is of the last step, 40." in early
     assert "no label was there to test them on" in early
     assert "cite" not in early
 

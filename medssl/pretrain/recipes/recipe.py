@@ -122,12 +122,15 @@ class Recipe:
         """Return a network with all that this recipe keeps.
 
         Raises:
-            ValueError: the recipe is dense and the encoder is not, or `predict.head`'s.
+            ValueError: the recipe is dense and the encoder is not, a crop is longer than a sample, or `predict.head`'s.
         """
         if self.dense and isinstance(encoder, Crops):
             raise ValueError(f"encoder.crop {encoder.crop}: this recipe reads every step of a sample; leave it out")
         if self.dense and not hasattr(encoder, "features"):
             raise ValueError("this recipe needs an encoder with a feature map; use encoder.name: dilated1d")
+        if isinstance(encoder, Crops) and encoder.crop > sizes.shape[-1]:
+            length = f"samples have {sizes.shape[-1]} steps (ingest.window_s)"
+            raise ValueError(f"encoder.crop {encoder.crop}: {length}; take fewer, or null")
         heads = self.heads(sizes, params)
         if params.predict is not None:
             heads["predict"] = predict.head(params, embedding=sizes.embedding, shape=sizes.shape)

@@ -55,8 +55,9 @@ def tcga_lung(root: Path) -> list[Record]:
         labels = present(
             contrast={"1": "yes", "0": "no"}.get(row["contrast"]), sex=SEXES.get(row["sex"].lower()), age=age
         )
-        patient, series, more = row["patient_id"], row["series_uid"], {"anatomy": present(age_years=age)}
-        records.append(record_of(root, f"dicom/{row['file']}", "dicom", patient, series, "tcga_lung", labels, **more))
+        patient, series, anatomy = row["patient_id"], row["series_uid"], {} if age is None else {"age_years": age}
+        file = f"dicom/{row['file']}"
+        records.append(record_of(root, file, "dicom", patient, series, "tcga_lung", labels, anatomy=anatomy))
     return records
 
 
