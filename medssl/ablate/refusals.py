@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import torch
 
 from medssl import table as tables
 from medssl.config import Run
@@ -17,6 +18,8 @@ from medssl.pretrain.recipes.recipe import Sizes
 
 if TYPE_CHECKING:
     from medssl.ablate.factors import Cell
+
+SOME = 1000  # training samples whose measures are looked at
 
 
 def of_recipe(run: Run) -> str:
@@ -37,13 +40,23 @@ def of_recipe(run: Run) -> str:
     return ""
 
 
-def of_network(run: Run, shape: tuple[int, ...]) -> str:
-    """Return why a run has no network for samples of a shape, (C, ...), empty where it has."""
+def of_network(run: Run, table: pd.DataFrame, shape: tuple[int, ...]) -> str:
+    """Return why a run has no network for its cohort, empty where it has.
+
+    Args:
+        run: of a level whose cohort has what it reads (`of_cohort`).
+        table: sample table with receipts and a split.
+        shape: of a sample, (C, ...).
+    """
     if run.encoder is None:
         return ""
+    rows = training_rows(table, run.pretrain.duplicates)
+    measures = measure(table, table.iloc[rows], run.pretrain.options.covariates())
+    anatomy = torch.from_numpy(measures.values[rows[:SOME]])
     try:
         encoder = build(**run.encoder.model_dump(), in_channels=shape[0])
-        sizes = Sizes(embedding=int(encoder.embedding_dim), samples=2, shape=shape)  # type: ignore[arg-type]
+        size = int(encoder.embedding_dim)  # type: ignore[arg-type]
+        sizes = Sizes(size, samples=len(table), shape=shape, measures=measures.shapes, anatomy=anatomy)
         RECIPES[run.recipe].net(encoder, run.pretrain, sizes)
     except ValueError as error:
         return str(error)
@@ -65,8 +78,11 @@ def of_cell(
         shapes: of the samples of each cohort.
     """
     own, base = runs[cell.run], runs[cell.base]
-    reasons = [of_network(run, shapes[run.modality]) for run in (own, base)]
-    reasons += [of_cohort(run, tables.of_fold(known[run.modality], None)) for run in (own, base)]
+    parts = {run.modality: tables.of_fold(known[run.modality], None) for run in (own, base)}
+    reasons = (
+        of_cohort(run, parts[run.modality]) or of_network(run, parts[run.modality], shapes[run.modality])
+        for run in (own, base)
+    )
     alone = tested(known[own.modality]).index.symmetric_difference(tested(known[base.modality]).index)
     lost = f"{len(alone)} patients are in the cohort of the level or of {cell.base} alone, so that nothing is paired"
     return next(filter(None, (*reasons, lost * bool(len(alone)))), "")

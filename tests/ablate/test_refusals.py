@@ -65,11 +65,14 @@ def test_patients_of_a_level_are_those_of_its_base_run_in_the_same_folds(signal_
         ({"encoder": {"name": "resnet1d", "crop": 100}}, (2, 200), ""),
         ({"recipe": "comet"}, (2, 200), "this recipe needs an encoder with a feature map"),
         ({"pretrain": {"predict": {"name": "spectrum"}}, "encoder": {"name": "resnet2d"}}, (1, 32, 32), "for signals"),
+        ({"recipe": "anatomy", "pretrain": {"options": {"measures": ["liver_ml"]}}}, (2, 200), ""),
     ],
 )
-def test_networks_that_cannot_be(changes: dict[str, Any], shape: tuple[int, ...], reason: str) -> None:
+def test_networks_that_cannot_be(
+    signal_store: Store, changes: dict[str, Any], shape: tuple[int, ...], reason: str
+) -> None:
     run = config.Run.model_validate(RUNS["one"] | changes | {"evaluate": {}})
-    said = refusals.of_network(run, shape)
+    said = refusals.of_network(run, signal_store.table, shape)
     assert reason in said
     assert bool(reason) == bool(said)
 
