@@ -23,6 +23,7 @@ PARTS = ("train", "train", "val", "test")
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run slow files first, and keep a file on one of several processes, as its fixtures are; so with a shared project.
 
@@ -30,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         shared = "project" in getattr(item, "fixturenames", ()) and item.path.parent.name == "pipeline"
-        item.add_marker(pytest.mark.xdist_group("project" if shared else str(item.path)))
+        item.add_marker(pytest.mark.xdist_group("project" if shared else item.location[0]))
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

@@ -38,10 +38,9 @@ def test_each_recipe_beats_the_untrained_encoder_on_its_planted_trait(run: str, 
     assert probe["p_value"] <= 0.01
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_no_planted_identifier_in_any_output(modality: str) -> None:
+def test_no_planted_identifier_in_any_output() -> None:
     folder = Path(str(REPRO))
-    planted = [text.encode() for text in planted_identifiers(modality)]
+    planted = [text.encode() for modality in MODALITIES for text in planted_identifiers(modality)]
     looked_at = [folder / "mlflow.db", *(folder / "mlartifacts").rglob("*")]
     looked_at += [p for p in (folder / "data").rglob("*") if p.relative_to(folder).parts[:2] != ("data", "raw")]
     looked_at += list((folder / ".dvc" / "cache").rglob("*"))

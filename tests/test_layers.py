@@ -191,3 +191,9 @@ def test_imports_are_followed() -> None:
     assert all(to in direct(path) for path, to in NEVER_RUN)
     # Three steps away: pipeline/dedup -> curate -> ingest -> sources.
     assert "medssl/sources/resampling.py" in used("pipeline/dedup.py", UNLISTED) - direct("pipeline/dedup.py")
+
+
+def test_a_file_stays_on_one_process(request: pytest.FixtureRequest) -> None:
+    if not hasattr(request.config, "workerinput"):
+        pytest.skip("one process runs all tests")
+    assert "@" in request.node.nodeid, "the group that tests/conftest.py gives is lost, so fixtures are made twice"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from monai.networks.nets.efficientnet import EfficientNet
 from torch import Tensor, nn
 
 # repeats, kernel, first stride, expansion of the seven stages; MONAI's notation wants the stride twice.
@@ -40,6 +39,8 @@ class EfficientNet1d(nn.Module):
     """
 
     def __init__(self, in_channels: int, *, widths: Sequence[int] | None = None) -> None:
+        from monai.networks.nets.efficientnet import EfficientNet  # loads all of MONAI, which takes seconds
+
         super().__init__()
         if widths is None:
             widths = MANY if in_channels > 1 else ONE

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from monai.networks.nets.resnet import ResNet as MonaiResNet
 from torch import Tensor, nn
 
 from medssl.models.pool import Pool
@@ -43,6 +42,9 @@ class ResNet(nn.Module):
         stem: str | None = None,
         pool: str | None = None,
     ) -> None:
+        # MONAI loads all of itself, which takes seconds that encoders without it need not wait for.
+        from monai.networks.nets.resnet import ResNet as MonaiResNet
+
         super().__init__()
         widths = WIDTHS if widths is None else widths
         if len(widths) != 4:

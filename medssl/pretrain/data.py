@@ -10,9 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from monai.data import DataLoader
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from medssl import table as tables
 from medssl.config import Factor
@@ -207,7 +206,7 @@ class Samples(Dataset[tuple[Tensor, ...]]):
 
 
 class Loader(DataLoader):
-    """MONAI's loader, which gives its workers random states of their own; resumable within an epoch.
+    """Torch's loader, resumable within an epoch; nothing that its workers do is random.
 
     Its state is empty: where a run is, the network knows, and the sampler asks it. Batches that workers fetched ahead
     of a checkpoint do not count.
