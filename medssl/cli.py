@@ -1,4 +1,4 @@
-"""``medssl demo | fetch | check | ingest | tune | ablate | embed | evaluate | compare | card``.
+"""``medssl demo | fetch | check | ingest | tune | ablate | embed | retrieve | evaluate | compare | card``.
 
 The exit code is 0, 1 (something is wrong) or 2 (usage).
 """
@@ -159,6 +159,28 @@ def embed(args: argparse.Namespace) -> int:
     return 0 if refused < len(table) else 1
 
 
+def retrieve(args: argparse.Namespace) -> int:
+    """Print how often a random crop of a test recording finds its window and its recording."""
+    from medssl.evaluate import retrieve as search
+    from medssl.hub import load_encoder
+    from medssl.store import open_store
+
+    folder = Path(args.store)
+    beside = folder.parent / "split.parquet"
+    parts = [Path(args.split)] if args.split else [beside] * beside.is_file()
+    found = search.retrieve(
+        load_encoder(args.encoder),
+        open_store(folder, *parts),
+        share=args.share,
+        tolerance_s=args.tolerance,
+        ks=args.k,
+        seed=args.seed,
+        accelerator="auto",
+    )
+    print(found.round(3).to_string(index=False))
+    return 0
+
+
 def evaluate(args: argparse.Namespace) -> int:
     """Evaluate an encoder on a store: probes, baselines, controls, checks, with intervals."""
     from medssl import config, project
@@ -280,6 +302,15 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--encoder", required=True, help=of_encoder)
     sub.add_argument("--input", required=True, help="store, table of files, or one recording")
     sub.add_argument("--out", required=True, help="FILE.parquet")
+
+    sub = command(retrieve, "whether crops of recordings find, by their embeddings, the windows they were cut from")
+    sub.add_argument("--encoder", required=True, help=of_encoder)
+    sub.add_argument("--store", required=True, help="folder of the store, cut as the encoder asks")
+    sub.add_argument("--split", help="FILE.parquet (default: split.parquet beside the store, else all are tested)")
+    sub.add_argument("--share", type=float, default=0.5, help="length of a crop, of its window (default: 0.5)")
+    sub.add_argument("--tolerance", type=float, default=0.0, metavar="S", help="seconds to a window that is a hit too")
+    sub.add_argument("--k", type=int, nargs="+", default=[1, 5, 10], help="results looked at (default: 1 5 10)")
+    sub.add_argument("--seed", type=int, default=0, help="of the crops (default: 0)")
 
     sub = command(evaluate, "any encoder on a store, against baselines and controls, with checks")
     sub.add_argument("--encoder", required=True, nargs="+", help=f"{of_encoder}, module:function; several trainings")

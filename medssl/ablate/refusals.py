@@ -56,7 +56,8 @@ def of_network(run: Run, table: pd.DataFrame, shape: tuple[int, ...]) -> str:
     try:
         encoder = build(**run.encoder.model_dump(), in_channels=shape[0])
         size = int(encoder.embedding_dim)  # type: ignore[arg-type]
-        sizes = Sizes(size, samples=len(table), shape=shape, measures=measures.shapes, anatomy=anatomy)
+        channels = tuple(table["channels"].iloc[0])
+        sizes = Sizes(size, len(table), shape, measures.shapes, anatomy, channels)
         RECIPES[run.recipe].net(encoder, run.pretrain, sizes)
     except ValueError as error:
         return str(error)

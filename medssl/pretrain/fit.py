@@ -261,6 +261,7 @@ def fit(
             shape=tuple(store.facts["shape"]),
             measures=measures.shapes,
             anatomy=torch.from_numpy(measures.values[rows[some]]),
+            channels=tuple(table["channels"].iloc[0]),
         )
         net = recipe.net(encoder, params, sizes)
         module = Training(net, recipe, steps=steps, modality=store.facts["modality"], seed=seed)

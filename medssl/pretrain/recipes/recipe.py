@@ -30,6 +30,7 @@ class Sizes(NamedTuple):
         shape: of a sample, (C, ...).
         measures: shapes of the factors in ``Batch.anatomy`` (`medssl.pretrain.data.Measures`).
         anatomy: (n, K) of some training samples.
+        channels: their names, where the cohort names them.
     """
 
     embedding: int
@@ -37,6 +38,7 @@ class Sizes(NamedTuple):
     shape: tuple[int, ...]
     measures: tuple[tuple[int, ...], ...] = ()
     anatomy: Tensor = torch.empty(0, 0)
+    channels: tuple[str, ...] = ()
 
 
 class Views(NamedTuple):
