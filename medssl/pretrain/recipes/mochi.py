@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from medssl.config import Pretrain
-from medssl.objectives.rows import full_precision, without_autocast, zero
+from medssl.objectives.memory import memory_contrast
 from medssl.pretrain.data import Batch
 from medssl.pretrain.memory import Memory
 from medssl.pretrain.net import Net
@@ -70,53 +70,20 @@ def hard_negatives(
     return torch.cat([pairs, with_query], 1), torch.cat([whole, whole_too], 1) & (there > 0)
 
 
-@without_autocast
-def memory_contrast(
-    q: Tensor,
-    k: Tensor,
-    memory: Tensor,
-    *,
-    temperature: float,
-    ignore: Tensor | None = None,
-    synthetic: Tensor | None = None,
-    usable: Tensor | None = None,
-    anchors: Tensor | None = None,
-) -> Tensor:
-    """Return InfoNCE of each query and its key against the memory, and against negatives of its own.
-
-    Args:
-        q: (n, d) unit queries.
-        k: (n, d) unit keys, without gradient.
-        memory: (Q, d) unit keys of other samples.
-        temperature: divides the dot products.
-        ignore: (n, Q) bool, keys left out.
-        synthetic: (n, S, d) further negatives of each query, of `hard_negatives`.
-        usable: (n, S) bool, which of them count; None: all.
-        anchors: () what to divide by; None: the number of queries with a negative.
-
-    Returns:
-        The mean over queries with at least one negative; without any a zero that carries a gradient.
-
-    Source: He et al. 2020 (MoCo), Kalantidis et al. 2020 (MoCHi).
-    """
-    q, k, memory = full_precision(q, k, memory)
-    negative = q @ memory.detach().T
-    negative = negative if ignore is None else negative.masked_fill(ignore, -torch.inf)
-    if synthetic is not None:
-        more = torch.einsum("nd,nsd->ns", q, synthetic.detach().to(q.dtype))
-        negative = torch.cat([negative, more if usable is None else more.masked_fill(~usable, -torch.inf)], 1)
-    some = negative.isfinite().any(1).to(q.dtype)
-    positive = (q * k.detach()).sum(1, keepdim=True)
-    logits = torch.cat([positive, negative], 1) / temperature
-    loss = logits.logsumexp(1) - logits[:, 0]
-    number = some.sum() if anchors is None else anchors
-    return (loss * some).sum() / number.clamp_min(torch.finfo(q.dtype).tiny) + zero(q)
-
-
 def memory(sizes: Sizes, params: Pretrain) -> Memory:
     """Return the queue of keys."""
     options: Any = params.options
     return Memory(options.queue, params.projection_dim)
+
+
+def anchors(net: Net, ignore: Tensor) -> Tensor:
+    """Return the number of queries (n, Q) with a negative, as the mean over processes, by which all divide."""
+    return net.gather((~ignore).any(1, keepdim=True).float()).mean() * len(ignore)
+
+
+def remember(net: Net, batch: Batch, k: Tensor) -> None:
+    """Put the keys (n, d) of all processes into memory."""
+    net.memory.push(net.gather(k), net.gather(batch.second.row), net.gather(batch.patient))
 
 
 def step(net: Net, batch: Batch) -> Losses:
@@ -137,12 +104,10 @@ def step(net: Net, batch: Batch) -> Losses:
             ignore=ignore,
         )
         hard = dict(zip(("synthetic", "usable"), made, strict=True))
-    # Processes may have different numbers of queries with a negative; all divide by the mean number.
-    anchors = net.gather((~ignore).any(1, keepdim=True).float()).mean() * len(q)
     loss = memory_contrast(
-        q, k, keys.clone(), temperature=net.params.temperature, ignore=ignore, anchors=anchors, **hard
+        q, k, keys.clone(), temperature=net.params.temperature, ignore=ignore, anchors=anchors(net, ignore), **hard
     )
-    net.memory.push(net.gather(k), net.gather(batch.second.row), net.gather(batch.patient))
+    remember(net, batch, k)
     return {"loss": loss}
 
 
