@@ -6,7 +6,7 @@ PYTHON ?= python3
 export PATH := $(BIN):$(PATH)
 DATA ?=
 
-.PHONY: env repro test lint recipes real ablation encoders ui lock clean
+.PHONY: env repro test lint recipes real ablation methods encoders ui lock clean
 
 env: $(VENV)/.ready
 
@@ -53,6 +53,12 @@ encoders: env
 ablation: env
 	@test -n "$(DATA)" || { echo "usage: make ablation DATA=DIR   (DIR holds ecg/ ppg/ eeg/ mri/ ct/)"; exit 2; }
 	medssl ablate params.ablation.yaml --data "$(DATA)" --out data/ablation
+
+# Which recipe is worth its hours, and its document.
+methods: env
+	@test -n "$(DATA)" || { echo "usage: make methods DATA=DIR   (DIR holds ecg/ ppg/ eeg/ mri/ ct/)"; exit 2; }
+	medssl ablate params.methods.yaml --data "$(DATA)" --out data/methods
+	python -m medssl.ablate.methods params.methods.yaml data/methods docs/methods.md
 
 ui: env
 	python -m pipeline.ui

@@ -136,7 +136,8 @@ def ablate(args: argparse.Namespace) -> int:
     from medssl import ablate as ablation
 
     data = Path(args.data) if args.data else None
-    lines = ablation.ablate(Path(args.file), out=Path(args.out), data=data, factors=args.factors)
+    part = {"factors": args.factors, "levels": args.levels, "runs": args.runs}
+    lines = ablation.ablate(Path(args.file), out=Path(args.out), data=data, **part)
     print("\n".join(lines))
     return 0
 
@@ -296,7 +297,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("file", metavar="FILE", help="factors and their levels, such as params.ablation.yaml")
     sub.add_argument("--out", required=True, metavar="DIR", help="folder of runs and table; what is done stays done")
     sub.add_argument("--data", metavar="DIR", help="folder with ecg/ ppg/ eeg/ mri/ ct/ for params.real.yaml")
-    sub.add_argument("--factors", nargs="+", default=[], metavar="NAME", help="(default: all)")
+    for kind in ("factors", "levels", "runs"):
+        sub.add_argument(f"--{kind}", nargs="+", default=[], metavar="NAME", help="(default: all)")
 
     sub = command(embed, "embeddings of your own recordings, one row a sample")
     sub.add_argument("--encoder", required=True, help=of_encoder)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
@@ -21,7 +21,8 @@ from pydantic import Field, ValidationError, model_validator
 from medssl import config, workspace
 from medssl.ablate import refusals
 from medssl.config import explain
-from medssl.config.section import Section
+from medssl.config.section import Count, Section
+from medssl.store import Store, open_store
 from medssl.tune import space
 
 COHORT = "cohort."
@@ -34,12 +35,14 @@ JOIN = "--"  # between the parts of a name: words of commands and folders are na
 class Factor(Section):
     """What is changed of some base runs, and why.
 
-    ``runs`` names the base runs, each with the labels to report; ``levels`` what is changed of them.
+    ``runs`` names the base runs, each with the labels to report; ``levels`` what is changed of them, and ``notes`` what
+    their sources say of them.
     """
 
     question: str
     runs: dict[str, tuple[str, ...]] = Field(min_length=1)
     levels: dict[str, Annotated[dict[str, Any], Field(min_length=1)]] = Field(min_length=1)
+    notes: dict[str, str] = Field(default_factory=dict)
 
     def values(self, level: str, base: str) -> dict[str, Any] | None:
         """Return what a level changes of a base run; None where the run does not have that level."""
@@ -51,11 +54,15 @@ class Ablation(Section):
     """A file of factors.
 
     ``like`` is the params file that has the base runs: beside this file, or one that the project brings along. ``runs``
-    are further base runs, as a params file has them, and ``evaluate`` changes that section of every run.
+    are further base runs, as a params file has them, and ``evaluate`` changes that section of every run. ``baselines``
+    are further protocols of the base runs alone, which no training changes; each level is compared with them too.
+    ``cost_steps`` is how many steps of each run are measured, in turns (`medssl.ablate.costs`); null: none.
     """
 
     like: str
     evaluate: dict[str, Any] = Field(default_factory=dict)
+    baselines: tuple[str, ...] = ()
+    cost_steps: Count | None = None
     runs: dict[str, dict[str, Any]] = Field(default_factory=dict)
     factors: dict[str, Factor] = Field(min_length=1)
 
@@ -84,6 +91,12 @@ class Ablation(Section):
             raise ValueError(f"factors: {bad[0]!r}: a name is of letters, digits and _, with single - between them")
         return self
 
+    @model_validator(mode="after")
+    def _baselines_are_of_base_runs_alone(self) -> Self:
+        if self.baselines and not self.evaluate.get("protocols"):
+            raise ValueError("baselines: every run evaluates all protocols; name those of levels: evaluate.protocols")
+        return self
+
     def labels(self, base: str) -> list[str]:
         """Return the labels that any factor reports of a base run."""
         named = [label for factor in self.factors.values() for label in factor.runs.get(base, ())]
@@ -100,6 +113,36 @@ class Cell(NamedTuple):
     protocol: str
     labels: tuple[str, ...]
     refused: str = ""  # why it cannot be
+
+
+class Choice(NamedTuple):
+    """Which part of a file is run, by name; no name of a kind: all of it."""
+
+    factors: Sequence[str] = ()
+    levels: Sequence[str] = ()
+    runs: Sequence[str] = ()
+
+    def takes(self, cell: Cell) -> bool:
+        """Say whether a cell belongs to the part."""
+        own = (cell.factor, cell.level, cell.base)
+        return all(not names or name in names for names, name in zip(self, own, strict=True))
+
+    def check(self, ablation: Ablation) -> None:
+        """Refuse names that the file does not have.
+
+        Raises:
+            ConfigError: a factor, a level or a base run that no factor has.
+        """
+        factors = ablation.factors
+        levels, runs = (
+            list(dict.fromkeys(n for f in factors.values() for n in getattr(f, kind))) for kind in ("levels", "runs")
+        )
+        for kind, names, have in zip(self._fields, self, (factors, levels, runs), strict=True):
+            if unknown := [name for name in names if name not in have]:
+                raise config.ConfigError(f"--{kind} {', '.join(unknown)}: not in the file; it has {', '.join(have)}")
+
+
+EVERYTHING = Choice()
 
 
 class Plan(NamedTuple):
@@ -123,22 +166,21 @@ def read(path: Path) -> Ablation:
         raise config.ConfigError(explain(error, str(path))) from None
 
 
-def bases(ablation: Ablation, given: Mapping[str, Any], factors: Collection[str] = ()) -> tuple[list[str], list[str]]:
-    """Return the base runs of some factors, of all where none is named, and those whose recordings are not there.
+def bases(ablation: Ablation, given: Mapping[str, Any], choice: Choice = EVERYTHING) -> tuple[list[str], list[str]]:
+    """Return the base runs of a part of the file, and those whose recordings are not there.
 
     Args:
         ablation: the factors.
         given: content of the params file that has the base runs; cohorts whose recordings lack are not in it.
-        factors: names.
+        choice: the part.
 
     Raises:
-        ConfigError: a factor or a base run that does not exist; no recordings of any base run.
+        ConfigError: a name that does not exist; no recordings of any base run.
     """
-    if unknown := [name for name in factors if name not in ablation.factors]:
-        have = ", ".join(ablation.factors)
-        raise config.ConfigError(f"--factors {', '.join(unknown)}: not in the file; it has {have}")
+    choice.check(ablation)
     known = {**given["runs"], **ablation.runs}
-    named = [base for name, f in ablation.factors.items() if not factors or name in factors for base in f.runs]
+    some = [f for name, f in ablation.factors.items() if not choice.factors or name in choice.factors]
+    named = [base for factor in some for base in factor.runs if not choice.runs or base in choice.runs]
     if unknown := [base for base in named if base not in known]:
         raise config.ConfigError(f"factors: no run {unknown[0]} in {ablation.like}; it has {', '.join(known)}")
     there = [base for base in dict.fromkeys(named) if known[base]["modality"] in given["modalities"]]
@@ -161,7 +203,7 @@ def expand(ablation: Ablation, given: Mapping[str, Any], base: str) -> Plan:
     raw = {**given["runs"], **ablation.runs}[base]
     run = _base(base, raw, ablation)
     cohorts = {run.modality: given["modalities"][run.modality]}
-    runs, cells = {base: run}, []
+    runs, cells = {base: _with_baselines(base, run, ablation.baselines)}, []
     for name, factor in ablation.factors.items():
         for level in factor.levels if base in factor.runs else ():
             values = factor.values(level, base)
@@ -193,6 +235,16 @@ def _base(name: str, raw: Mapping[str, Any], ablation: Ablation) -> config.Run:
         raise config.ConfigError(explain(error, f"runs.{name}")) from None
 
 
+def _with_baselines(name: str, run: config.Run, protocols: Sequence[str]) -> config.Run:
+    if not protocols:
+        return run
+    every = list(dict.fromkeys((*(run.evaluate.protocols or ()), *protocols)))
+    try:
+        return space.applied(run, {"evaluate.protocols": every})
+    except ValueError as error:
+        raise config.ConfigError(f"baselines: runs.{name}: {error}") from None
+
+
 def _placed(
     cell: Cell, values: dict[str, Any], base: config.Run, runs: dict[str, config.Run], cohorts: dict[str, Any]
 ) -> Cell:
@@ -200,7 +252,7 @@ def _placed(
     known = (*config.ENCODER, *config.BASELINES, *config.CONTROLS)
     if cell.protocol not in known:
         return cell._replace(refused=f"protocol '{cell.protocol}' unknown; allowed: {', '.join(known)}")
-    if not base.evaluate.asked(cell.protocol):
+    if not (base if values else runs[cell.base]).evaluate.asked(cell.protocol):
         return cell._replace(refused=f"protocol {cell.protocol} is not evaluated; name it in evaluate.protocols")
     if not values:
         same = cell.protocol == PROBE
@@ -216,8 +268,8 @@ def _placed(
         return cell._replace(refused=str(error))
     except ValueError as error:
         return cell._replace(refused=str(error).removeprefix("trial: "))
-    if run == base and cell.protocol == PROBE:
-        return cell._replace(refused="as the base run")
+    if run == base:
+        return cell._replace(refused="as the base run" * (cell.protocol == PROBE))
     name = next((key for key, other in runs.items() if other == run), JOIN.join((cell.base, cell.factor, cell.level)))
     runs[name] = run
     return cell._replace(run=name)
@@ -258,6 +310,12 @@ def params_like(ablation: Ablation, beside: Path, data: Path | None) -> dict[str
     text = workspace.params_for(str(own) if own.is_file() else ablation.like, data)
     raw: dict[str, Any] = yaml.safe_load(text)
     return raw
+
+
+def cohort(home: Path, key: str) -> Store:
+    """Return the store of a cohort in a workspace, with receipts and split."""
+    place = home / "data" / key
+    return open_store(place / "store", place / "split.parquet", place / "dedup.parquet")
 
 
 def text(plan: Plan) -> str:

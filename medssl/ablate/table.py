@@ -6,7 +6,7 @@ A difference and its interval are those of `medssl.evaluate.compare`: positive i
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from medssl.evaluate import compare
 from medssl.evaluate.metrics import known, shown
 from medssl.evaluate.replicates import Replicates
 from medssl.evaluate.results import ENTRY
+from medssl.report.protocols import SIMPLE
 
 UNTRAINED = "random_init"
 NUMBERS = ("fraction", "base", "value", "untrained", "mean", "lo", "hi", "p")
@@ -25,6 +26,10 @@ COUNTS = ("n_patients", "trainings", "seeds", "folds")
 COLUMNS = (
     *("factor", "level", "run", "label", "fraction", "metric", "base", "value", "untrained"),
     *("mean", "lo", "hi", "p", "by", *COUNTS, "seen", "note"),
+)
+AGAINST = (
+    *("factor", "run", "level", "label", "fraction", "metric", "against", "other", "value"),
+    *("mean", "lo", "hi", "p", "by", "n_patients", "note"),
 )
 ALPHA = 0.05  # of the intervals
 
@@ -46,13 +51,7 @@ def differences(cells: Sequence[Cell], out: Path, *, draws: int = 400) -> pd.Dat
     rows: list[dict[str, Any]] = []
     for base in dict.fromkeys(cell.base for cell in cells):
         here = [cell for cell in cells if cell.base == base]
-        runs = out / base / "data" / "runs"
-        names = [base, *dict.fromkeys(cell.run for cell in here if not cell.refused and cell.run != base)]
-        if all(cell.refused for cell in here):
-            names = []
-        split, tables = compare.read([runs / name for name in names]) if names else ("", {})
-        found = {name: dict(list(table.groupby(ENTRY, sort=False))) for name, table in tables.items()}
-        seen = {name: _seen(runs / name, split) for name in names}
+        found, seen = _found(here, out)
         for cell in here:
             same = {"factor": cell.factor, "level": cell.level, "run": base}
             if cell.refused:
@@ -67,11 +66,66 @@ def differences(cells: Sequence[Cell], out: Path, *, draws: int = 400) -> pd.Dat
     return table.astype(dict.fromkeys(NUMBERS, float) | dict.fromkeys(COUNTS, "Int64"))
 
 
+def _found(cells: Sequence[Cell], out: Path) -> tuple[dict[str, dict[Any, pd.DataFrame]], dict[str, dict[str, str]]]:
+    """Return the predictions of each run of the cells of one base run by entry, and what was seen of each label."""
+    base = cells[0].base
+    runs = out / base / "data" / "runs"
+    names = [base, *dict.fromkeys(cell.run for cell in cells if not cell.refused and cell.run != base)]
+    if all(cell.refused for cell in cells):
+        names = []
+    split, tables = compare.read([runs / name for name in names]) if names else ("", {})
+    found = {name: dict(list(table.groupby(ENTRY, sort=False))) for name, table in tables.items()}
+    return found, {name: _seen(runs / name, split) for name in names}
+
+
 def _seen(folder: Path, split: str) -> dict[str, str]:
     """Return by label what pretraining read that states it."""
     path = folder / Path(compare.SPLITS[split]).with_name("metrics.json")
     metrics = json.loads(path.read_text()) if path.is_file() else {}
     return {label: ", ".join(of.get("seen", ())) for label, of in metrics.items()}
+
+
+def against_baselines(cells: Sequence[Cell], out: Path, *, draws: int = 400) -> pd.DataFrame:
+    """Return how much better each training is than no training, and than the best simple baseline of the same folds.
+
+    Args:
+        cells: what was run.
+        out: folder with a workspace for each base run.
+        draws: of patients.
+
+    Returns:
+        One row per factor, base run, level, label, label fraction and ``against``: ``value`` less ``other`` is
+        ``mean``, with ``lo, hi, p, by, n_patients`` and ``note`` of `medssl.evaluate.compare`. The base run itself has
+        an empty ``level``. The baseline is the one with the highest headline on the test patients, in its favour.
+    """
+    rows: list[dict[str, Any]] = []
+    for base, factor in dict.fromkeys((cell.base, cell.factor) for cell in cells if not cell.refused):
+        here = [cell for cell in cells if (cell.base, cell.factor) == (base, factor) and not cell.refused]
+        found, _ = _found(here, out)
+        trained = {"": base} | {c.level: c.run for c in here if c.protocol == PROBE}
+        for label, fraction in ((task, f) for task, protocol, f in found[base] if protocol == PROBE):
+            others = _others(found[base], label, fraction) if label in here[0].labels else {}
+            for level, run in trained.items():
+                same = {"factor": factor, "run": base, "level": level, "label": label, "fraction": fraction}
+                if (of_level := found[run].get((label, PROBE, fraction))) is not None:
+                    rows += [same | gain for gain in _gains(Replicates.of(of_level), others, draws)]
+    made = pd.DataFrame(rows).reindex(columns=list(AGAINST))
+    return made.astype(dict.fromkeys(("fraction", "other", "value", "mean", "lo", "hi", "p"), float))
+
+
+def _others(of_base: dict[Any, pd.DataFrame], label: str, fraction: float) -> dict[str, Replicates]:
+    """Return the untrained encoder and the best simple baseline of a label, where they were evaluated."""
+    every = {name: of_base.get((label, name, fraction)) for name in (UNTRAINED, *SIMPLE)}
+    have = {name: Replicates.of(table) for name, table in every.items() if table is not None}
+    best = max((name for name in have if name in SIMPLE), key=lambda name: _headline(have[name]), default=None)
+    return {name: of for name, of in have.items() if name in (UNTRAINED, best)}
+
+
+def _gains(one: Replicates, others: dict[str, Replicates], draws: int) -> Iterator[dict[str, Any]]:
+    for name, other in others.items():
+        if gain := compare.difference(one, other, draws=draws):
+            values = {"against": name, "other": _headline(other), "value": _headline(one)}
+            yield values | gain | {"note": compare.verdict(gain)}
 
 
 def _rows(cell: Cell, base: dict[Any, Any], other: dict[Any, Any], seen: dict[str, Any], draws: int) -> list[Any]:

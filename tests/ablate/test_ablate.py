@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from medssl import cli, config, workspace
+from medssl import ablate, cli, config, workspace
+from medssl.ablate import methods
+from medssl.ablate.factors import Cell
 from pipeline import dedup, finetune, ingest, plan, pretrain, probe, results, split, synthesise
 from tests.pipeline.project import small_params
 
@@ -93,12 +95,19 @@ def written(path: Path, levels: dict[str, Any]) -> Path:
     toy = {"question": "What counts?", "runs": {"ecg-simclr": ["disease", "age"]}, "levels": levels}
     other = toy | {"levels": {"longer": {"pretrain.epochs": 2}}}
     asked = {"like": "small.yaml", "evaluate": evaluate, "factors": {"toy": toy, "other": other}}
+    asked |= {"baselines": ["demographics"], "cost_steps": 2}
     path.write_text(yaml.safe_dump(asked, sort_keys=False))
     return path
 
 
 @pytest.mark.slow
-def test_the_command(stages: InProcess, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    stages: InProcess,
+    file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     out = tmp_path / "out"
     words = ["ablate", str(file), "--out", str(out), "--factors", "toy"]
     assert cli.main(words) == 0
@@ -121,6 +130,15 @@ def test_the_command(stages: InProcess, file: Path, tmp_path: Path, capsys: pyte
     runs = {name.partition("-")[2] for name in stages.ran if name.startswith("plan-")}
     assert runs == {"ecg-simclr", "ecg-simclr--toy--mild", "ecg-simclr--toy--fewer"}
     assert (out / "ablation.html").is_file()
+    trained = ["", "mild", "fewer"]
+    collapse, costs, baselines = (pd.read_parquet(out / f"{n}.parquet") for n in ("collapse", "costs", "baselines"))
+    assert collapse["level"].tolist() == costs["level"].tolist() == trained
+    assert collapse.drop(columns=["run", "level"]).notna().all(axis=None)
+    assert list(dict.fromkeys(baselines["level"])) == trained
+    assert set(baselines["against"]) == {"random_init", "demographics"}
+    monkeypatch.setattr("sys.argv", ["methods", str(file), str(out), str(tmp_path / "docs" / "methods.md")])
+    methods.main()
+    assert "| `mild` | here " in (tmp_path / "docs" / "methods.md").read_text("utf-8")
 
     # Once more does nothing, and another level is this level alone.
     before, first = list(stages.ran), (out / "ecg-simclr/params.yaml").read_text()
@@ -148,6 +166,24 @@ def test_what_failed_is_said_after_the_others_ran(
     assert cli.main(["ablate", str(file), "--out", str(tmp_path / "out")]) == 1
     assert "dvc repro failed. All else is done: change or remove what failed in" in capsys.readouterr().err
     assert not (tmp_path / "out" / "ablation.parquet").exists()
+
+
+def test_a_cell_whose_stage_failed_has_no_results(tmp_path: Path) -> None:
+    """Results of an earlier call lie there still; what the stage that failed would write does not."""
+    runs = tmp_path / "data" / "runs"
+    for name in ("base", "good", "bad"):
+        for part in ("", "folds/f0", "folds/f1"):
+            for path in ("encoder/config.json", "probe/predictions.parquet"):
+                (runs / name / part / path).parent.mkdir(parents=True)
+                (runs / name / part / path).touch()
+        (runs / name / "predictions.parquet").touch()
+    (runs / "bad/folds/f1/encoder/config.json").unlink()
+    good, bad = (Cell("toy", name, "base", name, "probe", ("norm",)) for name in ("good", "bad"))
+    assert ablate._if_done(good, tmp_path) == good
+    assert ablate._if_done(bad, tmp_path).refused == "a stage of bad failed"
+    assert ablate._if_done(bad._replace(refused="not this"), tmp_path).refused == "not this"
+    (runs / "base/folds/f0/probe/predictions.parquet").unlink()
+    assert ablate._if_done(good, tmp_path).refused == "a stage of base failed"
 
 
 def test_nothing_runs_where_every_level_is_refused(stages: InProcess, file: Path, tmp_path: Path) -> None:

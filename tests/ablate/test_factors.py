@@ -11,6 +11,7 @@ import yaml
 from medssl import config
 from medssl.ablate import factors
 from medssl.ablate.factors import Ablation, Cell, Plan
+from medssl.pretrain.recipes import RECIPES
 
 ROOT = Path(__file__).parents[2]
 INGEST = {"rate_hz": 100, "channels": ["I"], "unit": "mV", "window_s": 2}
@@ -163,12 +164,63 @@ def test_what_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="factors"):
             ablation({level: {"seeds": 2}})
     with pytest.raises(config.ConfigError, match="--factors oops: not in the file; it has toy"):
-        factors.bases(ablation({"mild": {"pretrain.views": "mild"}}), GIVEN, ["oops"])
+        factors.bases(ablation({"mild": {"pretrain.views": "mild"}}), GIVEN, factors.Choice(["oops"]))
+    with pytest.raises(config.ConfigError, match="--levels oops: not in the file; it has mild"):
+        factors.bases(ablation({"mild": {"pretrain.views": "mild"}}), GIVEN, factors.Choice(levels=["mild", "oops"]))
+    with pytest.raises(ValueError, match="name those of levels"):
+        ablation({"mild": {"pretrain.views": "mild"}}, baselines=["knn"])
     path = tmp_path / "factors.yaml"
     for text, message in (("like: [", "not valid YAML"), ("like: x", "factors: Field required")):
         path.write_text(text)
         with pytest.raises(config.ConfigError, match=message):
             factors.read(path)
+
+
+def test_a_part_of_a_file() -> None:
+    made = ablation({"mild": {"pretrain.views": "mild"}, "none": {"pretrain.views": "none"}})
+    assert factors.bases(made, GIVEN, factors.Choice(runs=["two"])) == (["two"], [])
+    cells = factors.expand(made, GIVEN, "two").cells
+    taken = {"levels": ["none"], "runs": ["two"]}, {"levels": ["none"], "runs": ["one"]}, {"factors": ["toy"]}
+    assert [[c.level for c in cells if factors.Choice(**one).takes(c)] for one in taken] == [
+        ["none"],
+        [],
+        ["mild", "none"],
+    ]
+
+
+def test_baselines_are_of_the_base_run_alone() -> None:
+    levels: dict[str, Any] = {"mild": {"pretrain.views": "mild"}, "untrained": {"protocol": "random_init"}}
+    more: dict[str, Any] = {"evaluate": {"protocols": ["probe"]}, "baselines": ["random_init", "handcrafted"]}
+    (plan,) = expanded(levels | {"same": {"pretrain.epochs": 10}}, {"one": ["norm"]}, **more)
+    protocols = {name: run["evaluate"]["protocols"] for name, run in plan.params["runs"].items()}
+    assert protocols == {"one": ["probe", "random_init", "handcrafted"], "one--toy--mild": ["probe"]}
+    assert [(c.run, c.refused) for c in plan.cells[1:]] == [("one", ""), ("one", "as the base run")]
+    with pytest.raises(config.ConfigError, match=r"baselines: runs\.one: .*oops unknown"):
+        expanded(levels, {"one": ["norm"]}, **more | {"baselines": ["oops"]})
+
+
+def test_the_comparison_has_every_recipe() -> None:
+    own = factors.read(ROOT / "params.methods.yaml")
+    levels = own.factors["recipe"].levels
+    lacking = "\n".join(
+        f"      {name}: {{recipe: {name}, pretrain.options: {{}}}}"
+        for name in RECIPES
+        if name not in levels and name != "simclr"
+    )
+    assert not lacking, f"params.methods.yaml: add to factors.recipe.levels\n{lacking}"
+    assert {name: of["recipe"] for name, of in levels.items()} == {name: name for name in levels}
+    given = factors.params_like(own, ROOT, None)
+    for base in factors.bases(own, given)[0]:
+        plan = factors.expand(own, given, base)
+        params = config.parse(factors.text(plan))
+        assert params.runs[base].recipe == "simclr"
+        assert {run.seeds for run in params.runs.values()} == {2}
+        assert len(params.folds) >= 3
+        # Nothing of a level differs but its recipe and what that must be told.
+        for name, run in params.runs.items():
+            alike = {"pretrain": params.runs[base].pretrain.model_copy(update={"options": run.pretrain.options})}
+            alike |= {"recipe": run.recipe, "evaluate": run.evaluate}
+            assert run == params.runs[base].model_copy(update=alike), name
 
 
 def test_the_file_of_the_project() -> None:
