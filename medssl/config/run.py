@@ -16,9 +16,9 @@ class EncoderParams(Section):
     ``widths`` are channels per stage, the last one being the embedding's dimension; null takes the published size.
     ``pool`` (`medssl.models.pool`) of resnet and convnet1d: ``mean`` (null), ``mean_std``, or ``stages``, both of all
     stages. ``stem: small`` of a resnet keeps the resolution of small samples. ``kernels`` of convnet1d are odd numbers
-    of steps, one per stage; ``front: spectrum`` has it read log-powers of bands, not waves. ``crop`` of encoders of
-    signals is how many steps they read at a time: views are random crops, and the embedding of a sample is the mean
-    over as many crops as cover it.
+    of steps, one per stage; ``front: spectrum`` has it read log-powers of bands, not waves, and ``scattering`` moduli
+    of fixed wavelets. ``crop`` of encoders of signals is how many steps they read at a time: views are random crops,
+    and the embedding of a sample is the mean over as many crops as cover it.
     """
 
     name: Literal["resnet1d", "convnet1d", "dilated1d", "efficientnet1d", "vit1d", "resnet2d", "resnet3d", "vit3d"]
@@ -26,7 +26,7 @@ class EncoderParams(Section):
     depth: Count | None = None
     patch: Count | None = None
     kernels: tuple[Count, ...] | None = None
-    front: Literal["wave", "spectrum"] | None = None
+    front: Literal["wave", "spectrum", "scattering"] | None = None
     stem: Literal["imagenet", "small"] | None = None
     pool: Literal["mean", "mean_std", "stages"] | None = None
     crop: Count | None = None

@@ -24,6 +24,7 @@ from medssl.ingest import contract as contracts
 from medssl.ingest import cut
 from medssl.ingest.contract import contract_of
 from medssl.models import build, fresh
+from medssl.models.embed import embed_at, stages
 from medssl.sources.record import BadRecord, Signal, Volume
 
 __all__ = ["Encoder", "EncoderError", "contract_of", "load_encoder", "ready", "save_encoder", "verify"]
@@ -72,9 +73,11 @@ class Encoder:
         channels: Sequence[str] | None = None,
         spacing_mm: Sequence[float] | None = None,
         unit: str | None = None,
+        dim: int | None = None,
+        depth: str | None = None,
         batch_size: int = 256,
     ) -> np.ndarray:
-        """Return embeddings float32 (N, embedding_dim) of raw recordings or images, one row each.
+        """Return embeddings float32 (N, embedding_dim), or (N, dim), of raw recordings or images, one row each.
 
         Signals are re-ordered, converted, resampled, filtered, cut into windows and scaled as the training data was.
         Windows that the limits of training refuse (flat, missing ...) are left out, with a warning, and the embeddings
@@ -90,12 +93,15 @@ class Encoder:
             channels: names of the C channels, in order; needed for signals, extra ones are ignored.
             spacing_mm: mm per axis of an image; needed where the contract has a spacing.
             unit: of ``x``; None: the contract's.
+            dim: how many first numbers of the embedding, of `prefixes`, as rows of length 1. None: all, as they are.
+            depth: an earlier stage, of `depths`, whose first ``dim`` numbers, or all if they are fewer, are returned.
             batch_size: samples at a time.
 
         Raises:
             EncoderError: what is missing from the input, or from all its recordings, in one sentence. Nothing is padded
                 in silence.
         """
+        self._serves(dim, depth)
         try:
             if "rate_hz" in self.contract:
                 raws: Sequence[Signal | Volume | BadRecord] = contracts.signals_of(
@@ -130,14 +136,38 @@ class Encoder:
         whole = [row for row in rows if len(row)]
         if not whole:
             raise EncoderError(f"embed: {'; '.join(said[:3]) or 'the input holds nothing to embed'}")
-        z = self.encode(np.concatenate(whole), batch_size=batch_size)
+        z = self.encode(np.concatenate(whole), depth=depth, batch_size=batch_size)
         if said:
             more = f"; and {len(said) - 5} more" if len(said) > 5 else ""
             warnings.warn(f"embed: {'; '.join(said[:5])}{more}", stacklevel=2)
         out = np.full((len(rows), z.shape[1]), np.nan, dtype=np.float32)
         ends = np.cumsum([len(row) for row in whole])
         out[[len(row) > 0 for row in rows]] = [part.mean(0) for part in np.split(z, ends[:-1])]
+        if dim is not None:
+            out = out[:, :dim]
+            out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
         return out
+
+    @property
+    def prefixes(self) -> tuple[int, ...]:
+        """How many first numbers of the embedding do by themselves, as they were trained to; often none."""
+        about = self.config.get("provenance", {})
+        given = about.get("pretrain", {}).get("options", {}) if about.get("recipe") == "matryoshka" else {}
+        return tuple(sorted(given.get("prefixes", ())))
+
+    @property
+    def depths(self) -> tuple[str, ...]:
+        """The stages before the last whose first numbers do by themselves, in order; often none."""
+        return tuple(stages(self.module))[:-1] if self.prefixes else ()
+
+    def _serves(self, dim: int | None, depth: str | None) -> None:
+        """Refuse a prefix or a stage that was not trained to do by itself."""
+        if dim is not None and dim not in self.prefixes:
+            known = ", ".join(map(str, self.prefixes)) or "none; those of recipe matryoshka have some"
+            raise EncoderError(f"embed: dim is {dim!r}; the prefixes that this encoder serves: {known}")
+        if depth is not None and (depth not in self.depths or dim is None):
+            known = ", ".join(self.depths) or "none; those of recipe matryoshka have some"
+            raise EncoderError(f"embed: depth is {depth!r}; with a dim, the depths that this encoder serves: {known}")
 
     def untrained(self, seed: int) -> nn.Module:
         """Return the same network with weights as before any training."""
@@ -154,16 +184,17 @@ class Encoder:
         made = cut.pieces(raw, self.params, self.contract["modality"])
         return made if self.scale == 1 else replace(made, samples=made.samples / self.scale)
 
-    def encode(self, samples: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
-        """Return embeddings float32 (n, embedding_dim) of prepared samples (n, C, ...)."""
+    def encode(self, samples: np.ndarray, *, depth: str | None = None, batch_size: int = 256) -> np.ndarray:
+        """Return embeddings float32 (n, embedding_dim) of prepared samples (n, C, ...), or of a stage."""
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise EncoderError(f"embed: batch_size is {batch_size!r}; give a whole number above 0")
         device = next(self.module.parameters(), torch.empty(0)).device
+        parts = []
         with torch.inference_mode():
-            parts = [
-                self.module(torch.from_numpy(samples[i : i + batch_size]).to(device)).float().cpu().numpy()
-                for i in range(0, len(samples), batch_size)
-            ]
+            for i in range(0, len(samples), batch_size):
+                x = torch.from_numpy(samples[i : i + batch_size]).to(device)
+                z = self.module(x) if depth is None else embed_at(self.module, depth, x)[1]
+                parts.append(z.float().cpu().numpy())
         return np.concatenate(parts)
 
 

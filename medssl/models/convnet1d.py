@@ -1,4 +1,4 @@
-"""A residual network for signals: long kernels, blurred strides, statistics of all stages, on waves or on spectra."""
+"""A residual network for signals: long kernels, blurred strides, statistics of all stages, on waves or spectra."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medssl.models.pool import Pool
+from medssl.models.scattering1d import Scattering
 
 WIDTHS, KERNELS = (32, 64, 128, 256), (15, 11, 9, 7)
 FRAME, BANDS = 128, 24  # steps of a spectrum's frame, and its bands
@@ -62,8 +63,9 @@ class Spectrum(nn.Module):
     a logarithmic scale from two cycles a frame to the Nyquist rate. Rhythms are told by it whatever their phase.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels * BANDS
         bins = torch.arange(FRAME // 2 + 1, dtype=torch.float32)
         edges = torch.logspace(1, math.log2(FRAME / 2), BANDS + 2, base=2)
         up = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
@@ -91,6 +93,9 @@ class Spectrum(nn.Module):
         return bands.transpose(2, 3).reshape(batch, channels * BANDS, -1)
 
 
+FRONTS: dict[str, type[Spectrum] | type[Scattering]] = {"spectrum": Spectrum, "scattering": Scattering}
+
+
 class ConvNet1d(nn.Module):
     """Residual stages for signals: (B, C, T) -> (B, embedding_dim).
 
@@ -99,8 +104,9 @@ class ConvNet1d(nn.Module):
         widths: channels of the stages, as many as there are kernels.
         depth: blocks per stage.
         kernels: odd steps of the kernels of each stage.
-        front: ``wave`` reads the samples themselves, ``spectrum`` the logarithms of their power in bands (`Spectrum`).
-        pool: see `medssl.models.pool.Pool`; to ``stages`` a spectrum is the first one.
+        front: ``wave`` reads the samples themselves, ``spectrum`` the logarithms of their power in bands (`Spectrum`),
+            ``scattering`` moduli of wavelets (`medssl.models.scattering1d.Scattering`).
+        pool: see `medssl.models.pool.Pool`; to ``stages`` what ``spectrum`` or ``scattering`` gives is the first one.
 
     Source: own, from parts that are published: He et al. 2016 (residual), Zhang 2019 (blurred strides), kernels of tens
     of steps as in Ribeiro et al. 2020 for ECG, statistics pooling as in Snyder et al. 2018 (x-vectors).
@@ -118,22 +124,24 @@ class ConvNet1d(nn.Module):
     ) -> None:
         super().__init__()
         widths = WIDTHS if widths is None else widths
-        kernels = (KERNELS if front != "spectrum" else (5, 3, 3, 3)) if kernels is None else kernels
+        made = FRONTS.get(front or "wave")
+        kernels = (KERNELS if made is None else (5, 3, 3, 3)) if kernels is None else kernels
         if len(widths) != len(kernels) or any(k % 2 == 0 for k in kernels):
             raise ValueError(
                 f"encoder.kernels {list(kernels)}: expected an odd number for each of widths {list(widths)}"
             )
-        self.front = Spectrum() if front == "spectrum" else nn.Identity()
-        inputs = [in_channels * (BANDS if front == "spectrum" else 1), *widths]
+        front_end = None if made is None else made(in_channels)
+        self.front = nn.Identity() if front_end is None else front_end
+        inputs = [in_channels if front_end is None else front_end.channels, *widths]
         self.body = nn.ModuleList(
             nn.Sequential(
-                Block(inputs[k], width, kernel, halve=k > 0 and front != "spectrum"),
+                Block(inputs[k], width, kernel, halve=k > 0 and made is None),
                 *(Block(width, width, kernel, halve=False) for _ in range((depth or 1) - 1)),
             )
             for k, (width, kernel) in enumerate(zip(widths, kernels, strict=True))
         )
         # Powers of bands say much as they are; samples of a wave say nothing.
-        self.pool = Pool(pool, inputs if front == "spectrum" else widths)
+        self.pool = Pool(pool, widths if made is None else inputs)
         self.embedding_dim = self.pool.dim
 
     @property
@@ -146,4 +154,4 @@ class ConvNet1d(nn.Module):
         maps = [self.front(x)]
         for stage in self.body:
             maps.append(stage(maps[-1]))
-        return self.pool(maps if isinstance(self.front, Spectrum) else maps[1:])
+        return self.pool(maps[1:] if isinstance(self.front, nn.Identity) else maps)

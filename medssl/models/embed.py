@@ -105,6 +105,25 @@ def _mean(stage: nn.Module, x: Tensor) -> Tensor:
     return x.float().mean(1 if x.ndim == 3 and last else [*range(2, x.ndim)]) if x.ndim > 2 else x.float()
 
 
+def embed_at(module: nn.Module, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return embeddings (B, embedding_dim) and what an inner stage says, averaged over positions and crops: (B, d).
+
+    Args:
+        module: any encoder, see `stages`.
+        name: of a stage.
+        x: samples (B, C, ...).
+    """
+    stage, seen = stages(module)[name], []
+    hook = stage.register_forward_hook(lambda _, inputs, output: seen.append(output))
+    try:
+        whole = module(x)
+    finally:
+        hook.remove()
+    (value,) = seen
+    early = _mean(stage, value[0] if isinstance(value, tuple) else value)
+    return whole, early.unflatten(0, (len(x), -1)).mean(1)
+
+
 @torch.inference_mode()
 def embed_stages(
     module: nn.Module,

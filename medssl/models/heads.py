@@ -72,6 +72,33 @@ class Prototypes(nn.Linear):
         self.weight.copy_(functional.normalize(self.weight, dim=1))
 
 
+class Decoder(nn.Module):
+    """Tell something of places from what is seen elsewhere: (B, M, width), (B, P, width) -> (B, P, outputs).
+
+    Each place is a learnt blank and its code; it looks at the other places and at what is seen.
+
+    Args:
+        width: of codes and of what is seen.
+        outputs: numbers a place.
+
+    Source: a block of the decoder of Vaswani et al. 2017, as the decoder of He et al. 2022 (MAE) has many. Difference:
+    what is seen is looked at and not changed any more.
+    """
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        number = next(n for n in range(max(1, width // 64), 0, -1) if width % n == 0)
+        self.blank = nn.Parameter(torch.zeros(width))
+        self.block = nn.TransformerDecoderLayer(
+            width, number, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, outputs)
+
+    def forward(self, seen: Tensor, places: Tensor) -> Tensor:
+        """Return (B, P, outputs)."""
+        return self.out(self.norm(self.block(self.blank + places, seen)))
+
+
 class Classifier(nn.Module):
     """An encoder and a small head of one hidden layer, for fine-tuning: (B, C, ...) -> (B, outputs).
 

@@ -90,10 +90,23 @@ class ViT(nn.Module):
         """Inner stages in order, by name; each is called once in a forward pass."""
         return {f"block{k}": block for k, block in enumerate(self.blocks, 1)}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return embeddings (B, hidden)."""
+    def encode(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return the tokens (B, tokens, hidden) of patches, the last axis running fastest.
+
+        Args:
+            x: samples.
+            keep: (B, patches) bool, as many in each row; the others are left out, and cost nothing. None keeps all.
+        """
         # functional.pad counts axes from the last one.
         fill = [side for size in reversed(x.shape[2:]) for side in (0, -size % self.patch)]
         h = self.tokens(functional.pad(x, fill))
         codes = positions(h.shape[2:], self.embedding_dim, device=h.device).to(self.norm.weight.dtype)
-        return self.norm(self.blocks(h.flatten(2).transpose(1, 2) + codes)).mean(1)
+        tokens = h.flatten(2).transpose(1, 2) + codes
+        if keep is not None:
+            tokens = tokens[keep].view(len(x), -1, self.embedding_dim)
+        encoded: Tensor = self.norm(self.blocks(tokens))
+        return encoded
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return embeddings (B, hidden)."""
+        return self.encode(x).mean(1)

@@ -40,7 +40,7 @@ def test_embeddings_hardly_change_with_a_shift_by_one_step() -> None:
 
 def test_spectrum_is_the_textbooks() -> None:
     x = torch.randn(2, 3, 300, generator=torch.Generator().manual_seed(0))
-    front = Spectrum()
+    front = Spectrum(1)
     got = front(x)
     frames = 1 + (300 - FRAME) // (FRAME // 4)
     assert got.shape == (2, 3 * BANDS, frames)
@@ -54,7 +54,7 @@ def test_spectrum_is_the_textbooks() -> None:
 
 def test_bands_are_where_the_tone_is() -> None:
     steps = torch.arange(512)
-    front = Spectrum()
+    front = Spectrum(1)
     bank = front.get_buffer("bank")
     assert bank.sum(1).tolist() == pytest.approx([1.0] * BANDS)
     assert (bank.argmax(1).diff() >= 0).all()
@@ -85,7 +85,7 @@ def test_the_first_stage_of_a_spectrum_is_the_spectrum() -> None:
     options = {"in_channels": 2, "front": "spectrum", "pool": "stages", "widths": (4, 4, 8, 8)}
     encoder = models.build("convnet1d", **options, seed=0).eval()  # type: ignore[arg-type]
     with torch.no_grad():
-        z, bands = encoder(x), Spectrum()(x)
+        z, bands = encoder(x), Spectrum(1)(x)
     assert (
         encoder.embedding_dim == z.shape[1] == models.embedding_dim(name="convnet1d", **options) == 2 * (2 * BANDS + 24)
     )

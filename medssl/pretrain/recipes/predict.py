@@ -18,10 +18,13 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from medssl.config import Pretrain
+from medssl.models.crops import Crops
 from medssl.models.heads import Projection
+from medssl.models.vit import ViT
 from medssl.objectives.rows import full_precision, without_autocast
 from medssl.pretrain.net import Net
 from medssl.views.masks import boxes
@@ -72,7 +75,7 @@ def unpredicted(predicted: Tensor, target: Tensor, whole: Tensor) -> Tensor:
 
 
 @contextmanager
-def _unrecorded(module: nn.Module) -> Iterator[None]:
+def unrecorded(module: nn.Module) -> Iterator[None]:
     """Have batch normalisations keep no statistics of a pass: later they meet samples without holes."""
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
     for layer in layers:
@@ -102,6 +105,51 @@ def prediction(net: Net, x: Tensor, average: nn.Module) -> Tensor:
             encoder = average if net.teacher is None else net.teacher["encoder"]  # type: ignore[index]
             target = encoder(x)
         whole = net.gather(target)
-    with _unrecorded(net.encoder):
+    with unrecorded(net.encoder):
         seen = net.encoder(x * ~hidden)
     return unpredicted(net.heads["predict"](seen), target, whole)
+
+
+def patches(x: Tensor, size: int) -> tuple[Tensor, list[int]]:
+    """Return the patches (B, P, C size^d) of samples (B, C, ...) and their number an axis, the last running fastest.
+
+    Zeros fill up the last patch of an axis, at its end.
+    """
+    axes = x.ndim - 2
+    x = functional.pad(x, [side for n in reversed(x.shape[2:]) for side in (0, -n % size)])
+    grid = [n // size for n in x.shape[2:]]
+    for axis, n in enumerate(grid):
+        x = x.unflatten(2 + 2 * axis, (n, size))
+    x = x.permute(0, *range(2, 2 + 2 * axes, 2), 1, *range(3, 3 + 2 * axes, 2))
+    return x.flatten(1 + axes).flatten(1, axes), grid
+
+
+def context(encoder: nn.Module, x: Tensor, hidden: Tensor, size: int) -> Tensor:
+    """Return what an encoder makes of the patches that are seen: (B, M, d).
+
+    A transformer reads them alone and gives a token for each; other encoders see zeros in place of the hidden ones and
+    give one token, their embedding. Batch normalisations of these keep statistics of whole samples.
+
+    Args:
+        encoder: any.
+        x: (B, C, ...) samples of the size that the encoder reads.
+        hidden: (B, P) bool, see `patches`, as many in each row.
+        size: of a patch.
+
+    Raises:
+        ValueError: a transformer with patches of another size.
+    """
+    inner = encoder.encoder if isinstance(encoder, Crops) else encoder
+    if isinstance(inner, ViT):
+        if inner.patch != size:
+            raise ValueError(f"pretrain.options.patch {size}: encoder.patch is {inner.patch}; give the same")
+        return inner.encode(x, ~hidden)
+    mask = hidden.view(len(x), *(-(-n // size) for n in x.shape[2:]))
+    for axis, n in enumerate(x.shape[2:], 1):
+        mask = mask.repeat_interleave(size, axis).narrow(axis, 0, n)
+    if encoder.training and any(isinstance(layer, _BatchNorm) for layer in encoder.modules()):
+        with torch.no_grad():
+            encoder(x)
+    with unrecorded(encoder):
+        seen: Tensor = encoder(x * ~mask[:, None])
+    return seen[:, None]
