@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medssl.evaluate import losses
+from medssl.evaluate import losses, terms
 from medssl.evaluate.metrics import headline
 from medssl.evaluate.tasks import Task
 from medssl.models.embed import embed_samples, stages
@@ -105,7 +105,7 @@ def finetune(
         batch: samples of a step; fewer where there are fewer.
         lr: highest learning rate of the head.
         encoder_lr: factor on it for the encoder; below 1 keeps more of what it knew. 1 for one from scratch.
-        loss: key of `medssl.evaluate.losses.LOSSES`; None for the usual one of the task's kind.
+        loss: key of `medssl.evaluate.terms.LOSSES`; None for the usual one of the task's kind.
         augment: train on mild random views, which leave labels alone; not for ``head``. Off, because the
             AUROC of NORM was 0.02 lower with them, from scratch, after 300 steps on 280 patients of PTB-XL.
         embeddings: (len(store), d) of all samples, in the store's order, where they are known; for ``head`` alone.
@@ -130,17 +130,20 @@ def finetune(
         model = Classifier(copy.deepcopy(encoder), outputs).to(device)
         trained = _trained(model, depth)
         network = model.head if depth == "head" else model
+        embed: nn.Module = nn.Identity() if depth == "head" else model.encoder
         validation = task.part("val") if validation is None else validation
         train, val, test = (_Part.of(store, task, part) for part in (units, validation, task.part("test")))
         if depth == "head":
             train, val, test = _embedded(model.encoder, (train, val, test), embeddings, device)
         else:
             train, val = train.kept(), val.kept()
-        criterion = losses.build(loss, kind=task.kind, samples=len(train.owner)).to(device)
+        dim = int(model.encoder.embedding_dim)  # type: ignore[arg-type]
+        criterion = terms.build(loss, kind=task.kind, samples=len(train.owner), dim=dim).to(device)
         rng = np.random.default_rng([seed, 13])
         chances = _chances(task, train)
         batch = min(batch, max(2, len(chances)))
-        optimizer = _optimizer(model, lr, encoder_lr)
+        learnt = nn.ModuleList([model.head, criterion])
+        optimizer = _optimizer(model.encoder, learnt, lr, encoder_lr)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, max_steps))
         every, best, kept, state = max(1, max_steps // MEASUREMENTS), -math.inf, 0, None
         for step in range(1, max_steps + 1):
@@ -152,10 +155,10 @@ def finetune(
             if augment:
                 x = _view(x, Draws(torch.arange(batch, device=device) + step * batch, seed=seed))
             y = truth[train.units[train.owner[picked]]].to(device)
-            value = criterion(network(x), y, torch.from_numpy(picked).to(device))
+            value = criterion.of_embeddings(model.head, embed(x), y, torch.from_numpy(picked).to(device))
             optimizer.zero_grad()
             value.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            nn.utils.clip_grad_norm_([*model.parameters(), *criterion.parameters()], 1.0)
             optimizer.step()
             schedule.step()
             if len(val.units) and (step % every == 0 or step == max_steps):
@@ -229,10 +232,10 @@ def _chances(task: Task, part: _Part) -> np.ndarray:
     return weight / weight.sum()
 
 
-def _optimizer(model: Classifier, lr: float, encoder_lr: float) -> torch.optim.AdamW:
-    """Return AdamW with a rate for the encoder and one for the head; biases and normalisations do not decay."""
+def _optimizer(encoder: nn.Module, learnt: nn.Module, lr: float, encoder_lr: float) -> torch.optim.AdamW:
+    """Return AdamW with a rate for the encoder and one for what is new; biases and normalisations do not decay."""
     groups = []
-    for module, rate in ((model.encoder, lr * encoder_lr), (model.head, lr)):
+    for module, rate in ((encoder, lr * encoder_lr), (learnt, lr)):
         free = [p for p in module.parameters() if p.requires_grad]
         groups += [{"params": [p for p in free if p.ndim > 1], "lr": rate, "weight_decay": DECAY}]
         groups += [{"params": [p for p in free if p.ndim <= 1], "lr": rate, "weight_decay": 0.0}]

@@ -1,15 +1,14 @@
 """What fine-tuning minimises, by name: for classes, several labels at once, or numbers; two for noisy labels.
 
-Letters: B samples, K classes or labels. A loss takes ``scores`` (B, K) of a network, ``truth`` and the samples' own
-numbers ``ids`` (B,), and gives the batch's mean; its `Loss.predict` turns scores into what is reported. ``truth`` is
-(B,) int64 for classes, (B, K) float32 of 0 and 1 for labels, and (B, 1) float32 for a number.
+Letters: B samples, K classes or labels, D dimensions of an embedding. A loss takes ``scores`` (B, K) of a network,
+``truth`` and the samples' own numbers ``ids`` (B,), and gives the batch's mean; its `Loss.predict` turns scores into
+what is reported. ``truth`` is (B,) int64 for classes, (B, K) float32 of 0 and 1 for labels, and (B, 1) float32 for a
+number. Losses with a term on embeddings are in `medssl.evaluate.terms`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +22,18 @@ class Loss(nn.Module):
 
     Args:
         samples: number of training samples, of which ``ids`` count from 0; for losses that keep something of each.
+        dim: D; for losses that train something on embeddings.
     """
 
     kind: str
 
-    def __init__(self, samples: int) -> None:
+    def __init__(self, samples: int, dim: int = 1) -> None:
         super().__init__()
-        self.samples = samples
+        self.samples, self.dim = samples, dim
+
+    def of_embeddings(self, head: nn.Module, embedded: Tensor, truth: Tensor, ids: Tensor) -> Tensor:
+        """Return the mean loss of a batch of embeddings (B, D), of which ``head`` makes scores."""
+        return self(head(embedded), truth, ids)
 
     def forward(self, scores: Tensor, truth: Tensor, ids: Tensor) -> Tensor:
         """Return the mean loss of a batch."""
@@ -48,8 +52,8 @@ class CrossEntropy(Loss):
 
     kind = "class"
 
-    def __init__(self, samples: int, *, smoothing: float = 0.0) -> None:
-        super().__init__(samples)
+    def __init__(self, samples: int, dim: int = 1, *, smoothing: float = 0.0) -> None:
+        super().__init__(samples, dim)
         self.smoothing = smoothing
 
     def forward(self, scores: Tensor, truth: Tensor, ids: Tensor) -> Tensor:
@@ -119,8 +123,8 @@ class LDR(Loss):
 
     kind = "class"
 
-    def __init__(self, samples: int, *, margin: float = 2.0, strength: float = 1.0) -> None:
-        super().__init__(samples)
+    def __init__(self, samples: int, dim: int = 1, *, margin: float = 2.0, strength: float = 1.0) -> None:
+        super().__init__(samples, dim)
         self.margin, self.strength = margin, strength
 
     def forward(self, scores: Tensor, truth: Tensor, ids: Tensor) -> Tensor:
@@ -148,8 +152,10 @@ class ALDR(LDR):
 
     own: Tensor
 
-    def __init__(self, samples: int, *, margin: float = 2.0, strength: float = 1.0, spread: float = 2.0) -> None:
-        super().__init__(samples, margin=margin, strength=strength)
+    def __init__(
+        self, samples: int, dim: int = 1, *, margin: float = 2.0, strength: float = 1.0, spread: float = 2.0
+    ) -> None:
+        super().__init__(samples, dim, margin=margin, strength=strength)
         self.spread = spread
         self.register_buffer("own", torch.full((samples,), strength))
 
@@ -164,32 +170,3 @@ class ALDR(LDR):
             self.own[ids] = own.to(self.own.dtype)
         added = wide / (2 * self.strength) * (own - self.strength).square()
         return (ldr(shares, truth, margin=self.margin, strength=own) - added).mean()
-
-
-LOSSES: dict[str, Callable[[int], Loss]] = {
-    "cross_entropy": CrossEntropy,
-    "label_smoothing": partial(CrossEntropy, smoothing=0.1),
-    "ldr": LDR,
-    "aldr": ALDR,
-    "binary_cross_entropy": BinaryCrossEntropy,
-    "huber": Huber,
-}
-USUAL = {"class": "cross_entropy", "multilabel": "binary_cross_entropy", "number": "huber"}
-
-
-def build(name: str | None, *, kind: str, samples: int) -> Loss:
-    """Return a loss by its name, or the usual one of a kind of task.
-
-    Args:
-        name: key of `LOSSES`; None for that of `USUAL`.
-        kind: of the task: ``class``, ``multilabel`` or ``number``.
-        samples: number of training samples.
-
-    Raises:
-        ValueError: an unknown name, or a loss for another kind of task.
-    """
-    name = name or USUAL[kind]
-    fitting = [key for key, made in LOSSES.items() if made(0).kind == kind]
-    if name not in fitting:
-        raise ValueError(f"loss '{name}' is not one for a {kind} task; allowed: {', '.join(fitting)}")
-    return LOSSES[name](samples)

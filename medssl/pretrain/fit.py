@@ -219,7 +219,8 @@ def fit(
     rows, unreduced = training_rows(table, params.duplicates), int((table["split"] == "train").sum())
     training = table.iloc[rows]
     measures = measure(table, training, params.options.covariates())
-    samples = Samples(store, measures.values, label_values(table, training, params.labels))
+    labels = label_values(table, training, params.labels)
+    samples = Samples(store, measures.values, labels)
     composition = recipe.batch(params.batch) if recipe.batch else params.batch
     architecture = run.encoder.model_dump() | {"in_channels": int(store.facts["shape"][0])}
     monitors = Monitors(
@@ -262,6 +263,7 @@ def fit(
             measures=measures.shapes,
             anatomy=torch.from_numpy(measures.values[rows[some]]),
             channels=tuple(table["channels"].iloc[0]),
+            label=torch.from_numpy(labels[rows[some]]),
         )
         net = recipe.net(encoder, params, sizes)
         module = Training(net, recipe, steps=steps, modality=store.facts["modality"], seed=seed)

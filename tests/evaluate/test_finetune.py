@@ -217,7 +217,7 @@ def test_rates() -> None:
     assert rates[100] == pytest.approx(0, abs=1e-12)
     assert module._rate(0, 1) == 1
     model = Classifier(models.build("resnet1d", in_channels=2, widths=(4, 4, 4, 8), depth=1, seed=0), 3)
-    optimizer = module._optimizer(model, 1e-3, 0.2)
+    optimizer = module._optimizer(model.encoder, model.head, 1e-3, 0.2)
     found = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
     for name, weight in model.named_parameters():
         expected = (2e-4 if name.startswith("encoder") else 1e-3, module.DECAY if weight.ndim > 1 else 0.0)

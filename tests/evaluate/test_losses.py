@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from medssl.evaluate import losses
+from medssl.evaluate import losses, terms
 from medssl.evaluate.losses import ALDR, LDR
 
 SCORES = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, 3.0]])
@@ -62,7 +62,7 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
     """The strengths of ALDR are constants of a step, and so are those of its differences here."""
     scores = torch.randn(4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
     truth, ids = torch.tensor([0, 1, 2, 1]), torch.arange(4)
-    loss = losses.build(name, kind="class", samples=4)
+    loss = terms.build(name, kind="class", samples=4)
     loss(scores, truth, ids).backward()
     strength = loss.own.double() if isinstance(loss, ALDR) else torch.ones(4, dtype=torch.float64)
     for i in range(4):
@@ -80,7 +80,7 @@ def test_a_wrong_label_pulls_less_than_in_cross_entropy() -> None:
     scores = torch.tensor([[12.0, -12.0]], requires_grad=True)
     pulls = {}
     for name in ("cross_entropy", "ldr"):
-        loss = losses.build(name, kind="class", samples=1)(scores, torch.tensor([1]), torch.tensor([0]))
+        loss = terms.build(name, kind="class", samples=1)(scores, torch.tensor([1]), torch.tensor([0]))
         (gradient,) = torch.autograd.grad(loss, scores)
         pulls[name] = gradient.abs().max().item()
     assert pulls["ldr"] < 0.1 * pulls["cross_entropy"]
@@ -92,27 +92,27 @@ def test_each_kind_has_its_usual_loss() -> None:
     ids, several = torch.arange(5), torch.randint(2, (5, 3), generator=generator).float()
     classes, number = torch.tensor([0, 1, 2, 0, 1]), torch.randn(5, 1, generator=generator) * 3
 
-    usual = losses.build(None, kind="class", samples=5)
+    usual = terms.build(None, kind="class", samples=5)
     assert usual(scores, classes, ids) == functional.cross_entropy(scores, classes)
     assert torch.equal(usual.predict(scores), scores.softmax(1))
-    usual = losses.build(None, kind="multilabel", samples=5)
+    usual = terms.build(None, kind="multilabel", samples=5)
     assert usual(scores, several, ids) == functional.binary_cross_entropy_with_logits(scores, several)
     assert torch.equal(usual.predict(scores), scores.sigmoid())
-    usual = losses.build(None, kind="number", samples=5)
+    usual = terms.build(None, kind="number", samples=5)
     assert usual(scores[:, :1], number, ids) == functional.huber_loss(scores[:, :1], number)
     assert torch.equal(usual.predict(scores[:, :1]), scores[:, :1])
 
-    smoothed = losses.build("label_smoothing", kind="class", samples=5)(scores, classes, ids)
+    smoothed = terms.build("label_smoothing", kind="class", samples=5)(scores, classes, ids)
     target = 0.9 * functional.one_hot(classes, 3) + 0.1 / 3
     assert smoothed.item() == pytest.approx(-(target * scores.log_softmax(1)).sum(1).mean().item(), rel=1e-6)
     for name in ("ldr", "aldr"):
-        shares = losses.build(name, kind="class", samples=5).predict(scores)
+        shares = terms.build(name, kind="class", samples=5).predict(scores)
         assert torch.equal(shares.argsort(1), scores.argsort(1))
         assert torch.allclose(shares.sum(1), torch.ones(5))
 
 
 def test_a_loss_of_another_kind() -> None:
     with pytest.raises(ValueError, match=r"loss 'ldr' is not one for a number task; allowed: huber"):
-        losses.build("ldr", kind="number", samples=5)
+        terms.build("ldr", kind="number", samples=5)
     with pytest.raises(ValueError, match=r"allowed: cross_entropy, label_smoothing, ldr, aldr"):
-        losses.build("hinge", kind="class", samples=5)
+        terms.build("hinge", kind="class", samples=5)

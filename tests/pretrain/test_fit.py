@@ -26,6 +26,8 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "anatomy": {"name": "resnet2d", "widths": [4, 4, 8, 8], "depth": 1},
 }
 
+LABELS = {"sepclr": ["disease"]}  # of labelled recipes that read no number
+
 
 def run_of(recipe: str, example: int = 0, *, options: dict[str, Any] | None = None, **pretrain: Any) -> Run:
     given = {
@@ -35,6 +37,7 @@ def run_of(recipe: str, example: int = 0, *, options: dict[str, Any] | None = No
         "projection_dim": 8,
         "monitor_label": "disease",
         "monitor_steps": 2,
+        "labels": LABELS.get(recipe, ["age"]) if OPTIONS[recipe].labelled else [],
     }
     return Run.model_validate(
         {

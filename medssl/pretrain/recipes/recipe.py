@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ class Sizes(NamedTuple):
         measures: shapes of the factors in ``Batch.anatomy`` (`medssl.pretrain.data.Measures`).
         anatomy: (n, K) of some training samples.
         channels: their names, where the cohort names them.
+        label: (n, L) of the same ones.
     """
 
     embedding: int
@@ -39,6 +41,7 @@ class Sizes(NamedTuple):
     measures: tuple[tuple[int, ...], ...] = ()
     anatomy: Tensor = torch.empty(0, 0)
     channels: tuple[str, ...] = ()
+    label: Tensor = torch.empty(0, 0)
 
 
 class Views(NamedTuple):
@@ -85,6 +88,8 @@ class Recipe:
         step: network and batch -> losses; ``loss`` is the one to minimise, others are curves.
         positives, objective, source: what is pulled together, by which loss, from which papers.
         heads: modules on top of the encoder, by name.
+        towers: names of further encoders, which start as copies of the first, are trained beside it and stand among the
+            heads; the first alone is exported.
         state: tensors to keep between steps, by name (`medssl.pretrain.net.State`).
         memory: keys of earlier batches to keep.
         momentum: share of the teacher that stays in a step, by the run's progress from 0 to 1; None: no teacher.
@@ -106,6 +111,7 @@ class Recipe:
     objective: str
     source: str
     heads: Callable[[Sizes, Pretrain], dict[str, nn.Module]] = one_projection
+    towers: tuple[str, ...] = ()
     state: Callable[[Sizes, Pretrain], dict[str, Tensor]] = lambda sizes, params: {}
     memory: Callable[[Sizes, Pretrain], Memory | None] = lambda sizes, params: None
     momentum: Callable[[Any, float], float | None] = lambda options, progress: None
@@ -133,7 +139,7 @@ class Recipe:
         if isinstance(encoder, Crops) and encoder.crop > sizes.shape[-1]:
             length = f"samples have {sizes.shape[-1]} steps (ingest.window_s)"
             raise ValueError(f"encoder.crop {encoder.crop}: {length}; take fewer, or null")
-        heads = self.heads(sizes, params)
+        heads = self.heads(sizes, params) | {name: copy.deepcopy(encoder) for name in self.towers}
         if params.predict is not None:
             heads["predict"] = predict.head(params, embedding=sizes.embedding, shape=sizes.shape)
         return Net(
