@@ -58,6 +58,7 @@ def params_for(template_name: str, data: Path | None) -> str:
         raise WorkspaceError(f"{data}: none of the sets is there; expected any of {expected}")
     raw["modalities"] = present
     raw["runs"] = {k: v for k, v in raw["runs"].items() if v["modality"] in present}
+    raw["sequels"] = {k: v for k, v in raw.get("sequels", {}).items() if k in raw["runs"]}
     raw["release"] = {k: v for k, v in raw.get("release", {}).items() if v["run"] in raw["runs"]}
     return yaml.safe_dump(raw, sort_keys=False)
 

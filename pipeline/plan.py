@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 from medssl import config, project
 from medssl.evaluate import labels
@@ -26,15 +25,8 @@ def cost(wanted: config.Run, folds: int, labelled: int) -> str:
     return f"{trained} pretrainings and {networks} networks of at most {evaluate.finetune_steps} steps on labels{where}"
 
 
-def weights(reference: str | None) -> str | None:
-    """Return a hash of an encoder in a folder, so that another one there is another run; None for any other."""
-    if reference is None or ":" in reference:
-        return None
-    return hashlib.blake2b((Path(reference) / "checksums.json").read_bytes(), digest_size=8).hexdigest()
-
-
 def work(params: config.Params, key: str) -> None:
-    """Write ``data/runs/<key>/folds/plan.json``: all that decides the trainings of a run, its data by their hashes.
+    """Write ``data/runs/<key>/folds/plan/run.json``: all that decides the trainings of a run, its data by their hashes.
 
     Stages of the run depend on it, so that those of folds, which know their run by name alone, run again with its data.
     """
@@ -53,10 +45,12 @@ def work(params: config.Params, key: str) -> None:
         "data_hash": store.content_hash,
         "folds": folds,
         "repeats": split.repeats,
-        "weights": weights(wanted.encoder_from),
+        "weights": stage.weights(wanted.encoder_from),
         **digests,
     }
     path.write_text(json.dumps(plan, indent=1, sort_keys=True) + "\n")
+    if wanted.start is None:  # it did before; DVC forgets the file together with its stage
+        stage.start_file(key).unlink(missing_ok=True)
     table = stage.open_cohort(wanted.modality).table
     names = labels.finetuned(wanted.evaluate.finetune_labels, wanted.evaluate.labels)
     left_out = labels.left_out(table, names, key="evaluate.finetune_labels")

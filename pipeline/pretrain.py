@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from medssl import config, hub, project, tracking
 from medssl import table as tables
 from medssl.evaluate import labels
+from medssl.models.joined import Joined
 from medssl.pretrain.data import columns, training_rows
 from medssl.pretrain.fit import Fitted, fit
 from medssl.report import card, plots, seen
@@ -63,6 +65,27 @@ def foretell(table: pd.DataFrame, wanted: config.Run) -> list[str]:
     return notes
 
 
+def start(wanted: config.Run, table: pd.DataFrame, *, number: int, fold: int | None) -> nn.Module | None:
+    """Return the encoder that a training starts from: of the same fold and number of ``runs.<name>.start``.
+
+    Args:
+        wanted: entry of ``runs``.
+        table: sample table with the split of the fold.
+        number: of the training.
+        fold: of cross-fitting.
+
+    Raises:
+        ValueError: that encoder has seen patients who are held out here.
+    """
+    if wanted.start is None:
+        return None
+    encoder = hub.load_encoder(stage.encoder_folder(wanted.start, fold, number))
+    held_out = tables.patient_codes(table.loc[table["split"] == "test", "patient"])
+    if known := len(set(held_out) & set(encoder.config["provenance"]["seen"]["patients"])):
+        raise ValueError(f"start: {wanted.start} has seen {known} patients who are held out here; run its stages again")
+    return encoder.module
+
+
 def train(
     params: config.Params,
     key: str,
@@ -82,6 +105,7 @@ def train(
         wanted,
         seed=seed,
         compute=params.compute,
+        start=start(wanted, store.table, number=number, fold=fold),
         checkpoints=project.root() / ".medssl" / "checkpoints",
         on_measured=lambda row, step: run.metrics({k: v for k, v in row.items() if k != "step"}, step),
     )
@@ -89,10 +113,13 @@ def train(
         return fitted
     assert wanted.encoder is not None
     architecture = {"in_channels": store.facts["shape"][0], **wanted.encoder.model_dump(mode="json")}
+    if isinstance(fitted.encoder, Joined):
+        architecture["joined"] = len(fitted.encoder.parts)
     seen = store.table.loc[store.table["split"].isin(["train", "val"]), "patient"]
     provenance = {
         "run": key,
         "recipe": wanted.recipe,
+        "start": wanted.start,
         "pretrain": wanted.pretrain.model_dump(mode="json"),
         "seed": seed,
         "steps": fitted.steps,
@@ -175,7 +202,7 @@ def work(params: config.Params, key: str, fold: int | None = None) -> None:
                 (folder / "curves.json").write_text("[]\n")
                 plots.curves([], key).savefig(folder / "curves.png", dpi=100)
             return
-        places = [folder / "encoder", *(folder / "seeds" / str(seed) for seed in range(1, trainings))]
+        places = [stage.encoder_folder(key, fold, seed) for seed in range(trainings)]
         fits = []
         for seed, place in enumerate(places):
             # Curves in MLflow are those of the first; a training that was finished before a stop is not repeated.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import inspect
 import json
 import logging
@@ -39,8 +40,26 @@ def run_folder(run: str, fold: int | None = None) -> Path:
 
 
 def plan_file(run: str) -> Path:
-    """Return the file that says what a run trains and on what."""
-    return DATA / "runs" / run / "folds" / "plan.json"
+    """Return the file that says what a run trains and on what; a run that starts from another has one beside it."""
+    return DATA / "runs" / run / "folds" / "plan" / "run.json"
+
+
+def start_file(run: str) -> Path:
+    """Return the file that says from which weights the trainings of a run start."""
+    return plan_file(run).with_name("start.json")
+
+
+def encoder_folder(run: str, fold: int | None, number: int) -> Path:
+    """Return the encoder folder of a training of a run, the first one's number being 0."""
+    folder = run_folder(run, fold)
+    return folder / "encoder" if number == 0 else folder / "seeds" / str(number)
+
+
+def weights(reference: str | None) -> str | None:
+    """Return a hash of an encoder in a folder, so that another one there is another run; None for any other."""
+    if reference is None or ":" in reference:
+        return None
+    return hashlib.blake2b((Path(reference) / "checksums.json").read_bytes(), digest_size=8).hexdigest()
 
 
 def stage_name(stage: str, run: str, fold: int | None) -> str:

@@ -135,6 +135,30 @@ def test_valid() -> None:
             },
             ["release.ecg-small: modalities.ecg.dedup compares training patients", "take scope volume or patient"],
         ),
+        ({"runs__two": RUN | {"start": "three"}}, ["runs.two.start 'three' is not in runs", "allowed: one, two"]),
+        ({"runs__two": RUN | {"start": "two"}}, ["runs.two.start 'two': two -> two is a circle"]),
+        (
+            {"runs__two": RUN | {"start": "three"}, "runs__three": RUN | {"start": "two"}},
+            ["three -> two -> three is a circle; one of them starts from nothing"],
+        ),
+        (
+            {"modalities__ecg-b": raw()["modalities"]["ecg"], "runs__two": RUN | {"start": "one", "modality": "ecg-b"}},
+            ["runs.two.start 'one' is of cohort ecg, and two of ecg-b", "name a run of the same cohort"],
+        ),
+        (
+            {"runs__two": RUN | {"start": "one", "encoder": {"name": "dilated1d"}}},
+            ["runs.two.start 'one' has another encoder"],
+        ),
+        ({"runs__two": RUN | {"start": "one", "seeds": 2}}, ["has seeds: 1, and two 2; take as many or fewer"]),
+        (
+            {
+                "runs__one": {"modality": "ecg", "evaluate": {}, "encoder_from": "a:b"},
+                "runs__two": RUN | {"start": "one"},
+            },
+            ["runs.two.start 'one' takes a trained encoder; name a run with a recipe"],
+        ),
+        ({"runs__two": RUN | {"start": "one"}}, ["sequels {}: each run with", "write sequels: {two: one}"]),
+        ({"sequels": {"one": "two"}}, ["sequels {one: two}", "write sequels: {}"]),
         ({"runs__one": {"modality": "ecg", "evaluate": {}}}, ["recipe, encoder missing; give them, or encoder_from"]),
     ],
 )

@@ -87,7 +87,8 @@ class Params(Section):
     """The whole of ``params.yaml``.
 
     ``folds`` names the folds that DVC runs a stage for, as a set: ``{f0, f1, f2}`` for 3 x 1 of ``split.folds`` x
-    ``split.repeats``; with several such cohorts, of the one that has most.
+    ``split.repeats``; with several such cohorts, of the one that has most. ``sequels`` names the runs that start from
+    others, ``{second: first}``, for which DVC runs a stage too.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -97,6 +98,7 @@ class Params(Section):
     modalities: dict[str, Cohort] = Field(min_length=1)
     folds: dict[str, None] = Field(default_factory=dict)
     runs: dict[str, Run] = Field(default_factory=dict)
+    sequels: dict[str, str] = Field(default_factory=dict)
     release: dict[str, Release] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -135,6 +137,38 @@ class Params(Section):
                 raise ValueError(
                     f"runs.{name}.modality '{run.modality}' is not in modalities; allowed: {', '.join(self.modalities)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _can_start(self) -> Self:
+        for name, run in self.runs.items():
+            where, seen = f"runs.{name}.start '{run.start}'", [name]
+            while (start := self.runs[seen[-1]].start) is not None:
+                if start not in self.runs:
+                    raise ValueError(f"runs.{seen[-1]}.start '{start}' is not in runs; allowed: {', '.join(self.runs)}")
+                seen.append(start)
+                if start in seen[:-1]:
+                    raise ValueError(f"{where}: {' -> '.join(seen)} is a circle; one of them starts from nothing")
+            if run.start is None:
+                continue
+            first = self.runs[run.start]
+            if first.encoder_from is not None:
+                raise ValueError(f"{where} takes a trained encoder; name a run with a recipe")
+            if first.modality != run.modality:
+                raise ValueError(
+                    f"{where} is of cohort {first.modality}, and {name} of {run.modality}, whose folds hold other "
+                    "patients out; name a run of the same cohort"
+                )
+            if first.encoder != run.encoder:
+                raise ValueError(f"{where} has another encoder; give both the same")
+            if first.seeds < run.seeds:
+                raise ValueError(f"{where} has seeds: {first.seeds}, and {name} {run.seeds}; take as many or fewer")
+        sequels = {name: run.start for name, run in self.runs.items() if run.start is not None}
+        if self.sequels != sequels:
+            have, needed = (
+                f"{{{', '.join(f'{a}: {b}' for a, b in some.items())}}}" for some in (self.sequels, sequels)
+            )
+            raise ValueError(f"sequels {have}: each run with a start is a stage; write sequels: {needed}")
         return self
 
     @model_validator(mode="after")

@@ -241,7 +241,8 @@ class Run(Section):
 
     ``seeds`` trainings differ in weights, batches and views alone; results are over all of them, and the first is the
     encoder that is left. ``encoder_from`` takes an encoder that was pretrained elsewhere (what `medssl.load_encoder`
-    takes) in place of ``recipe``, ``encoder`` and ``pretrain``.
+    takes) in place of ``recipe``, ``encoder`` and ``pretrain``. ``start`` names a run of the same cohort and encoder:
+    each training starts from its encoder of the same fold and number, in place of random weights.
     """
 
     modality: str
@@ -249,6 +250,7 @@ class Run(Section):
     encoder: EncoderParams | None = None
     pretrain: Pretrain = Pretrain()
     encoder_from: str | None = None
+    start: str | None = None
     seeds: Count = 1
     evaluate: Evaluate
 
@@ -259,7 +261,7 @@ class Run(Section):
         if not isinstance(raw, dict) or not isinstance(given := raw.get("pretrain", {}), dict | Pretrain):
             return raw
         if raw.get("encoder_from") is not None:
-            if own := [key for key in ("recipe", "encoder", "pretrain", "seeds") if raw.get(key)]:
+            if own := [key for key in ("recipe", "encoder", "pretrain", "start", "seeds") if raw.get(key)]:
                 raise ValueError(f"encoder_from takes a trained encoder; remove {', '.join(own)}")
             return raw
         if lacking := [key for key in ("recipe", "encoder") if not raw.get(key)]:

@@ -36,7 +36,7 @@ def named(stages: dict[str, Any], raw: dict[str, Any]) -> list[str]:
             keys[table] = None
         names = [name for name in template.get("params", ()) if isinstance(name, str)]
         # What a template takes out of the file, wherever it stands in the stage.
-        names += [f"${{{name}}}" for name in _TEMPLATE.findall(json.dumps(template)) if name != "key"]
+        names += [f"${{{name}}}" for name in _TEMPLATE.findall(json.dumps(template)) if name not in ("key", "item")]
         for entry in entries:
             for name in names:
                 key = _TEMPLATE.sub(r"\1", name.replace("${key}", entry))

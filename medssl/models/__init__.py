@@ -13,6 +13,7 @@ from medssl.models.convnet1d import ConvNet1d
 from medssl.models.crops import Crops
 from medssl.models.dilated1d import Dilated1d
 from medssl.models.efficientnet1d import EfficientNet1d
+from medssl.models.joined import Joined
 from medssl.models.resnet import ResNet
 from medssl.models.vit import ViT
 
@@ -39,6 +40,7 @@ def build(
     widths: Sequence[int] | None = None,
     depth: int | None = None,
     seed: int | None = None,
+    joined: int = 1,
     **options: Any,
 ) -> nn.Module:
     """Return a freshly initialised encoder.
@@ -52,6 +54,7 @@ def build(
         depth: residual blocks per stage (``resnet``, default 2; ``convnet1d`` 1) or blocks in all (``dilated1d``,
             default 10; ``vit1d`` 9; ``vit3d`` 12); ``efficientnet1d`` has 16, as its plan says.
         seed: of the weights; None takes the state of torch's generator.
+        joined: how many such encoders stand side by side (`Joined`).
         options: those of `ONLY`; None for the default. ``patch``: time steps or voxels per axis of a patch, 16;
             ``stem``: ``imagenet`` or ``small`` (`ResNet`); ``pool`` (`medssl.models.pool.Pool`); ``kernels`` and
             ``front`` (`ConvNet1d`); ``crop``: time steps that the encoder reads at a time (`Crops`).
@@ -74,7 +77,10 @@ def build(
     if seed is not None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return build(name, in_channels=in_channels, widths=widths, depth=depth, **given)
+            return build(name, in_channels=in_channels, widths=widths, depth=depth, joined=joined, **given)
+    if joined > 1:
+        one = {"in_channels": in_channels, "widths": widths, "depth": depth, **given}
+        return Joined([build(name, **one) for _ in range(joined)])
     if crop := given.pop("crop", None):
         return Crops(build(name, in_channels=in_channels, widths=widths, depth=depth, **given), crop)
     if name == "dilated1d":

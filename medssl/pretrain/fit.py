@@ -23,6 +23,7 @@ from torch import nn
 from medssl.config import Compute, Run
 from medssl.models import build, embedding_dim
 from medssl.models.crops import starts
+from medssl.models.embed import embed_samples
 from medssl.pretrain.callbacks import Checkpoints, Monitors, Selection, spacing, validation_batch
 from medssl.pretrain.data import Loader, Samples, collate, duplicate_classes, label_values, measure, training_rows
 from medssl.pretrain.module import Training
@@ -54,8 +55,8 @@ class Fitted:
     checkpoints: Path
 
 
-def run_hash(run: Run, store: Store, seed: int) -> str:
-    """Return the name of a run's checkpoints: parameters, data and their scale, split, seed and training code.
+def run_hash(run: Run, store: Store, seed: int, start: nn.Module | None = None) -> str:
+    """Return the name of a run's checkpoints: parameters, data and their scale, split, seed, code and first weights.
 
     A run resumes only from a folder of its own name, so that changed parameters never start from old weights. How it is
     computed is the rest of that name (`arithmetic`).
@@ -72,6 +73,11 @@ def run_hash(run: Run, store: Store, seed: int) -> str:
         receipts.update(duplicate_classes(store.table).tobytes())
     parameters = run.model_dump(mode="json", exclude={"evaluate"})
     facts = [parameters, store.content_hash, store.scale, split, receipts.hexdigest(), seed, code.hexdigest()]
+    if start is not None:
+        first = hashlib.blake2b(digest_size=8)
+        for value in start.state_dict().values():
+            first.update(value.cpu().numpy().tobytes())
+        facts.append(first.hexdigest())
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
@@ -138,7 +144,7 @@ def make_sampler(
         patients=batch.patients,
         trials=batch.trials,
         samples=batch.samples,
-        within=params.within,
+        within=recipe.within or params.within,
         positives=params.positives,
         steps=params.steps_per_epoch,
         counted=unreduced if params.length == "equal_steps" else None,
@@ -186,6 +192,7 @@ def fit(
     seed: int,
     compute: Compute,
     checkpoints: Path,
+    start: nn.Module | None = None,
     on_measured: Callable[[dict[str, float], int], None] = lambda row, step: None,
     on_step: Callable[[int], None] = lambda batches: None,
 ) -> Fitted:
@@ -198,9 +205,12 @@ def fit(
         compute: devices, precision, loader workers.
         checkpoints: folder for resumable state, outside any stage output. A run that was stopped, within an epoch or
             between two, goes on from there and ends with the same weights.
+        start: encoder of ``run.start``, whose weights or embeddings the recipe begins with (`Recipe.begin`).
         on_measured: called with each row of curves and the number of steps.
         on_step: called after each batch with the number of batches so far.
     """
+    if (run.start is None) != (start is None):
+        raise ValueError(f"runs.<name>.start: {run.start}, and {'no' if start is None else 'an'} encoder to start from")
     if run.encoder is None:
         raise ValueError(f"encoder_from: {run.encoder_from} is trained already; there is nothing to pretrain")
     recipe, params = RECIPES[run.recipe], run.pretrain
@@ -208,6 +218,10 @@ def fit(
     if recipe.duplicates and params.duplicates != "remove":
         raise ValueError(
             f"pretrain.duplicates: {params.duplicates} is not for recipe {run.recipe}: {recipe.duplicates}; take remove"
+        )
+    if recipe.within is not None and params.within is not None:
+        raise ValueError(
+            f"pretrain.within: {params.within} is not for recipe {run.recipe}, which has its own; take null"
         )
     if recipe.partners and params.positives is not None:
         shares = ", ".join(f"{level}: {share:g}" for level, share in params.positives)
@@ -240,21 +254,28 @@ def fit(
     trainer = make_trainer(run, compute, checkpoints, [monitors, selection, saving])
     module: Training
     process = {"rank": trainer.global_rank, "world_size": trainer.world_size, "start": lambda: module.batches}
-    sampler = make_sampler(training, rows, run, seed, unreduced=unreduced, **process)
+    root = trainer.strategy.root_device
+    drawn = training
+    if recipe.arrange is not None:
+        z = None if start is None else embed_samples(start, store, rows, device=root)
+        stages = None if z is None else z.reshape(len(rows), -1, embedding_dim(**architecture)).swapaxes(0, 1)
+        drawn = recipe.arrange(training.set_axis(rows), stages, params)
+    sampler = make_sampler(
+        drawn, rows if drawn is training else drawn.index.to_numpy(), run, seed, unreduced=unreduced, **process
+    )
     steps = params.epochs * -(-len(sampler) // params.accumulate)
     views = max(1, recipe.views(params.options).whole) * sampler.size * params.accumulate
     measured = monitors.samples() * len(starts(length, crop))
     monitors.every = params.monitor_steps or spacing(steps, measured=measured, trained=views)
-    root = trainer.strategy.root_device
     numbers = arithmetic(compute, root, size=sampler.size, processes=trainer.world_size)
-    folder = checkpoints / f"{run_hash(run, store, seed)}-{numbers}"
+    folder = checkpoints / f"{run_hash(run, store, seed, start)}-{numbers}"
     saving.path = folder / "last.ckpt"
     if root.type == "cpu":
         keep_freed_memory()
     devices = [root] if root.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
-        encoder = build(**architecture)
+        encoder = recipe.begin(build(**architecture), start)
         some = np.random.default_rng(0).permutation(len(training))[:1000]
         sizes = Sizes(
             embedding=int(encoder.embedding_dim),  # type: ignore[arg-type]
@@ -264,8 +285,10 @@ def fit(
             anatomy=torch.from_numpy(measures.values[rows[some]]),
             channels=tuple(table["channels"].iloc[0]),
             label=torch.from_numpy(labels[rows[some]]),
+            drawn=drawn,
+            earlier=int(encoder.embedding_dim) - embedding_dim(**architecture),  # type: ignore[arg-type]
         )
-        net = recipe.net(encoder, params, sizes)
+        net = recipe.net(encoder, params, sizes, start)
         module = Training(net, recipe, steps=steps, modality=store.facts["modality"], seed=seed)
     if compute.compile:
         net.compile()

@@ -74,6 +74,7 @@ class Net(nn.Module):
         state: tensors kept between steps; those of samples have one entry for each row of the store.
         memory: keys of earlier batches.
         taught: whether there is a teacher: a second encoder and heads that follow the first, without gradient.
+        start: the encoder that training starts from, to be kept as it is.
 
     Attributes:
         draws: random numbers of the batch in hand; ``fork`` a stream of your own, from 10 to 99.
@@ -92,12 +93,14 @@ class Net(nn.Module):
         state: dict[str, Tensor] | None = None,
         memory: Memory | None = None,
         taught: bool = False,
+        start: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.heads, self.params = encoder, nn.ModuleDict(heads), params
         self.options: Any = params.options
         self.state, self._memory = State(state or {}), memory
         self.teacher = still_copy(self._online()) if taught else None
+        self._start = None if start is None else still_copy(start).train()
         self.draws = Draws(torch.zeros(1, dtype=torch.int64), seed=0)
         self.step = 0
         self._noted: list[Tensor] = []
@@ -184,6 +187,18 @@ class Net(nn.Module):
         branch: Any = self.teacher
         z: Tensor = branch["heads"][head](branch["encoder"](x))
         return functional.normalize(z, dim=1) if unit else z
+
+    @property
+    def started(self) -> bool:
+        """Whether training started from another run's encoder, which `start` then asks."""
+        return self._start is not None
+
+    @torch.no_grad()
+    def start(self, x: Tensor) -> Tensor:
+        """Return the embeddings (B, embedding_dim) of the encoder that training started from."""
+        assert self._start is not None, "this run started from no other, or its recipe recalls none"
+        out: Tensor = self._start.eval()(x)  # its normalisations stay as they were
+        return out
 
     def features(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         """Return the feature map (B, T, embedding_dim) of a dense encoder; ``keep`` masks its inputs."""

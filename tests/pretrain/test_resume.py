@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from medssl.config import OPTIONS, Compute, Run
 from medssl.pretrain.fit import fit, run_hash
@@ -29,7 +30,16 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
     assert [k for k in a if not torch.equal(a[k], b[k])] == []
 
 
-def killed(store: Store, run: Run, folder: Path, *, after: int, compute: Compute = ALWAYS) -> None:
+def killed(
+    store: Store,
+    run: Run,
+    folder: Path,
+    *,
+    after: int,
+    compute: Compute = ALWAYS,
+    start: nn.Module | None = None,
+    seed: int = 3,
+) -> None:
     """Run until so many batches are done, and die there."""
 
     def die(*seen: Any) -> None:
@@ -37,7 +47,7 @@ def killed(store: Store, run: Run, folder: Path, *, after: int, compute: Compute
             raise Killed
 
     with pytest.raises(Killed):
-        fit(store, run, seed=3, compute=compute, checkpoints=folder, on_step=die)
+        fit(store, run, seed=seed, compute=compute, checkpoints=folder, start=start, on_step=die)
     assert len(list(folder.iterdir())) == 1
 
 

@@ -2,6 +2,46 @@
 
 from __future__ import annotations
 
-from medssl.config.recipes.options import Options
+from typing import Annotated, Self
 
-OPTIONS: dict[str, type[Options]] = {}
+from pydantic import Field, model_validator
+
+from medssl.config.recipes.options import Options
+from medssl.config.section import Count, Share
+
+
+class Mcl(Options):
+    """How many clusters each earlier stage is divided into; one of fewer patients than a batch joins the nearest."""
+
+    clusters: Count = 10
+
+
+class Gsimclr(Options):
+    """How many clusters there are, of which a batch holds at most one sample each: at least a batch's samples."""
+
+    examples = ({"clusters": 16},)
+    clusters: Count = 256
+
+
+class Coconut(Options):
+    """Which sites arrive, which came before, and what is kept of these: a ``share`` of their patients.
+
+    ``sites`` and ``before`` are values of a ``column`` of the sample table. ``rehearse`` is the weight of the contrast
+    with positives by the encoder that the run starts from, ``distil`` of staying near it; without a start neither is.
+    """
+
+    column: str = "source"
+    sites: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    share: Share = 0.1
+    rehearse: Annotated[float, Field(ge=0)] = 1.0
+    distil: Annotated[float, Field(ge=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _are_apart(self) -> Self:
+        if both := sorted(set(self.sites) & set(self.before)):
+            raise ValueError(f"sites and before have {', '.join(both)} in common; a site arrives once")
+        return self
+
+
+OPTIONS: dict[str, type[Options]] = {"mcl": Mcl, "gsimclr": Gsimclr, "coconut": Coconut}

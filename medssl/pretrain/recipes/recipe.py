@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from medssl.config import Batch as Composition
 from medssl.config import Pretrain
 from medssl.models.crops import Crops
 from medssl.models.heads import Projection
+from medssl.models.joined import Joined
 from medssl.pretrain.data import Batch
 from medssl.pretrain.memory import Memory
 from medssl.pretrain.net import Net
@@ -33,6 +36,8 @@ class Sizes(NamedTuple):
         anatomy: (n, K) of some training samples.
         channels: their names, where the cohort names them.
         label: (n, L) of the same ones.
+        drawn: table of the samples that batches are drawn from; where ``arrange`` made it, its index are their rows.
+        earlier: how many of the first numbers of an embedding are of encoders that are no longer trained.
     """
 
     embedding: int
@@ -42,6 +47,8 @@ class Sizes(NamedTuple):
     anatomy: Tensor = torch.empty(0, 0)
     channels: tuple[str, ...] = ()
     label: Tensor = torch.empty(0, 0)
+    drawn: pd.DataFrame = pd.DataFrame()
+    earlier: int = 0
 
 
 class Views(NamedTuple):
@@ -80,6 +87,15 @@ def groups(net: Net, params: Pretrain, *, apart: str | None = None) -> list[dict
     return out if apart is None else [*out, {"params": mine, "weight_decay": 0.0}]
 
 
+def continued(encoder: nn.Module, start: nn.Module | None) -> nn.Module:
+    """Return a fresh encoder with the weights of the one that the run starts from, if it starts from one."""
+    if isinstance(start, Joined):
+        raise ValueError("start: an encoder of several stages (recipe mcl), and this recipe trains one; take mcl")
+    if start is not None:
+        encoder.load_state_dict(start.state_dict())
+    return encoder
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A row of the table. All but the step has a default; words are those of the README's table.
@@ -102,6 +118,12 @@ class Recipe:
         batch: composition of a batch that the recipe needs, from the one asked for; None: as asked.
         averaged: export the equal-weight average of all iterates instead of the last one.
         dense: needs an encoder with a feature map.
+        begin: the encoder to train, from a fresh one and the one of ``runs.<name>.start`` (None: the run has none).
+        arrange: the table to draw batches from, from that of the training samples, by row of the store, some of which
+            it may leave out, and their embeddings (S, n, d) by the S stages of the encoder of ``runs.<name>.start``, 1
+            but for `Joined` ones (None: the run has none).
+        within: column of that table whose values do not meet in a batch, as for ``pretrain.within``.
+        recalls: the step asks `Net.start` for embeddings of the encoder that training started from.
         partners: why a sample can only be pulled to its own views (``pretrain.positives``); empty: it need not.
         duplicates: why near-duplicates can only be removed beforehand (``pretrain.duplicates``); empty: they need not.
     """
@@ -123,11 +145,21 @@ class Recipe:
     batch: Callable[[Composition], Composition] | None = None
     averaged: bool = False
     dense: bool = False
+    begin: Callable[[nn.Module, nn.Module | None], nn.Module] = continued
+    arrange: Callable[[pd.DataFrame, np.ndarray | None, Pretrain], pd.DataFrame] | None = None
+    within: str | None = None
+    recalls: bool = False
     partners: str = ""
     duplicates: str = ""
 
-    def net(self, encoder: nn.Module, params: Pretrain, sizes: Sizes) -> Net:
+    def net(self, encoder: nn.Module, params: Pretrain, sizes: Sizes, start: nn.Module | None = None) -> Net:
         """Return a network with all that this recipe keeps.
+
+        Args:
+            encoder: to train, made by ``begin``.
+            params: section ``runs.<name>.pretrain``.
+            sizes: of samples and embeddings.
+            start: the encoder that training starts from; None: from random weights.
 
         Raises:
             ValueError: the recipe is dense and the encoder is not, a crop is longer than a sample, or `predict.head`'s.
@@ -149,4 +181,5 @@ class Recipe:
             state=self.state(sizes, params),
             memory=self.memory(sizes, params),
             taught=self.momentum(params.options, 0.0) is not None,
+            start=start if self.recalls else None,
         )

@@ -1,0 +1,127 @@
+"""A run that starts from another: fold by fold, seed by seed, and anew where the other one changed."""
+
+import contextlib
+import io
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from torch import nn
+
+from medssl import config, hub
+from pipeline import dedup, ingest, plan, pretrain, split, stage, start, synthesise
+from tests.pipeline.project import ROOT, Project, small_params
+
+pytestmark = pytest.mark.slow
+FOLDS, SEEDS = 2, 2
+
+
+def parameters(**second: Any) -> dict[str, Any]:
+    raw: dict[str, Any] = yaml.safe_load(small_params())
+    raw["synthetic"] = {"ecg": {"patients": 20, "corrupt": 0}}
+    raw["modalities"] = {"ecg": raw["modalities"]["ecg"]}
+    raw["modalities"]["ecg"]["split"] |= {"folds": FOLDS}
+    raw["folds"] = {f"f{fold}": None for fold in range(FOLDS)}
+    run = raw["runs"]["ecg-simclr"] | {"seeds": SEEDS}
+    run["pretrain"] |= {"epochs": 1, "steps_per_epoch": 1}
+    # A learning rate of nothing: what comes out is what went in.
+    sequel = run | {"start": "first", "pretrain": run["pretrain"] | {"lr": 1e-12}} | second
+    raw["runs"], raw["sequels"] = {"first": run, "second": sequel}, {"second": "first"}
+    return raw
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory: pytest.TempPathFactory) -> Iterator[config.Params]:
+    """Run the stages up to the encoders in a folder, which the tests are then in."""
+    folder = tmp_path_factory.mktemp("sequels")
+    (folder / "params.yaml").write_text(yaml.safe_dump(parameters()))
+    (folder / "dvc.yaml").write_text("")
+    params = config.load(folder / "params.yaml")
+    quiet = contextlib.redirect_stdout(io.StringIO())
+    with pytest.MonkeyPatch.context() as patch, quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as stage.main does
+        patch.chdir(folder)
+        for script in (synthesise, ingest, split, dedup):
+            script.work(params, "ecg")
+        for run in params.runs:
+            plan.work(params, run)
+            if run in params.sequels:
+                start.work(params, run)
+            for fold in (None, *range(FOLDS)):
+                pretrain.work(params, run, fold)
+        yield params
+
+
+def first_layer(run: str, fold: int | None, number: int) -> Any:
+    module: nn.Module = hub.load_encoder(stage.encoder_folder(run, fold, number)).module
+    return next(module.parameters()).detach().numpy()
+
+
+def test_each_training_starts_from_the_one_of_its_fold_and_number(params: config.Params) -> None:
+    seen = set()
+    for fold, number in [(None, 0), *((fold, number) for fold in range(FOLDS) for number in range(SEEDS))]:
+        first, second = (first_layer(run, fold, number) for run in ("first", "second"))
+        assert abs(first - second).max() < 1e-6
+        seen.add(first.tobytes())
+    assert len(seen) == 1 + FOLDS * SEEDS
+    told = json.loads(stage.start_file("second").read_text())
+    assert {name: len(hashes) for name, hashes in told["encoders"].items()} == {"fixed": 1, "f0": SEEDS, "f1": SEEDS}
+    assert told["encoders"]["f1"][1] == stage.weights("data/runs/first/folds/f1/seeds/1")
+    config_file = json.loads((stage.encoder_folder("second", 0, 0) / "config.json").read_text())
+    assert config_file["provenance"]["start"] == "first"
+
+
+def test_an_encoder_that_saw_a_patient_of_the_test_fold_is_refused(params: config.Params) -> None:
+    table = stage.open_cohort("ecg", 0).table
+    with pytest.raises(ValueError, match=r"start: first has seen \d+ patients who are held out here"):
+        pretrain.start(params.runs["second"], table, number=0, fold=1)
+
+
+def test_a_run_that_starts_from_nothing_again_forgets_the_other(params: config.Params) -> None:
+    file = stage.start_file("second")
+    kept = file.read_text()
+    raw = parameters(start=None) | {"sequels": {}}
+    plan.work(config.parse(yaml.safe_dump(raw)), "second")
+    assert not file.exists()
+    file.write_text(kept)
+    plan.work(params, "second")
+    assert file.exists()
+
+
+COMMANDS = {
+    "plan": "mkdir -p data/runs/${key}/folds/plan && echo ${item.pretrain.lr} > data/runs/${key}/folds/plan/run.json",
+    "start": "cat data/runs/${item}/encoder > data/runs/${key}/folds/plan/start.json",
+    "pretrain": "cat data/runs/${key}/folds/plan/* > data/runs/${key}/encoder",
+}
+
+
+def test_dvc_trains_a_sequel_anew_where_the_other_run_changes(tmp_path: Path) -> None:
+    """The arrows between the stages of runs are those of dvc.yaml; what the stages do is a line of shell here."""
+    made, raw, pipeline = Project(tmp_path), parameters(), yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    pipeline = {"vars": pipeline["vars"], "stages": {name: pipeline["stages"][name] for name in COMMANDS}}
+    for name, command in COMMANDS.items():
+        stage_of = pipeline["stages"][name]["do"]
+        stage_of["cmd"] = command
+        stage_of["deps"] = [d for d in stage_of.get("deps", ()) if d.startswith("data/runs") and "seeds" not in d]
+        stage_of["outs"] = stage_of["outs"][:1]
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False))
+    made.run("git", "init", "-q")
+    made.run("dvc", "init", "-q")
+
+    def repro(*words: str) -> list[str]:
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+        log = made.run("dvc", "repro", *words)
+        return [line.split("'")[1] for line in log.splitlines() if line.startswith("Running stage")]
+
+    ran = repro("pretrain@second")
+    assert ran.index("pretrain@first") < ran.index("start@second") < ran.index("pretrain@second")
+    assert repro() == []
+    raw["runs"]["first"]["pretrain"]["lr"] = 0.25
+    assert set(repro()) == {"plan@first", "pretrain@first", "start@second", "pretrain@second"}
+    assert (tmp_path / "data/runs/second/encoder").read_text() == "1e-12\n0.25\n"
+    raw["runs"]["second"]["pretrain"]["lr"] = 0.5
+    assert set(repro()) == {"plan@second", "pretrain@second"}
