@@ -26,6 +26,7 @@ from medssl import table as tables
 from medssl.ablate import factors
 from medssl.ablate.factors import Cell
 from medssl.config import Compute, Run
+from medssl.models import build
 from medssl.pretrain.fit import fit
 from medssl.store import Store
 
@@ -56,7 +57,10 @@ def _trained(store: Store, run: Run, compute: Compute, steps: int, on_step: Call
         warnings.simplefilter("ignore")
         try:
             asked = run.model_copy(update={"pretrain": silent})
-            fit(store, asked, seed=0, compute=compute, checkpoints=Path(folder), on_step=count)
+            start = None  # what a run starts from costs the same, trained or not
+            if run.start is not None and run.encoder is not None:
+                start = build(**run.encoder.model_dump(), in_channels=int(store.facts["shape"][0]), seed=0)
+            fit(store, asked, seed=0, compute=compute, checkpoints=Path(folder), start=start, on_step=count)
         except _Enough:
             return
 

@@ -210,13 +210,15 @@ def expand(ablation: Ablation, given: Mapping[str, Any], base: str) -> Plan:
             if values is not None:
                 cell = Cell(name, level, base, base, str(values.pop(PROTOCOL, PROBE)), factor.runs[base])
                 cells.append(_placed(cell, values, run, runs, cohorts))
-    own = ("modalities", "runs", "folds", "synthetic", "release")
+    own = ("modalities", "runs", "folds", "synthetic", "sequels", "release")
     params = {key: value for key, value in given.items() if key not in own}
     root = cohorts[run.modality]["source"]["root"]
     made = {k: v for k, v in (given.get("synthetic") or {}).items() if root == f"data/raw/{k}"}
     folds = {f"f{k}": None for k in range(_folds(cohorts[run.modality]))}
     params |= {"synthetic": made, "modalities": cohorts, "folds": folds}
     params["runs"] = {key: one.model_dump(mode="json", exclude_unset=True) for key, one in runs.items()}
+    if sequels := {key: one.start for key, one in runs.items() if one.start is not None}:
+        params["sequels"] = sequels
     return Plan(params, cells)
 
 

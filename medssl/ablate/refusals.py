@@ -12,7 +12,7 @@ from medssl import table as tables
 from medssl.config import Run
 from medssl.evaluate import labels
 from medssl.models import build
-from medssl.pretrain.data import measure, training_rows
+from medssl.pretrain.data import label_values, measure, training_rows
 from medssl.pretrain.recipes import RECIPES
 from medssl.pretrain.recipes.recipe import Sizes
 
@@ -52,12 +52,14 @@ def of_network(run: Run, table: pd.DataFrame, shape: tuple[int, ...]) -> str:
         return ""
     rows = training_rows(table, run.pretrain.duplicates)
     measures = measure(table, table.iloc[rows], run.pretrain.options.covariates())
-    anatomy = torch.from_numpy(measures.values[rows[:SOME]])
+    some = rows[:SOME]
+    anatomy = torch.from_numpy(measures.values[some])
     try:
         encoder = build(**run.encoder.model_dump(), in_channels=shape[0])
         size = int(encoder.embedding_dim)  # type: ignore[arg-type]
         channels = tuple(table["channels"].iloc[0])
-        sizes = Sizes(size, len(table), shape, measures.shapes, anatomy, channels)
+        label = torch.from_numpy(label_values(table, table.iloc[rows], run.pretrain.labels)[some])
+        sizes = Sizes(size, len(table), shape, measures.shapes, anatomy, channels, label)
         RECIPES[run.recipe].net(encoder, run.pretrain, sizes)
     except ValueError as error:
         return str(error)

@@ -191,7 +191,7 @@ class Evaluate(Section):
 
     ``finetune_steps`` are the most that any network trained by gradient takes, ``supervised`` included; validation
     patients of the same share choose how many. ``finetune_encoder_lr`` is a factor on ``finetune_lr`` for a pretrained
-    encoder, ``finetune_loss`` one for noisy labels (`medssl.evaluate.losses`), and ``finetune_views`` trains on mildly
+    encoder, ``finetune_loss`` another one than usual (`medssl.evaluate.terms`), and ``finetune_views`` trains on mildly
     varied samples.
     """
 
@@ -207,7 +207,7 @@ class Evaluate(Section):
     finetune_batch: Count = 32
     finetune_lr: Positive = 1e-3
     finetune_encoder_lr: Positive = 1.0
-    finetune_loss: Literal["label_smoothing", "ldr", "aldr"] | None = None
+    finetune_loss: Literal["label_smoothing", "ldr", "aldr", "core_tuning", "metric_mixup", "conr"] | None = None
     finetune_views: bool = False
 
     @field_validator("protocols")

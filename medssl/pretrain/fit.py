@@ -292,7 +292,7 @@ def fit(
         module = Training(net, recipe, steps=steps, modality=store.facts["modality"], seed=seed)
     if compute.compile:
         net.compile()
-    with torch.random.fork_rng(devices):  # MONAI's loader puts the global generator back to its first seed
+    with torch.random.fork_rng(devices):  # a loader draws its seed from the global generator
         loader = Loader(
             samples,
             batch_sampler=sampler,

@@ -208,7 +208,8 @@ def test_the_comparison_has_every_recipe() -> None:
         if name not in levels and name != "simclr"
     )
     assert not lacking, f"params.methods.yaml: add to factors.recipe.levels\n{lacking}"
-    assert {name: of["recipe"] for name, of in levels.items()} == {name: name for name in levels}
+    for name, of in levels.items():  # of all base runs alike, or of each
+        assert {values["recipe"] for values in ([of] if "recipe" in of else of.values())} == {name}
     given = factors.params_like(own, ROOT, None)
     for base in factors.bases(own, given)[0]:
         plan = factors.expand(own, given, base)
@@ -218,8 +219,10 @@ def test_the_comparison_has_every_recipe() -> None:
         assert len(params.folds) >= 3
         # Nothing of a level differs but its recipe and what that must be told.
         for name, run in params.runs.items():
-            alike = {"pretrain": params.runs[base].pretrain.model_copy(update={"options": run.pretrain.options})}
-            alike |= {"recipe": run.recipe, "evaluate": run.evaluate}
+            told = {"options": run.pretrain.options, "labels": run.pretrain.labels}
+            alike = {"pretrain": params.runs[base].pretrain.model_copy(update=told)}
+            alike |= {"recipe": run.recipe, "evaluate": run.evaluate, "start": run.start}
+            assert run.start in (None, base)
             assert run == params.runs[base].model_copy(update=alike), name
 
 

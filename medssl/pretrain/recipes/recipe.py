@@ -35,7 +35,7 @@ class Sizes(NamedTuple):
         measures: shapes of the factors in ``Batch.anatomy`` (`medssl.pretrain.data.Measures`).
         anatomy: (n, K) of some training samples.
         channels: their names, where the cohort names them.
-        label: (n, L) of the same ones.
+        label: (n, L) of the samples of ``anatomy``.
         drawn: table of the samples that batches are drawn from; where ``arrange`` made it, its index are their rows.
         earlier: how many of the first numbers of an embedding are of encoders that are no longer trained.
     """
