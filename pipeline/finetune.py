@@ -1,6 +1,9 @@
 """Encoders + labels -> predictions of networks trained on labels: from the encoder, and from scratch."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -8,13 +11,14 @@ from tqdm import tqdm
 
 from medssl import config, tracking
 from medssl.evaluate import labels
-from medssl.evaluate.finetune import Depth, finetune
 from medssl.evaluate.results import Predictions
 from medssl.evaluate.tasks import Task
 from medssl.ingest import contract
-from medssl.models.embed import device_of
 from medssl.store import write_parquet
-from pipeline import encoders, stage
+from pipeline import stage
+
+if TYPE_CHECKING:
+    from medssl.evaluate.finetune import Depth
 
 DEPTHS: dict[str, Depth] = {"head": "head", "partial": "partial", "finetune": "full", "supervised": "full"}
 
@@ -34,13 +38,22 @@ def work(params: config.Params, key: str, fold: int | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not stage.has_fold(params, key, fold):
         return
+    names = labels.finetuned(evaluate.finetune_labels, evaluate.labels)
+    protocols = [protocol for protocol in DEPTHS if evaluate.asked(protocol)]
+    if not names or not protocols:  # as in most of an ablation: nothing to wait for torch and MLflow for
+        write_parquet(Predictions().frame(), folder / "predictions.parquet")
+        print(f"{key}: no network is trained on labels")
+        return
+    from medssl.evaluate.finetune import finetune
+    from medssl.models.embed import device_of
+    from pipeline import encoders
+
     store = stage.open_cohort(wanted.modality, fold)
     device = device_of(params.compute.accelerator)
     name, data = stage.stage_name("finetune", key, fold), store.content_hash
     with tracking.stage_run(params.tracking, name, run=key, modality=wanted.modality, data_hash=data) as run:
         run.params(evaluate.model_dump(mode="json"))
         trained = encoders.of_run(key, fold)
-        names = labels.finetuned(evaluate.finetune_labels, evaluate.labels)
         left_out = labels.left_out(store.table, names, key="evaluate.finetune_labels")
         tasks = [Task.of(store.table, label) for label in names if label not in left_out]
         differing = contract.differences(trained[0].contract, store.facts)
@@ -51,7 +64,6 @@ def work(params: config.Params, key: str, fold: int | None = None) -> None:
         results = Predictions()
         where = {"fold": fold or 0, "repeat": stage.repeat(params, key, fold)}
         fractions = evaluate.finetune_fractions or evaluate.fractions
-        protocols = [protocol for protocol in DEPTHS if evaluate.asked(protocol)]
         total = len(tasks) * len(fractions) * len(protocols) * evaluate.seeds
         steps: list[int] = []
         with tqdm(total=total, desc=name, disable=None if params.compute.progress else True) as bar:
