@@ -55,12 +55,15 @@ def of_network(run: Run, table: pd.DataFrame, shape: tuple[int, ...]) -> str:
     some = rows[:SOME]
     anatomy = torch.from_numpy(measures.values[some])
     try:
-        encoder = build(**run.encoder.model_dump(), in_channels=shape[0])
+        recipe = RECIPES[run.recipe]
+        fresh = build(**run.encoder.model_dump(), in_channels=shape[0])
+        encoder = fresh if run.start is not None else recipe.begin(fresh, None)
         size = int(encoder.embedding_dim)  # type: ignore[arg-type]
         channels = tuple(table["channels"].iloc[0])
-        label = torch.from_numpy(label_values(table, table.iloc[rows], run.pretrain.labels)[some])
-        sizes = Sizes(size, len(table), shape, measures.shapes, anatomy, channels, label)
-        RECIPES[run.recipe].net(encoder, run.pretrain, sizes)
+        read = run.pretrain
+        values = label_values(table, table.iloc[rows], read.labels, numbers=read.options.numbers)
+        sizes = Sizes(size, len(table), shape, measures.shapes, anatomy, channels, torch.from_numpy(values[some]))
+        recipe.net(encoder, run.pretrain, sizes)
     except ValueError as error:
         return str(error)
     return ""

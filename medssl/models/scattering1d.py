@@ -122,7 +122,8 @@ class Scattering(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = channels * paths()
-        self.norm = nn.BatchNorm1d(self.channels)
+        # Coefficients of the second order are small: the usual eps would silence most of them.
+        self.norm = nn.BatchNorm1d(self.channels, eps=1e-10)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return normalised coefficients, those of the first channel first."""

@@ -84,7 +84,7 @@ def _mean_exponential(scores: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
 
 @without_autocast
 def repulsion(z1: Tensor, z2: Tensor, *, group: Tensor | None = None, temperature: float = 2.0) -> Tensor:
-    """Return ``log mean e^{cos / t}`` over pairs of different samples in all views; 0 without such a pair.
+    """Return ``log mean e^{cos / t}``, the mean over rows of that over each row's other samples; 0 without any.
 
     Args:
         z1, z2: (n, d) unit rows, two views.

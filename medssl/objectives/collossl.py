@@ -13,7 +13,7 @@ from medssl.objectives.rows import full_precision, quotient, without_autocast
 
 WIDTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 100.0)
 STEPS, WINDOWS = 128, 128  # at most so many of each decide how near two devices are
-NEAREST = 1e-4  # no two devices are nearer: 1 / MMD is a weight
+NEAREST, FARTHEST = 1e-4, 1e6  # no two devices are nearer or farther: 1 / MMD is a weight
 
 
 @without_autocast
@@ -97,8 +97,12 @@ def magnitudes(x: Tensor, seen: Tensor) -> Tensor:
 
 
 def distances(windows: Tensor, present: Tensor) -> Tensor:
-    """Return (D, D) discrepancies of windows (N, D, T), each device standardised over those where it is ``present``."""
-    windows, present = windows[:WINDOWS], present[:WINDOWS]
+    """Return (D, D) discrepancies of windows (N, D, T), each device standardised over those where it is ``present``.
+
+    Of many windows `WINDOWS` are looked at, evenly spread.
+    """
+    some = torch.arange(min(len(windows), WINDOWS), device=windows.device) * len(windows) // min(len(windows), WINDOWS)
+    windows, present = windows[some], present[some]
     share = (present / present.sum(0).clamp_min(1))[..., None]
     centred = windows - (windows.mean(2, keepdim=True) * share).sum(0, keepdim=True)
     deviation = (centred.square().mean(2, keepdim=True) * share).sum(0, keepdim=True).sqrt()
@@ -132,6 +136,7 @@ def chosen(near: Tensor, present: Tensor, anchor: int, selection: str, uniform: 
         selection: see `medssl.config.recipes.devices.Collossl`.
         uniform: (N, 2, D) random numbers in [0, 1), which ``random`` orders devices by.
     """
+    near = near.clamp_max(FARTHEST)  # a device that was not among those looked at comes last, but comes
     usable = present & present[:, anchor, None]
     usable[:, anchor] = False
     random = selection == "random"

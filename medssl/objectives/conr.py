@@ -54,7 +54,8 @@ def conr(
         away = (y[block, None] - y).abs()
         near = (away <= omega) & (number[block, None] != number)
         confused = (away > omega) & ((predicted[block, None] - predicted).abs() <= omega)
-        push = (r[block, None] * (eta * away).exp()).clamp_min(torch.finfo(z.dtype).tiny)
+        # What is pushed e^60 times already leaves the others no part; more would not fit into float32.
+        push = (r[block, None] * (eta * away).clamp_max(60).exp()).clamp_min(torch.finfo(z.dtype).tiny)
         pulled = near & confused.any(1, keepdim=True)
         return Cells(pulled * r[block, None], near | confused, torch.where(confused, push, 1))
 

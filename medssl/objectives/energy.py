@@ -27,11 +27,11 @@ def uniformity(x: Tensor, y: Tensor | None = None, *, t: float = 2.0, group: Ten
     Args:
         x: (n, d) unit rows.
         y: (n, d) unit rows of the same samples in another view; None: ``x``.
-        t: sharpness.
+        t: sharpness, at most 20.
         group: (n,) ids; pairs of the same group do not count. Without any pair the result is 0, without gradient.
 
-    Source: Wang and Isola 2020, equation of the uniformity loss. Means of powers of e stay within what float32 holds,
-    so that no shift is needed.
+    Source: Wang and Isola 2020, equation of the uniformity loss. Up to a sharpness of 20 float32 holds the mean of
+    the powers of e, so that no shift is needed.
     """
     (x,) = full_precision(x)
     columns = None if y is None else full_precision(y)[0]

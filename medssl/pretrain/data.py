@@ -155,11 +155,19 @@ def measure(table: pd.DataFrame, training: pd.DataFrame, factors: Mapping[str, F
     return Measures(np.concatenate(values, 1).astype(np.float32), tuple(shapes))
 
 
-def label_values(table: pd.DataFrame, training: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+def label_values(
+    table: pd.DataFrame, training: pd.DataFrame, names: Sequence[str], *, numbers: bool = False
+) -> np.ndarray:
     """Return labels (n, L) float32: numbers as they are, classes by their place among those of the training rows.
 
+    Args:
+        table: sample table.
+        training: its rows that are trained on.
+        names: of the labels.
+        numbers: refuse classes, whose places have no distances.
+
     Raises:
-        ValueError: a label that the cohort does not have, or one of several classes at once.
+        ValueError: a label that the cohort does not have, one of several classes at once, or of classes.
     """
     out = np.full((len(table), len(names)), np.nan, dtype=np.float32)
     for k, name in enumerate(names):
@@ -168,6 +176,8 @@ def label_values(table: pd.DataFrame, training: pd.DataFrame, names: Sequence[st
             raise ValueError(f"pretrain.labels: no class or number '{name}'; the cohort has: {tables.tasks(table)}")
         if pd.api.types.is_numeric_dtype(column):
             out[:, k] = column
+        elif numbers:
+            raise ValueError(f"pretrain.labels: '{name}' has classes, and the recipe reads a number; name another")
         else:
             code = pd.Index(sorted(training[f"label_{name}"].dropna().unique())).get_indexer(pd.Index(column))
             out[:, k] = np.where(code < 0, np.nan, code)

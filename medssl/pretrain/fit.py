@@ -233,7 +233,7 @@ def fit(
     rows, unreduced = training_rows(table, params.duplicates), int((table["split"] == "train").sum())
     training = table.iloc[rows]
     measures = measure(table, training, params.options.covariates())
-    labels = label_values(table, training, params.labels)
+    labels = label_values(table, training, params.labels, numbers=params.options.numbers)
     samples = Samples(store, measures.values, labels)
     composition = recipe.batch(params.batch) if recipe.batch else params.batch
     architecture = run.encoder.model_dump() | {"in_channels": int(store.facts["shape"][0])}

@@ -183,3 +183,11 @@ def test_a_sure_class_needs_its_contrast() -> None:
         likeness = normalize(f.detach(), dim=1) @ normalize(f.detach(), dim=1).T
         same = classes[:, None] == classes
         assert likeness[same].mean() > likeness[~same].mean() + 0.3, name
+
+
+def test_looking_a_loss_up_draws_no_random_numbers() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    terms.build(None, kind="class", samples=1)
+    assert torch.equal(torch.rand(1), expected)

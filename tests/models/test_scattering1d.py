@@ -124,3 +124,11 @@ def test_wavelets_are_as_narrow_as_kymatios() -> None:
     assert one[at] / one.max() == pytest.approx(0.5**0.5, abs=0.03)
     assert two[at] / two.max() == pytest.approx(0.5**0.5, abs=0.03)
     assert WIDTH == 0.8
+
+
+def test_small_coefficients_of_smooth_signals_are_heard_too() -> None:
+    steps = torch.arange(250) / 50
+    phase = 2 * torch.pi * torch.rand(16, 1, 1, generator=torch.Generator().manual_seed(0))
+    smooth = torch.sin(2 * torch.pi * 1.2 * steps + phase) + 0.3 * torch.sin(2 * torch.pi * 2.4 * steps + 2 * phase)
+    deviation = Scattering(1)(smooth).transpose(0, 1).flatten(1).std(1)
+    assert deviation.min() > 0.8

@@ -169,3 +169,14 @@ def test_who_is_chosen() -> None:
     for found in O.chosen(near, everybody, 0, "random", uniform):
         assert found.sum(1).eq(1).all()
         assert torch.allclose(found.mean(0), torch.tensor([0, 1 / 3, 1 / 3, 1 / 3]), atol=0.06)
+
+
+def test_a_device_of_late_rows_is_found() -> None:
+    windows, present = torch.randn(300, 2, 16), torch.ones(300, 2, dtype=torch.bool)
+    present[:200, 1] = False  # such as those of a second site, in a store in which sites follow each other
+    near = O.distances(windows, present)
+    assert near.isfinite().all()
+    never = torch.tensor([[O.NEAREST, torch.inf], [torch.inf, O.NEAREST]])
+    pull, push = O.chosen(never, torch.ones(3, 2, dtype=torch.bool), 0, "all", torch.rand(3, 2, 2))
+    assert pull[:, 1].all()
+    assert (push[:, 1] > 0).all()

@@ -141,3 +141,11 @@ def rare_auroc(method: str, seed: int = 0) -> float:
 @pytest.mark.parametrize(("method", "least", "most"), [("conr", 0.95, 1), ("error", 0, 0.75), ("simclr", 0, 0.65)])
 def test_rare_labels_are_told_apart(method: str, least: float, most: float) -> None:
     assert least <= rare_auroc(method) <= most
+
+
+def test_numbers_far_apart_stay_finite() -> None:
+    z = normalize(torch.randn(8, 3), dim=1).requires_grad_()
+    y = torch.tensor([1000.0, 1000.5, 9000.0, 9000.5, 20000.0, 20000.5, 25000.0, 25000.5])
+    conr(z, y, torch.zeros(8), temperature=0.2, omega=1.0, eta=0.01).backward()
+    assert z.grad is not None
+    assert z.grad.isfinite().all()

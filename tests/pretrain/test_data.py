@@ -164,6 +164,9 @@ def test_labels_are_numbers_and_codes_of_the_training_classes() -> None:
     for name in ("c", "d"):
         with pytest.raises(ValueError, match=rf"pretrain\.labels: no class or number '{name}'"):
             label_values(table, table, (name,))
+    with pytest.raises(ValueError, match=r"'a' has classes, and the recipe reads a number"):
+        label_values(table, table, ("a",), numbers=True)
+    assert label_values(table, table, ("b",), numbers=True)[0, 0] == 1.5
 
 
 def test_weights_come_from_the_table(signal_store: Store) -> None:

@@ -19,7 +19,7 @@ class Supremix(Options):
     no such negatives). ``magnify`` says how much more a negative counts the farther its label is.
     """
 
-    labelled = True
+    labelled = numbers = True
     examples = ({"bin": 4.0, "window": 3.0, "mixed_positives": 4},)
     bin: Positive = 1.0
     window: Positive = 5.0
@@ -35,7 +35,7 @@ class Conr(Options):
     ``beta`` weighs ConR against the mean absolute error in the label's unit; 0 leaves the regression alone.
     """
 
-    labelled = True
+    labelled = numbers = True
     examples = ({"omega": 4.0},)
     omega: Positive = 1.0
     eta: Annotated[float, Field(ge=0)] = 0.01

@@ -99,8 +99,8 @@ class Beclr(Options):
 class Isr(Options):
     """Steps before views are matched, and the temperature by which a match's lead over the next best is trusted."""
 
-    examples = ({},)
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    examples = ({"warmup_steps": 1},)
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
     trust: Positive = 0.1
 
 

@@ -42,7 +42,7 @@ class Hpm(Options):
     patch: Count = 16
     share: Annotated[float, Field(gt=0, lt=1)] = 0.75
     hardest: Share = 0.5
-    rise: Count = 10_000
+    rise: Count = 1000
     weight: Annotated[float, Field(ge=0)] = 1.0
     momentum: Momentum = 0.999
 

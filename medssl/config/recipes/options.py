@@ -86,11 +86,12 @@ class Options(Section):
     """What a recipe may be told; a recipe without options has this section itself.
 
     ``examples`` are small and one for each way in which the method can work: the tests train them all. A method that is
-    ``labelled`` reads ``pretrain.labels``.
+    ``labelled`` reads ``pretrain.labels``, which are ``numbers`` if it says so.
     """
 
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     labelled: ClassVar[bool] = False
+    numbers: ClassVar[bool] = False
 
     def covariates(self) -> dict[str, Factor]:
         """Return what is read of each patient by the key that names it, in the order of ``Batch.anatomy``."""

@@ -58,7 +58,7 @@ class Energy(Options):
     uniformity: Annotated[float, Field(ge=0)] = 1.0
     cross: Annotated[float, Field(ge=0)] = 0.0
     contrast: Annotated[float, Field(ge=0)] = 0.0
-    sharpness: Positive = 2.0
+    sharpness: Annotated[float, Field(gt=0, le=20)] = 2.0
     warmup_steps: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")

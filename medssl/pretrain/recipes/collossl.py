@@ -34,9 +34,11 @@ def shown(sizes: Sizes, params: Pretrain) -> dict[str, Tensor]:
     """Return which channels each device has, (D, C).
 
     Raises:
-        ValueError: a channel that samples do not have.
+        ValueError: a channel that samples do not have, or views that mix channels.
     """
     options: Any = params.options
+    if params.views in ("leads", "wearable_ppg"):
+        raise ValueError(f"pretrain.views: {params.views} mixes channels, so a device would see others; take others")
     known = {name: k for k, name in enumerate(sizes.channels)} | {k: k for k in range(sizes.shape[0])}
     out = torch.zeros(len(options.devices), sizes.shape[0], dtype=torch.bool)
     for row, (device, channels) in zip(out, options.devices.items(), strict=True):

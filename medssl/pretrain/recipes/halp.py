@@ -5,8 +5,8 @@
 The g lie on great circles from k to prototypes of recent keys, short of the border where another prototype is nearer.
 
 Source: Shah et al. 2023 (HaLP), on He et al. 2020 (MoCo). Deliberate differences: 1 keeps the second term from being
-negative and has no gradient; the target is any other prototype, as the specification has it, where the released code
-may leave out near ones; prototypes come every ``refresh`` steps from a k-means without random numbers.
+negative and has no gradient; the target is any other prototype, near or not; prototypes come every ``refresh`` steps
+from a k-means without random numbers.
 """
 
 from __future__ import annotations

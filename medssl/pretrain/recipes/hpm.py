@@ -58,9 +58,15 @@ def chosen(expected: Tensor | None, noise: Tensor, *, hide: int, hard: int) -> T
 
 
 def heads(sizes: Sizes, params: Pretrain) -> dict[str, nn.Module]:
-    """Return the projection of what is seen, the decoder of patches, and that of the errors to expect."""
+    """Return the projection of what is seen, the decoder of patches, and that of the errors to expect.
+
+    Raises:
+        ValueError: patches of one number.
+    """
     width, size = params.projection_dim, params.options.patch  # type: ignore[attr-defined]
     outputs = sizes.shape[0] * size ** (len(sizes.shape) - 1)
+    if outputs < 2:
+        raise ValueError(f"pretrain.options.patch {size}: one number a patch has no form to tell; take larger ones")
     return one_projection(sizes, params) | {"decoder": Decoder(width, outputs), "errors": Decoder(width, 1)}
 
 

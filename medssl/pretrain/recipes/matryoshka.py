@@ -25,7 +25,7 @@ from medssl.models.embed import embed_at, stages
 from medssl.objectives.rows import full_precision, without_autocast
 from medssl.pretrain.data import Batch
 from medssl.pretrain.net import Net
-from medssl.pretrain.recipes.recipe import Losses, Recipe, Sizes
+from medssl.pretrain.recipes.recipe import Losses, Recipe, Sizes, continued
 
 
 @without_autocast
@@ -64,6 +64,19 @@ def heads(sizes: Sizes, params: Pretrain) -> dict[str, nn.Module]:
     return {"projection": nn.Identity()}
 
 
+def by_its_end(encoder: nn.Module, start: nn.Module | None) -> nn.Module:
+    """Return the encoder to train, whose first numbers are of its last stage.
+
+    Raises:
+        ValueError: they are of its first stages.
+    """
+    if getattr(getattr(encoder, "pool", None), "kind", None) == "stages":
+        raise ValueError(
+            "encoder.pool: stages begins with early stages, which a prefix would be; take mean or mean_std"
+        )
+    return continued(encoder, start)
+
+
 def step(net: Net, batch: Batch) -> Losses:
     """Return the sum, and its terms: of the whole, of prefixes, of those of a stage, of the likeness they lose."""
     group, duplicates = net.gather(batch.patient), net.duplicates(batch.duplicate, batch.second.duplicate)
@@ -94,4 +107,5 @@ RECIPE = Recipe(
     objective="NT-Xent of the embedding, of its first numbers, and of those of an earlier stage",
     source="Kusupati 2022, Li 2024",
     heads=heads,
+    begin=by_its_end,
 )

@@ -51,6 +51,8 @@ def test_channels_by_name_and_by_number() -> None:
         shown(Sizes(4, 1, (3, 8), channels=("C3", "C4", "ECG")), params)
     with pytest.raises(ValueError, match=r"devices\.left: no channel Fp1; samples have: 0 to 2"):
         shown(Sizes(4, 1, (3, 8)), params)
+    with pytest.raises(ValueError, match=r"pretrain\.views: leads mixes channels"):
+        shown(Sizes(4, 1, (3, 8)), params.model_copy(update={"views": "leads"}))
 
 
 @pytest.mark.parametrize(

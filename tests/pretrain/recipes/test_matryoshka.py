@@ -165,3 +165,11 @@ def test_prefixes_do_by_themselves_and_those_of_simclr_do_not() -> None:
     assert nested[16] > plain[16] - 0.1
     # Nor do those that were not asked for.
     assert nested[3] > found_again("matryoshka", prefixes=[15])[3] + 0.05
+
+
+def test_prefixes_are_of_the_last_stage() -> None:
+    encoder = build("convnet1d", in_channels=1, widths=[4, 4, 4, 8], pool="stages")
+    with pytest.raises(ValueError, match=r"encoder\.pool: stages begins with early stages"):
+        RECIPES["matryoshka"].begin(encoder, None)
+    other = build("convnet1d", in_channels=1, widths=[4, 4, 4, 8])
+    assert RECIPES["matryoshka"].begin(other, None) is other
