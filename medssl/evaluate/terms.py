@@ -195,7 +195,7 @@ def build(name: str | None, *, kind: str, samples: int, dim: int = 1) -> Loss:
         ValueError: an unknown name, or a loss for another kind of task.
     """
     name = name or USUAL[kind]
-    fitting = [key for key, made in LOSSES.items() if getattr(made, "func", made).kind == kind]  # type: ignore[attr-defined]
+    fitting = [key for key, made in LOSSES.items() if getattr(made, "func", made).kind == kind]  # type: ignore[union-attr]
     if name not in fitting:
         raise ValueError(f"loss '{name}' is not one for a {kind} task; allowed: {', '.join(fitting)}")
     return LOSSES[name](samples, dim)
