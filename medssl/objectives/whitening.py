@@ -64,7 +64,8 @@ def whiten(z: Tensor, *, groups: int | None = None, eps: float = 1e-3, order: Te
         ValueError: G does not divide d.
 
     Source: Ermolov et al. 2021 (W-MSE, with Cholesky factors instead of ZCA), Zhuo et al. 2023 (shuffled group
-    whitening); the covariance divides by N. Eigenvalues are in float64.
+    whitening); the covariance divides by N. All is in float64, as small
+    variances divide rounding too.
     """
     (z,) = full_precision(z)
     rows, dim = z.shape
@@ -72,7 +73,7 @@ def whiten(z: Tensor, *, groups: int | None = None, eps: float = 1e-3, order: Te
     if dim % number:
         raise ValueError(f"groups {number} of {dim} dimensions are not equal; take a divisor of {dim}, or null")
     order = torch.arange(dim, device=z.device) if order is None else order
-    centred = (z - z.mean(0))[:, order].double().view(rows, number, -1).transpose(0, 1)
+    centred = (z.double() - z.double().mean(0))[:, order].view(rows, number, -1).transpose(0, 1)
     root = _InverseRoot.apply(centred.mT @ centred / rows, eps)
     white = (centred @ root).transpose(0, 1).reshape(rows, dim)
     return white[:, order.argsort()].to(z.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -70,6 +70,21 @@ class Energy(Options):
         return self
 
 
+class Whitening(Options):
+    """Views of a sample, the loss between whitened views, and how many groups of dimensions are whitened by themselves.
+
+    ``groups`` null takes as few as leave a group at most half as many dimensions as the batch has samples; ``eps`` is
+    added to variances. ``temperature`` is of ``loss: contrast``.
+    """
+
+    # Embeddings of untrained encoders vary little, and so little of it as the default would be rounding.
+    examples = ({"eps": 0.01}, {"loss": "contrast", "views": 3, "eps": 0.1})
+    views: Number = 2
+    loss: Literal["distance", "contrast"] = "distance"
+    groups: Count | None = None
+    eps: Positive = 1e-3
+
+
 class Pamc(Options):
     """What cosines are multiplied by, of 0.25 to 2. ``temperature`` is not used."""
 
@@ -81,5 +96,6 @@ OPTIONS: dict[str, type[Options]] = {
     "cacr": Cacr,
     "cloob": Cloob,
     "energy": Energy,
+    "whitening": Whitening,
     "pamc": Pamc,
 }

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from medssl.config.recipes.options import Options
-from medssl.config.section import Count, Share
+from medssl.config.section import Count, Positive, Share
 
 
 class Mcl(Options):
@@ -21,6 +21,18 @@ class Gsimclr(Options):
 
     examples = ({"clusters": 16},)
     clusters: Count = 256
+
+
+class Adainf(Options):
+    """How much of another sample is mixed in at most, and how often a real pair counts for a generated one.
+
+    ``gamma`` is how sharply generated pairs are weighed by quality; 0: all alike.
+    """
+
+    examples = ({"repeat": 1.0},)
+    reach: Annotated[float, Field(gt=0, le=0.5)] = 0.5
+    repeat: Positive = 10.0
+    gamma: Annotated[float, Field(ge=0)] = 1.0
 
 
 class Coconut(Options):
@@ -44,4 +56,4 @@ class Coconut(Options):
         return self
 
 
-OPTIONS: dict[str, type[Options]] = {"mcl": Mcl, "gsimclr": Gsimclr, "coconut": Coconut}
+OPTIONS: dict[str, type[Options]] = {"mcl": Mcl, "gsimclr": Gsimclr, "coconut": Coconut, "adainf": Adainf}
