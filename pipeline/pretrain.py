@@ -15,6 +15,7 @@ from medssl.evaluate import labels
 from medssl.models.joined import Joined
 from medssl.pretrain.data import columns, training_rows
 from medssl.pretrain.fit import Fitted, fit
+from medssl.pretrain.recipes import RECIPES
 from medssl.report import card, plots, seen
 from medssl.store import Store
 from pipeline import stage
@@ -29,7 +30,7 @@ def foretell(table: pd.DataFrame, wanted: config.Run) -> list[str]:
 
     Raises:
         ValueError: a label or measure that the cohort does not have, a ``monitor_label`` without classes, measures that
-            nobody knows of any training patient.
+            nobody knows of any training patient, samples that the recipe's options name.
     """
     pretrain, evaluate = wanted.pretrain, wanted.evaluate
     notes = []
@@ -62,6 +63,8 @@ def foretell(table: pd.DataFrame, wanted: config.Run) -> list[str]:
         f"pretrain.options.measures '{name}': fewer than two values among the training patients" for name in unknown
     ]
     labels.require(tables.tasks(table), pretrain.labels, key="pretrain.labels")
+    if wanted.encoder_from is None and (arrange := RECIPES[wanted.recipe].arrange) is not None:
+        arrange(table.iloc[training_rows(table, pretrain.duplicates)], None, pretrain)
     return notes
 
 
@@ -80,8 +83,10 @@ def start(wanted: config.Run, table: pd.DataFrame, *, number: int, fold: int | N
     if wanted.start is None:
         return None
     encoder = hub.load_encoder(stage.encoder_folder(wanted.start, fold, number))
-    held_out = tables.patient_codes(table.loc[table["split"] == "test", "patient"])
-    if known := len(set(held_out) & set(encoder.config["provenance"]["seen"]["patients"])):
+    # A patient whom the publisher's parts divide is seen by this training too.
+    own, held_out = (table.loc[table["split"].isin(parts), "patient"] for parts in (["train", "val"], ["test"]))
+    others = set(tables.patient_codes(held_out)) - set(tables.patient_codes(own))
+    if known := len(others & set(encoder.config["provenance"]["seen"]["patients"])):
         raise ValueError(f"start: {wanted.start} has seen {known} patients who are held out here; run its stages again")
     return encoder.module
 
@@ -125,13 +130,13 @@ def train(
         "steps": fitted.steps,
         "steps_unreduced": fitted.steps_unreduced,
         "kept_step": fitted.chosen,
-        "reads": list(wanted.reads()),
+        "reads": list(params.reads(key)),
         "cohort": wanted.modality,
         "source": cohort.source.name,
         "published_split": cohort.split.published if fold is None else None,
         "data_hash": store.content_hash,
-        "patients": int(store.table.loc[store.table["split"] == "train", "patient"].nunique()),
-        "samples": len(training_rows(store.table, wanted.pretrain.duplicates)),
+        "patients": fitted.patients,
+        "samples": fitted.samples,
         "crossing_patients": labels.crossing_patients(store.table),
         "seen": tables.seen_patients(seen, project.identity_key(project.root())),
         "git_commit": tracking.git_commit(project.root()),

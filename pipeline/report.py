@@ -26,7 +26,7 @@ def work(params: config.Params, key: str) -> None:
             {name: stage.flow_file(name, "duplicates.png") for name in params.modalities},
             runs,
             {name: entry.recipe for name, entry in params.runs.items()},
-            {name: entry.reads() for name, entry in params.runs.items()},
+            {name: params.reads(name) for name in params.runs},
             differences=differences,
         )
         (out / "report.html").write_text(page)

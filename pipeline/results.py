@@ -31,7 +31,7 @@ def work(params: config.Params, key: str) -> None:
     ) as run:
         for place, parts in places.items():
             said = [json.loads((part / "probe" / "notes.json").read_text()) for part in parts]
-            options = {"reads": wanted.reads(), "draws": wanted.evaluate.bootstrap}
+            options = {"reads": params.reads(key), "draws": wanted.evaluate.bootstrap}
             metrics, checks = outcome.write(place, key, joined(parts), said, store.table, **options)  # type: ignore[arg-type]
         # The last is of the most patients: what a user looks at first.
         plots.label_efficiency(metrics, key).savefig(folder / "label_efficiency.png", dpi=100)

@@ -1,21 +1,28 @@
 """Encoders of another run -> which weights the trainings of a run start from, so that new ones train it anew."""
 
 import json
+from pathlib import Path
 
 from medssl import config
 from pipeline import stage
 
 
+def _weights(folder: Path) -> str:
+    """Return the hash of an encoder's weights alone; its card may change and they stay."""
+    found: str = json.loads((folder / "checksums.json").read_text())["model.safetensors"]
+    return found
+
+
 def work(params: config.Params, key: str) -> None:
-    """Write ``data/runs/<key>/folds/plan/start.json``: the other run's encoders by their hashes, fold by fold."""
+    """Write ``data/runs/<key>/folds/plan/start.json``: all encoders of the other run by hash, fold by fold."""
     wanted: config.Run = config.part(params, "runs", key)
     other = params.sequels[key]
     split = params.modalities[wanted.modality].split
     folds = (split.folds or 0) * split.repeats
     hashes = {
         "fixed" if fold is None else f"f{fold}": [
-            stage.weights(str(stage.encoder_folder(other, fold, number)))
-            for number in range(1 if folds and fold is None else wanted.seeds)
+            _weights(stage.encoder_folder(other, fold, number))
+            for number in range(1 if folds and fold is None else params.runs[other].seeds)
         ]
         for fold in (None, *range(folds))
     }

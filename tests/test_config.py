@@ -149,6 +149,13 @@ def test_valid() -> None:
             {"runs__two": RUN | {"start": "one", "encoder": {"name": "dilated1d"}}},
             ["runs.two.start 'one' has another encoder"],
         ),
+        (
+            {
+                "runs__two": RUN | {"recipe": "mcl", "start": "one"},
+                "runs__three": RUN | {"start": "two"},
+            },
+            ["runs.three.start 'two' is an encoder of several stages (recipe mcl), and recipe simclr trains one"],
+        ),
         ({"runs__two": RUN | {"start": "one", "seeds": 2}}, ["has seeds: 1, and two 2; take as many or fewer"]),
         (
             {
@@ -170,6 +177,14 @@ def test_a_mistake_is_one_line_with_key_value_and_what_is_allowed(change: dict[s
     assert text.startswith("params.yaml: ")
     for word in words:
         assert word in text, text
+
+
+def test_a_run_has_read_what_the_runs_it_starts_from_read() -> None:
+    first = RUN | {"recipe": "conr", "pretrain": {"labels": ["age"]}}
+    runs = {"runs__one": first, "runs__two": RUN | {"start": "one"}, "runs__three": RUN | {"start": "two"}}
+    made = parse(**runs, sequels={"two": "one", "three": "two"})
+    assert made.runs["three"].reads() == ()
+    assert {name: made.reads(name) for name in made.runs} == dict.fromkeys(("one", "two", "three"), ("age",))
 
 
 def test_an_encoder_to_hand_on_names_run_and_licence() -> None:

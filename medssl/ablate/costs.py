@@ -31,7 +31,7 @@ from medssl.pretrain.fit import fit
 from medssl.store import Store
 
 FIRST = 1  # step of a turn that is not timed: caches fill
-WATCHED = 2  # steps whose memory is looked at: the optimiser's own is there after the first
+WATCHED = 2  # steps of which the memory of the last is looked at: the optimiser's own is there after the first
 TURNS = 2
 COLUMNS = ("run", "level", "seconds", "time", "time_lo", "time_hi", "bytes", "memory")
 
@@ -86,21 +86,26 @@ def seconds(store: Store, run: Run, compute: Compute, *, steps: int) -> list[flo
 
 
 def peak_bytes(store: Store, run: Run, compute: Compute) -> int:
-    """Return the most bytes that torch has in use at once in the first steps, networks and optimiser included."""
+    """Return the most bytes that torch has in use at once in a step, networks and optimiser included.
+
+    What comes before the steps, such as embeddings of all training samples for clusters, is not looked at.
+    """
+    begin: list[int] = []
     if torch.cuda.is_available() and compute.accelerator not in ("cpu", "mps"):
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        _trained(store, run, compute, WATCHED, lambda: None)
+        firsts = iter([torch.cuda.reset_peak_memory_stats])  # called after the first step alone
+        _trained(store, run, compute, WATCHED, lambda: next(firsts, lambda: None)())
         return int(torch.cuda.max_memory_allocated() - before)
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler prints that it starts and stops
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
-        _trained(store, run, compute, WATCHED, lambda: None)
+        _trained(store, run, compute, WATCHED, lambda: begin.append(time.time_ns()))
     assert watched.profiler is not None
     assert watched.profiler.kineto_results is not None
     events = watched.profiler.kineto_results.events()
     moves = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
-    return int(np.cumsum([n for _, n in moves]).max(initial=0))
+    in_use = np.cumsum([n for _, n in moves])
+    return int(in_use[np.array([at for at, _ in moves], np.int64) >= begin[0]].max(initial=0))
 
 
 def measured(cells: Sequence[Cell], out: Path, *, steps: int) -> pd.DataFrame:

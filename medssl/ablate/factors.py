@@ -200,10 +200,16 @@ def expand(ablation: Ablation, given: Mapping[str, Any], base: str) -> Plan:
     Raises:
         ConfigError: a base run that is not valid.
     """
-    raw = {**given["runs"], **ablation.runs}[base]
-    run = _base(base, raw, ablation)
+    known = {**given["runs"], **ablation.runs}
+    run = _base(base, known[base], ablation)
     cohorts = {run.modality: given["modalities"][run.modality]}
     runs, cells = {base: _with_baselines(base, run, ablation.baselines)}, []
+    at = run.start  # what a base run starts from is trained too, and not reported
+    while at is not None and at not in runs:
+        if at not in known:
+            raise config.ConfigError(f"runs.{base}.start: no run {at} in {ablation.like}; it has {', '.join(known)}")
+        runs[at] = _base(at, known[at], ablation)
+        at = runs[at].start
     for name, factor in ablation.factors.items():
         for level in factor.levels if base in factor.runs else ():
             values = factor.values(level, base)
@@ -264,6 +270,8 @@ def _placed(
         run = space.applied(base, values)
         if reason := refusals.of_recipe(run):
             return cell._replace(refused=reason)
+        if of_cohort and run.start is not None:
+            return cell._replace(refused=f"starts from {run.start}, which is of cohort {base.modality}")
         if of_cohort:
             run = run.model_copy(update={"modality": _cohort(cell, base.modality, of_cohort, cohorts)})
     except config.ConfigError as error:

@@ -70,7 +70,7 @@ def render(ablation: Ablation, bases: Mapping[str, config.Run], tables: Mapping[
         bases: base runs by name.
         tables: of `read`.
     """
-    lines = [HEAD, by_chance(tables["ablation"]) + ".", ""]
+    lines = [HEAD, *_begun(ablation), by_chance(tables["ablation"]) + ".", ""]
     for name, factor in ablation.factors.items():
         some = {key: of[of["factor"] == name] if "factor" in of else of for key, of in tables.items()}
         if not len(some["ablation"]):
@@ -79,6 +79,18 @@ def render(ablation: Ablation, bases: Mapping[str, config.Run], tables: Mapping[
         for base in dict.fromkeys(some["ablation"]["run"]):
             lines += _of_base(base, bases[base], {key: of[of["run"] == base] for key, of in some.items()})
     return "\n".join(lines)
+
+
+def _begun(ablation: Ablation) -> list[str]:
+    """Return which levels have further steps than their own: those that begin with another run."""
+    starts = {
+        f"`{level}`"
+        for factor in ablation.factors.values()
+        for level in factor.levels
+        if any("start" in (factor.values(level, base) or {}) for base in factor.runs)
+    }
+    said = "begin with the trained base run: its steps come before their own, and are not in their costs."
+    return [f"Some levels {said} They are {', '.join(sorted(starts))}.", ""] if starts else []
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from medssl.config import stages
 from medssl.config.cohort import Cohort, Dedup, SignalIngest, Source, SplitParams, Synthetic, VolumeIngest
 from medssl.config.recipes import OPTIONS, Anatomy, Factor, Options
+from medssl.config.recipes.sequels import SEVERAL
 from medssl.config.run import (
     BASELINES,
     CONTROLS,
@@ -161,6 +162,11 @@ class Params(Section):
                 )
             if first.encoder != run.encoder:
                 raise ValueError(f"{where} has another encoder; give both the same")
+            if first.recipe == "mcl" and first.start is not None and run.recipe not in SEVERAL:
+                raise ValueError(
+                    f"{where} is an encoder of several stages (recipe mcl), and recipe {run.recipe} trains one; take "
+                    f"{' or '.join(SEVERAL)}, or a start without a start"
+                )
             if first.seeds < run.seeds:
                 raise ValueError(f"{where} has seeds: {first.seeds}, and {name} {run.seeds}; take as many or fewer")
         sequels = {name: run.start for name, run in self.runs.items() if run.start is not None}
@@ -170,6 +176,15 @@ class Params(Section):
             )
             raise ValueError(f"sequels {have}: each run with a start is a stage; write sequels: {needed}")
         return self
+
+    def reads(self, name: str) -> tuple[str, ...]:
+        """Return what a run's encoder has read besides recordings: in its own training, and in all it starts from."""
+        found: list[str] = []
+        at: str | None = name
+        while at is not None:
+            found += self.runs[at].reads()
+            at = self.runs[at].start
+        return tuple(dict.fromkeys(found))
 
     @model_validator(mode="after")
     def _can_be_released(self) -> Self:

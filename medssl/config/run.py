@@ -300,7 +300,15 @@ class Run(Section):
             raise ValueError(f"pretrain.labels {list(self.pretrain.labels)}: recipe {self.recipe} reads no labels")
         return self
 
+    @model_validator(mode="after")
+    def _suits_the_options(self) -> Self:
+        self.pretrain.options.suit(self)
+        return self
+
     def reads(self) -> tuple[str, ...]:
-        """Return what pretraining reads of its patients besides the recordings: measures and labels."""
+        """Return what this pretraining reads of its patients besides the recordings: measures and labels.
+
+        `Params.reads` adds what the runs that it starts from read.
+        """
         measures = (name for factor in self.pretrain.options.covariates().values() for name in factor.names())
         return tuple(dict.fromkeys((*measures, *self.pretrain.labels)))

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from medssl.models.crops import Crops, starts
+from medssl.models.crops import starts
+from medssl.models.joined import crop_of
 from medssl.store import Store
 
 STAGES = 4  # of an encoder that are read where no names are given
@@ -169,7 +170,8 @@ def embed_stages(
                 x = torch.from_numpy(store.read(rows[start : start + batch_size])).to(device)
                 seen.clear()
                 module(x)
-                crops = len(starts(x.shape[2], module.crop)) if isinstance(module, Crops) else 1
+                crop = crop_of(module)
+                crops = 1 if crop is None else len(starts(x.shape[2], crop))
                 inner = crops * len(x)
                 for name in names:
                     if not isinstance(value := seen.get(name), Tensor) or value.ndim < 2 or len(value) != inner:

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from medssl.models.crops import Crops
+
 
 class Joined(nn.Module):
     """The unit embeddings of several encoders side by side: (B, C, ...) -> (B, sum of their dimensions).
 
-    The last one is trained by whoever trains this; the others stay as they are, their normalisations too.
+    Parts whose parameters need no gradient stay as they are, their normalisations too, whatever this is set to; the
+    others are trained by whoever trains this.
 
     Args:
         parts: encoders, the newest last; one that is joined itself gives its parts.
@@ -31,10 +34,23 @@ class Joined(nn.Module):
         self.parts = nn.ModuleList(flat)
         dims: list[Any] = [part.embedding_dim for part in flat]
         self.embedding_dim = int(sum(dims))
-        self.parts[:-1].requires_grad_(False)
         self.train()  # parts that come from a folder are in eval mode
+
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        """Inner stages of the newest part."""
+        found: dict[str, nn.Module] = self.parts[-1].stages  # type: ignore[assignment]
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
         """Return embeddings (B, embedding_dim)."""
-        self.parts[:-1].eval()
+        for part in self.parts:
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
         return torch.cat([normalize(part(x), dim=1) for part in self.parts], 1)
+
+
+def crop_of(encoder: nn.Module) -> int | None:
+    """Return how many steps an encoder reads at a time, the newest of several; None: all of a sample."""
+    newest = encoder.parts[-1] if isinstance(encoder, Joined) else encoder
+    return newest.crop if isinstance(newest, Crops) else None

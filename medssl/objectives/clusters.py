@@ -47,12 +47,24 @@ def merged(label: np.ndarray, z: np.ndarray, patients: np.ndarray, least: int) -
         least: patients in a cluster, or all there are.
     """
     label = np.unique(label, return_inverse=True)[1]
-    while True:
-        count = np.array([len(np.unique(patients[label == k])) for k in range(label.max() + 1)])
+    number, size = int(label.max()) + 1, np.bincount(label)
+    total = np.zeros((number, z.shape[1]))
+    np.add.at(total, label, z)
+    of = np.unique(patients, return_inverse=True)[1]
+    has = np.zeros((number, int(of.max()) + 1), bool)
+    has[label, of] = True
+    into, there = np.arange(number), np.ones(number, bool)  # where each cluster went, and which are left
+    while there.sum() > 1:
+        count = np.where(there, has.sum(1), np.iinfo(np.int64).max)
         small = int(count.argmin())
-        if count[small] >= least or len(count) == 1:
-            return label
-        means = np.stack([z[label == k].mean(0) for k in range(len(count))])
-        distance = np.square(means - means[small]).sum(1)
+        if count[small] >= least:
+            break
+        means = total / size[:, None]
+        distance = np.where(there, np.square(means - means[small]).sum(1), np.inf)
         distance[small] = np.inf
-        label = np.unique(np.where(label == small, distance.argmin(), label), return_inverse=True)[1]
+        near = int(distance.argmin())
+        total[near] += total[small]
+        size[near] += size[small]
+        has[near] |= has[small]
+        into[into == small], there[small] = near, False
+    return np.unique(into[label], return_inverse=True)[1]

@@ -37,15 +37,18 @@ from medssl.store import Store
 class Fitted:
     """The chosen encoder, its curves (one dict per measurement), optimiser steps, and the step it was chosen at.
 
-    ``steps_unreduced`` is how many steps as many epochs of all training samples take, copies included. ``seconds`` is
-    the time from the first step to the last, with measuring and saving, without what a killed run did in vain;
-    ``measuring`` the share of it that went into the curves. ``unpaired`` is the share of anchors without a positive in
-    the first epoch, by level, and of those without a partner to draw (``partner_trial``, ``partner_patient``), which
-    took a finer one; ``checkpoints`` the folder of the finished run's state, to be removed once the encoder is safe.
+    ``patients`` and ``samples`` are how many were trained on. ``steps_unreduced`` is how many steps as many epochs take
+    with all copies of them. ``seconds`` is the time from the first step to the last, with measuring and saving, without
+    what a killed run did in vain; ``measuring`` the share of it that went into the curves. ``unpaired`` is the share of
+    anchors without a positive in the first epoch, by level, and of those without a partner to draw (``partner_trial``,
+    ``partner_patient``), which took a finer one; ``checkpoints`` the folder of the finished run's state, to be removed
+    once the encoder is safe.
     """
 
     encoder: nn.Module
     history: list[dict[str, float]]
+    patients: int
+    samples: int
     steps: int
     steps_unreduced: int
     seconds: float
@@ -124,13 +127,13 @@ def make_sampler(
         rows: their positions in the store.
         run: entry of ``runs``.
         seed: of the batches.
-        unreduced: number of all training samples, for ``length: equal_steps``.
+        unreduced: number of samples with all copies, for ``length: equal_steps``.
         process: rank, world size and where to start.
     """
     params, recipe = run.pretrain, RECIPES[run.recipe]
     batch = recipe.batch(params.batch) if recipe.batch else params.batch
     if params.sampler == "comet_fixed":
-        fixed = not (recipe.batch or params.within or params.steps_per_epoch or params.positives)
+        fixed = not (recipe.batch or recipe.within or params.within or params.steps_per_epoch or params.positives)
         if not fixed or params.length != "equal_epochs":
             raise ValueError(
                 f"pretrain.sampler: comet_fixed has frozen batches of its own; recipe {run.recipe}, `within`, "
@@ -151,6 +154,30 @@ def make_sampler(
         seed=seed,
         **process,
     )
+
+
+def drawn(
+    store: Store, rows: np.ndarray, run: Run, seed: int, *, z: np.ndarray | None = None, **process: Any
+) -> tuple[pd.DataFrame, int, Batches]:
+    """Return the table that batches are drawn from, how many samples that is with all copies, and the batches.
+
+    Args:
+        store: opened with dedup receipts and split.
+        rows: of the training samples in it, from which the recipe takes its own.
+        run: entry of ``runs``.
+        seed: of the batches.
+        z: (S, n, d) embeddings of ``rows`` by the stages of the encoder of ``run.start``.
+        process: as for `make_sampler`.
+
+    Returns:
+        The table's index are rows of the store.
+    """
+    arrange = RECIPES[run.recipe].arrange
+    whole = store.table[store.table["split"] == "train"]
+    table = store.table.iloc[rows].set_axis(rows)
+    if arrange is not None:  # which samples it takes depends on the table alone
+        table, whole = arrange(table, z, run.pretrain), arrange(whole, None, run.pretrain)
+    return table, len(whole), make_sampler(table, table.index.to_numpy(), run, seed, unreduced=len(whole), **process)
 
 
 def make_trainer(run: Run, compute: Compute, folder: Path, callbacks: list[Callback]) -> L.Trainer:
@@ -219,10 +246,6 @@ def fit(
         raise ValueError(
             f"pretrain.duplicates: {params.duplicates} is not for recipe {run.recipe}: {recipe.duplicates}; take remove"
         )
-    if recipe.within is not None and params.within is not None:
-        raise ValueError(
-            f"pretrain.within: {params.within} is not for recipe {run.recipe}, which has its own; take null"
-        )
     if recipe.partners and params.positives is not None:
         shares = ", ".join(f"{level}: {share:g}" for level, share in params.positives)
         raise ValueError(
@@ -230,7 +253,7 @@ def fit(
         )
     length = int(store.facts["shape"][-1])
     crop = run.encoder.crop or length
-    rows, unreduced = training_rows(table, params.duplicates), int((table["split"] == "train").sum())
+    rows = training_rows(table, params.duplicates)
     training = table.iloc[rows]
     measures = measure(table, training, params.options.covariates())
     labels = label_values(table, training, params.labels, numbers=params.options.numbers)
@@ -255,14 +278,11 @@ def fit(
     module: Training
     process = {"rank": trainer.global_rank, "world_size": trainer.world_size, "start": lambda: module.batches}
     root = trainer.strategy.root_device
-    drawn = training
-    if recipe.arrange is not None:
-        z = None if start is None else embed_samples(start, store, rows, device=root)
-        stages = None if z is None else z.reshape(len(rows), -1, embedding_dim(**architecture)).swapaxes(0, 1)
-        drawn = recipe.arrange(training.set_axis(rows), stages, params)
-    sampler = make_sampler(
-        drawn, rows if drawn is training else drawn.index.to_numpy(), run, seed, unreduced=unreduced, **process
-    )
+    z = None
+    if recipe.arrange is not None and start is not None:
+        flat = embed_samples(start, store, rows, device=root)
+        z = flat.reshape(len(rows), -1, embedding_dim(**architecture)).swapaxes(0, 1)
+    chosen, unreduced, sampler = drawn(store, rows, run, seed, z=z, **process)
     steps = params.epochs * -(-len(sampler) // params.accumulate)
     views = max(1, recipe.views(params.options).whole) * sampler.size * params.accumulate
     measured = monitors.samples() * len(starts(length, crop))
@@ -285,7 +305,7 @@ def fit(
             anatomy=torch.from_numpy(measures.values[rows[some]]),
             channels=tuple(table["channels"].iloc[0]),
             label=torch.from_numpy(labels[rows[some]]),
-            drawn=drawn,
+            drawn=chosen,
             earlier=int(encoder.embedding_dim) - embedding_dim(**architecture),  # type: ignore[arg-type]
         )
         net = recipe.net(encoder, params, sizes, start)
@@ -312,6 +332,8 @@ def fit(
     return Fitted(
         exported.eval(),
         history,
+        patients=int(chosen["patient"].nunique()),
+        samples=len(chosen),
         steps=done,
         steps_unreduced=round(done * per_whole / per_epoch),
         seconds=saving.seconds,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from medssl.config import Pretrain
-from medssl.models.crops import Crops
+from medssl.models.joined import crop_of
 from medssl.pretrain.data import Batch
 from medssl.pretrain.gather import averaged, divided
 from medssl.pretrain.net import Net, approach, still_copy
@@ -47,8 +47,7 @@ class Training(L.LightningModule):
     def __init__(self, net: Net, recipe: Recipe, *, steps: int, modality: str = "ecg", seed: int = 0) -> None:
         super().__init__()
         self.net, self.recipe, self.params, self.steps, self.seed = net, recipe, net.params, steps, seed
-        crop = net.encoder.crop if isinstance(net.encoder, Crops) else None
-        self.augmentation = augmentation(recipe, self.params, modality, crop)
+        self.augmentation = augmentation(recipe, self.params, modality, crop_of(net.encoder))
         self.average = still_copy(net.encoder) if recipe.averaged else None
         self.batches = 0
         self._sums: dict[str, Tensor] = {}

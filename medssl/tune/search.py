@@ -28,7 +28,7 @@ from tqdm import tqdm
 from medssl import config, tracking
 from medssl.evaluate.metrics import LEAST_PATIENTS
 from medssl.pretrain.data import training_rows
-from medssl.pretrain.fit import make_sampler, run_hash
+from medssl.pretrain.fit import drawn, run_hash
 from medssl.store import Store, read_parquet, write_parquet
 from medssl.tune import space
 from medssl.tune.inner import Development, Measured, headlines, predicted, scorable, score, unwatched
@@ -113,11 +113,9 @@ class Search:
 
     def steps(self, run: config.Run) -> int:
         """Return how many optimiser steps a training has in the first inner fold."""
-        table = self.stores[0].table
-        rows = training_rows(table, run.pretrain.duplicates)
-        unreduced = int((table["split"] == "train").sum())
-        batches = len(make_sampler(table.iloc[rows], rows, run, self.seed, unreduced=unreduced))
-        return run.pretrain.epochs * -(-batches // run.pretrain.accumulate)
+        rows = training_rows(self.stores[0].table, run.pretrain.duplicates)
+        _, _, batches = drawn(self.stores[0], rows, run, self.seed)
+        return run.pretrain.epochs * -(-len(batches) // run.pretrain.accumulate)
 
 
 def prepare(
@@ -148,10 +146,15 @@ def prepare(
         seed: of inner folds, trainings and draws.
 
     Raises:
-        ValueError: a run that trains nothing; no label, nobody or nothing to search with.
+        ValueError: a run that trains nothing or starts from another; no label, nobody or nothing to search with.
     """
     if run.encoder_from is not None:
         raise ValueError(f"runs.{name}.encoder_from: {run.encoder_from} is trained already; there is nothing to tune")
+    if run.start is not None:
+        raise ValueError(
+            f"runs.{name}.start: {run.start} has validated on patients that an inner fold would hold out; tune a run "
+            "without start, such as that one"
+        )
     stores = Development(store).inner(split, seed=seed)
     kept, left_out = scorable(stores, labels or run.evaluate.labels)
     table = stores[0].table

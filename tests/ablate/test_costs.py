@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from medssl import config
 from medssl.ablate import costs, factors
 from medssl.ablate.factors import Cell
 from medssl.config import Compute, Run
+from medssl.pretrain import fit
 from medssl.store import Store
 from tests.ablate.test_factors import RUNS
 
@@ -37,6 +39,21 @@ def test_four_views_need_more_than_two(signal_store: Store) -> None:
     assert four > 1.2 * two
     batch = 12 * signal_store[0].nbytes
     assert 2 * batch < two < 5000 * batch
+
+
+def test_what_comes_before_the_steps_is_no_memory_of_a_step(
+    signal_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, held = costs.peak_bytes(signal_store, a_run(), CPU), 2**28
+    whole = fit.drawn
+
+    def large(*args: Any, **more: Any) -> Any:
+        torch.ones(held // 4)
+        return whole(*args, **more)
+
+    monkeypatch.setattr(fit, "drawn", large)
+    assert plain < held / 2
+    assert costs.peak_bytes(signal_store, a_run(), CPU) == pytest.approx(plain, rel=0.05)
 
 
 def test_ratios_are_to_the_base_run_and_turns_alternate(

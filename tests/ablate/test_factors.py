@@ -57,6 +57,22 @@ def test_a_run_for_each_level_and_base_run() -> None:
     assert one.params["modalities"] == {"ecg": COHORT}
 
 
+def test_what_a_base_run_starts_from_is_trained_too() -> None:
+    started = {"second": RUNS["one"] | {"start": "first"}, "third": RUNS["one"] | {"start": "second"}}
+    levels = {"mild": {"pretrain.views": "mild"}, "rate": {"cohort.ingest.rate_hz": 50}}
+    given = GIVEN | {"runs": {"first": RUNS["one"], **started}}
+    plan = factors.expand(ablation(levels, {"third": ["norm"]}), given, "third")
+    config.parse(factors.text(plan))
+    assert plan.params["sequels"] == {"third": "second", "second": "first", "third--toy--mild": "second"}
+    assert [(cell.run, cell.refused) for cell in plan.cells] == [
+        ("third--toy--mild", ""),
+        ("third", "starts from second, which is of cohort ecg"),
+    ]
+    del given["runs"]["second"]
+    with pytest.raises(config.ConfigError, match=r"runs\.third\.start: no run second in params\.yaml; it has first, "):
+        factors.expand(ablation(levels, {"third": ["norm"]}), given, "third")
+
+
 def test_levels_of_some_base_runs_have_values_of_their_own() -> None:
     plan, other = expanded({"long": {"one": {"pretrain.epochs": 9}}})
     assert [cell.run for cell in plan.cells] == ["one--toy--long"]

@@ -53,6 +53,15 @@ ASKED = Ablation.model_validate({"like": "p", "factors": {"toy": TOY}})
 BASES = {"base": Run.model_validate(RUNS["one"] | {"pretrain": {"epochs": 2, "steps_per_epoch": 5}})}
 
 
+def test_levels_that_begin_with_the_base_run_are_named(runs: Path) -> None:
+    out = runs.parents[2]
+    tables = {"ablation": table.differences(CELLS, out)}
+    assert "begin with" not in methods.render(ASKED, BASES, tables)
+    toy = TOY | {"levels": LEVELS | {"on": {"base": {"start": "base"}}}}
+    text = methods.render(Ablation.model_validate({"like": "p", "factors": {"toy": toy}}), BASES, tables)
+    assert "its steps come before their own, and are not in their costs. They are `on`." in text
+
+
 def test_the_document(runs: Path, tmp_path: Path) -> None:
     out = runs.parents[2]
     kinds = ("random_init", "handcrafted", "demographics")

@@ -30,7 +30,8 @@ def parameters(**second: Any) -> dict[str, Any]:
     run["pretrain"] |= {"epochs": 1, "steps_per_epoch": 1}
     # A learning rate of nothing: what comes out is what went in.
     sequel = run | {"start": "first", "pretrain": run["pretrain"] | {"lr": 1e-12}} | second
-    raw["runs"], raw["sequels"] = {"first": run, "second": sequel}, {"second": "first"}
+    read = run | {"recipe": "conr", "pretrain": run["pretrain"] | {"labels": ["age"]}}
+    raw["runs"], raw["sequels"] = {"first": read, "second": sequel}, {"second": "first"}
     return raw
 
 
@@ -70,15 +71,28 @@ def test_each_training_starts_from_the_one_of_its_fold_and_number(params: config
     assert len(seen) == 1 + FOLDS * SEEDS
     told = json.loads(stage.start_file("second").read_text())
     assert {name: len(hashes) for name, hashes in told["encoders"].items()} == {"fixed": 1, "f0": SEEDS, "f1": SEEDS}
-    assert told["encoders"]["f1"][1] == stage.weights("data/runs/first/folds/f1/seeds/1")
+    sums = json.loads(Path("data/runs/first/folds/f1/seeds/1/checksums.json").read_text())
+    assert told["encoders"]["f1"][1] == sums["model.safetensors"]  # neither the card nor the commit
+    before = stage.start_file("second").read_text()
+    start.work(config.parse(yaml.safe_dump(parameters(seeds=1))), "second")
+    assert stage.start_file("second").read_text() == before
     config_file = json.loads((stage.encoder_folder("second", 0, 0) / "config.json").read_text())
     assert config_file["provenance"]["start"] == "first"
+    assert config_file["provenance"]["reads"] == ["age"]  # by the training that this one started from
 
 
 def test_an_encoder_that_saw_a_patient_of_the_test_fold_is_refused(params: config.Params) -> None:
     table = stage.open_cohort("ecg", 0).table
     with pytest.raises(ValueError, match=r"start: first has seen \d+ patients who are held out here"):
         pretrain.start(params.runs["second"], table, number=0, fold=1)
+
+
+def test_a_patient_whom_the_publishers_parts_divide_is_no_news(params: config.Params) -> None:
+    table = stage.open_cohort("ecg", 0).table
+    test = table[table["split"] == "test"]
+    table.loc[test.groupby("patient").head(1).index, "split"] = "val"
+    assert set(table.loc[table["split"] == "test", "patient"]) == set(test["patient"])
+    assert pretrain.start(params.runs["second"], table, number=0, fold=1) is not None
 
 
 def test_a_run_that_starts_from_nothing_again_forgets_the_other(params: config.Params) -> None:

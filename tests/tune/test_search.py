@@ -63,6 +63,14 @@ def test_stopped_between_trials_and_within_one_equals_never_stopped(
     assert_frame_equal(ran(prepared(), 4)[1], whole)
 
 
+def test_steps_are_those_of_a_recipe_that_arranges_its_batches(prepared: Prepared, ran: Ran) -> None:
+    searched = prepared(run=RUN | {"recipe": "mcl"})
+    assert searched.steps(searched.run) == 2
+    assert list(ran(searched, 1)[1]["state"]) == ["scored"]
+    with pytest.raises(ValueError, match=r"runs\.toy\.start: first has validated on patients that an inner fold would"):
+        prepared(run=RUN | {"start": "first"})
+
+
 def test_no_test_patient_is_read(signal_folder: Path, prepared: Prepared, ran: Ran, tmp_path: Path) -> None:
     shutil.copytree(signal_folder, tmp_path / "cohort")
     store = open_store(*(tmp_path / "cohort" / name for name in ("store", "dedup.parquet", "split.parquet")))

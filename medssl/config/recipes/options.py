@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from medssl.config.section import Count, Positive, Section, Share
+
+if TYPE_CHECKING:
+    from medssl.config.run import Run
 
 Level = Literal["patient", "trial", "sample", "observation"]
 
@@ -96,3 +99,6 @@ class Options(Section):
     def covariates(self) -> dict[str, Factor]:
         """Return what is read of each patient by the key that names it, in the order of ``Batch.anatomy``."""
         return {}
+
+    def suit(self, run: Run) -> None:
+        """Raise a ValueError where they do not go together with the rest of a run."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
 
 from medssl.config.recipes.options import Options
 from medssl.config.section import Count, Positive, Share
+
+if TYPE_CHECKING:
+    from medssl.config.run import Run
+
+SEVERAL = ("mcl", "gsimclr")  # recipes that can start from an encoder of several stages, which a chain of mcl makes
 
 
 class Mcl(Options):
@@ -15,12 +20,30 @@ class Mcl(Options):
 
     clusters: Count = 10
 
+    def suit(self, run: Run) -> None:
+        """Refuse another composition of batches than that by clusters."""
+        if run.pretrain.within is not None:
+            raise ValueError(
+                f"pretrain.within: {run.pretrain.within} is not for recipe mcl, whose batches are within a cluster; "
+                "take null"
+            )
+
 
 class Gsimclr(Options):
     """How many clusters there are, of which a batch holds at most one sample each: at least a batch's samples."""
 
     examples = ({"clusters": 16},)
     clusters: Count = 256
+
+    def suit(self, run: Run) -> None:
+        """Refuse fewer clusters than a batch needs."""
+        batch = run.pretrain.batch
+        size = batch.patients * batch.trials * batch.samples
+        if run.start is not None and self.clusters < size:
+            raise ValueError(
+                f"pretrain.options.clusters: {self.clusters}, and a batch holds {size} samples of different clusters; "
+                "take as many clusters or more, or a smaller pretrain.batch"
+            )
 
 
 class Adainf(Options):
@@ -48,6 +71,14 @@ class Coconut(Options):
     share: Share = 0.1
     rehearse: Annotated[float, Field(ge=0)] = 1.0
     distil: Annotated[float, Field(ge=0)] = 1.0
+
+    def suit(self, run: Run) -> None:
+        """Refuse a run that goes on with nothing to rehearse: the same contrast once more."""
+        if run.start is not None and not self.before:
+            raise ValueError(
+                f"pretrain.options.before: none, so that nothing of {run.start} is rehearsed; name the sites that it "
+                "was trained on, or remove start"
+            )
 
     @model_validator(mode="after")
     def _are_apart(self) -> Self:

@@ -79,4 +79,5 @@ RECIPE = Recipe(
     state=state,
     arrange=remembered,
     recalls=True,
+    duplicates="it rehearses embeddings of an earlier encoder, which its terms compare by patient alone",
 )

@@ -28,13 +28,7 @@ def apart(table: pd.DataFrame, z: np.ndarray | None, params: Pretrain) -> pd.Dat
     if z is None:
         return table
     options: Any = params.options
-    number, size = options.clusters, singles(params.batch).patients
-    if number < size:
-        raise ValueError(
-            f"pretrain.options.clusters: {number}, and a batch holds {size} samples of different clusters; take as "
-            "many clusters or more, or a smaller pretrain.batch"
-        )
-    label = clusters.labels(clusters.joined(z), number)
+    label = clusters.labels(clusters.joined(z), options.clusters)
     return table.assign(patient=label, trial=label)
 
 

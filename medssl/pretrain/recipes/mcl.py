@@ -47,8 +47,8 @@ def heads(sizes: Sizes, params: Pretrain) -> dict[str, nn.Module]:
 
 
 def beside(encoder: nn.Module, start: nn.Module | None) -> nn.Module:
-    """Return a fresh encoder beside those of the earlier stages."""
-    return encoder if start is None else Joined([start, encoder])
+    """Return a fresh encoder beside those of the earlier stages, which stay as they are."""
+    return encoder if start is None else Joined([start.requires_grad_(False), encoder])
 
 
 def inside(table: pd.DataFrame, z: np.ndarray | None, params: Pretrain) -> pd.DataFrame:

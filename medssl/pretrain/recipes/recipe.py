@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from medssl.config import Batch as Composition
 from medssl.config import Pretrain
-from medssl.models.crops import Crops
 from medssl.models.heads import Projection
-from medssl.models.joined import Joined
+from medssl.models.joined import Joined, crop_of
 from medssl.pretrain.data import Batch
 from medssl.pretrain.memory import Memory
 from medssl.pretrain.net import Net
@@ -36,7 +35,7 @@ class Sizes(NamedTuple):
         anatomy: (n, K) of some training samples.
         channels: their names, where the cohort names them.
         label: (n, L) of the samples of ``anatomy``.
-        drawn: table of the samples that batches are drawn from; where ``arrange`` made it, its index are their rows.
+        drawn: table of the samples that batches are drawn from; its index are their rows.
         earlier: how many of the first numbers of an embedding are of encoders that are no longer trained.
     """
 
@@ -120,8 +119,8 @@ class Recipe:
         dense: needs an encoder with a feature map.
         begin: the encoder to train, from a fresh one and the one of ``runs.<name>.start`` (None: the run has none).
         arrange: the table to draw batches from, from that of the training samples, by row of the store, some of which
-            it may leave out, and their embeddings (S, n, d) by the S stages of the encoder of ``runs.<name>.start``, 1
-            but for `Joined` ones (None: the run has none).
+            it may leave out by what the table says, and their embeddings (S, n, d) by the S stages of the encoder of
+            ``runs.<name>.start``, 1 but for `Joined` ones (None: the run has none).
         within: column of that table whose values do not meet in a batch, as for ``pretrain.within``.
         recalls: the step asks `Net.start` for embeddings of the encoder that training started from.
         partners: why a sample can only be pulled to its own views (``pretrain.positives``); empty: it need not.
@@ -164,13 +163,14 @@ class Recipe:
         Raises:
             ValueError: the recipe is dense and the encoder is not, a crop is longer than a sample, or `predict.head`'s.
         """
-        if self.dense and isinstance(encoder, Crops):
-            raise ValueError(f"encoder.crop {encoder.crop}: this recipe reads every step of a sample; leave it out")
+        crop = crop_of(encoder)
+        if self.dense and crop is not None:
+            raise ValueError(f"encoder.crop {crop}: this recipe reads every step of a sample; leave it out")
         if self.dense and not hasattr(encoder, "features"):
             raise ValueError("this recipe needs an encoder with a feature map; use encoder.name: dilated1d")
-        if isinstance(encoder, Crops) and encoder.crop > sizes.shape[-1]:
+        if crop is not None and crop > sizes.shape[-1]:
             length = f"samples have {sizes.shape[-1]} steps (ingest.window_s)"
-            raise ValueError(f"encoder.crop {encoder.crop}: {length}; take fewer, or null")
+            raise ValueError(f"encoder.crop {crop}: {length}; take fewer, or null")
         heads = self.heads(sizes, params) | {name: copy.deepcopy(encoder) for name in self.towers}
         if params.predict is not None:
             heads["predict"] = predict.head(params, embedding=sizes.embedding, shape=sizes.shape)

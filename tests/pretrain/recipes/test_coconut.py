@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medssl.config import OPTIONS, Pretrain
+from medssl.config import OPTIONS, Pretrain, Run
 from medssl.models import build
 from medssl.pretrain.data import Batch
 from medssl.pretrain.fit import fit
 from medssl.pretrain.recipes import RECIPES, Sizes
 from medssl.pretrain.recipes.coconut import remembered
 from medssl.store import Store
-from tests.pretrain.test_fit import COMPUTE, RESNET, run_of
+from pipeline.pretrain import foretell
+from tests.pretrain.test_fit import BATCH, COMPUTE, RESNET, run_of
 
 RECIPE = RECIPES["coconut"]
 ENCODER: dict[str, Any] = RESNET
@@ -61,11 +62,41 @@ def test_a_run_goes_on_with_another_site(signal_store: Store, tmp_path: Path) ->
     run = run.model_copy(update={"start": "first"})
     first = build(**ENCODER, in_channels=2, seed=7)
     fitted = fit(store, run, seed=0, compute=COMPUTE, checkpoints=tmp_path, start=first)
+    chosen = remembered(store.table[(store.table["split"] == "train") & store.table["kept"]], None, run.pretrain)
+    assert (fitted.samples, fitted.patients) == (len(chosen), chosen["patient"].nunique())
+    assert fitted.samples < (store.table["split"] == "train").sum()
     last = fitted.history[-1]
     total = last["train/contrast"] + last["train/rehearsal"] + last["train/distillation"]
     assert last["train/loss"] == pytest.approx(total, abs=1e-5)
     assert last["train/rehearsal"] > 0
     assert last["train/distillation"] > 0
+
+
+def test_sites_that_are_left_out_are_no_copies(signal_store: Store, tmp_path: Path) -> None:
+    store = copy(signal_store)
+    train = (signal_store.table["split"] == "train").to_numpy()
+    site = np.where(signal_store.table["patient"].rank(method="dense") % 2 == 0, "a", "b")
+    store.table = signal_store.table.assign(source=site, kept=True, duplicate_of=None, method="")
+    options = {"sites": ["b"]}
+    given = {"epochs": 1, "monitor_label": None, "batch": BATCH | {"samples": 1}, "options": options}
+    lengths = {}
+    for length in ("equal_epochs", "equal_steps"):
+        run = run_of("coconut", **given, length=length)
+        fitted = fit(store, run, seed=0, compute=COMPUTE, checkpoints=tmp_path)
+        lengths[length] = fitted.steps, fitted.steps_unreduced
+    assert lengths["equal_epochs"] == lengths["equal_steps"]
+    assert lengths["equal_steps"][0] == lengths["equal_steps"][1] == round(int((train & (site == "b")).sum()) / 8)
+
+
+def test_what_a_sequel_needs(signal_store: Store, tmp_path: Path) -> None:
+    raw = run_of("coconut").model_dump(exclude_unset=True) | {"start": "first"}
+    with pytest.raises(ValueError, match=r"options\.before: none, so that nothing of first is rehearsed; name the"):
+        Run.model_validate(raw)
+    with pytest.raises(ValueError, match=r"options: no training sample of source \['mars'\]"):
+        foretell(signal_store.table, run_of("coconut", options={"sites": ["mars"]}))
+    for cure in ("mask", "weight"):
+        with pytest.raises(ValueError, match=rf"duplicates: {cure} is not for recipe coconut: it rehearses"):
+            fit(signal_store, run_of("coconut", duplicates=cure), seed=0, compute=COMPUTE, checkpoints=tmp_path)
 
 
 class Linear(nn.Linear):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medssl.config import OPTIONS, Pretrain
+from medssl.config import OPTIONS, Pretrain, Run
 from medssl.models import build
 from medssl.pretrain.fit import fit
 from medssl.pretrain.recipes import RECIPES
@@ -44,11 +44,14 @@ def test_no_two_samples_of_a_batch_are_of_one_cluster() -> None:
 
 
 def test_a_batch_needs_as_many_clusters() -> None:
-    table = pd.DataFrame({"patient": np.arange(20), "trial": np.arange(20)})
+    raw = run_of("gsimclr", options={"clusters": 7}).model_dump(exclude_unset=True)
+    batch = raw["pretrain"]["batch"]
+    assert batch["patients"] * batch["trials"] * batch["samples"] == 16
+    Run.model_validate(raw)  # without a start patients are the clusters
     with pytest.raises(
-        ValueError, match="clusters: 7, and a batch holds 8 samples of different clusters; take as many"
+        ValueError, match="clusters: 7, and a batch holds 16 samples of different clusters; take as many"
     ):
-        apart(table, np.ones((1, 20, 3)), params(7))
+        Run.model_validate(raw | {"start": "first"})
 
 
 def test_the_first_encoder_decides_batches_and_not_weights(signal_store: Store, tmp_path: Path) -> None:

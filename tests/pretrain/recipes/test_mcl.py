@@ -16,7 +16,8 @@ from medssl.models import build
 from medssl.models.joined import Joined
 from medssl.objectives import clusters, nt_xent
 from medssl.pretrain.fit import fit
-from medssl.pretrain.recipes import RECIPES
+from medssl.pretrain.module import Training
+from medssl.pretrain.recipes import RECIPES, Sizes
 from medssl.pretrain.recipes.mcl import inside
 from medssl.pretrain.sampler import HierarchicalBatches
 from medssl.store import Store
@@ -48,6 +49,27 @@ def test_pseudo_labels_are_nested_and_small_ones_join_the_nearest() -> None:
     assert np.array_equal(clusters.labels(z[0] * 7, 3), clusters.labels(z[0], 3))
 
 
+def merged_slowly(label: np.ndarray, z: np.ndarray, patients: np.ndarray, least: int) -> np.ndarray:
+    """Join clusters as the words have it: count and average anew at each merge."""
+    while True:
+        label = np.unique(label, return_inverse=True)[1]
+        groups = [label == k for k in range(label.max() + 1)]
+        count = [len(set(patients[of])) for of in groups]
+        small = int(np.argmin(count))
+        if count[small] >= least or len(count) == 1:
+            return label
+        means = [z[of].mean(0) for of in groups]
+        distance = [np.inf if k == small else np.square(mean - means[small]).sum() for k, mean in enumerate(means)]
+        label = np.where(label == small, int(np.argmin(distance)), label)
+
+
+@pytest.mark.parametrize("least", [1, 3, 8, 25, 40])
+def test_small_clusters_join_as_in_a_slow_loop(least: int) -> None:
+    rng = np.random.default_rng(least)
+    label, z, patients = rng.geometric(0.05, 400) * 3, rng.normal(size=(400, 5)), rng.integers(30, size=400)
+    assert np.array_equal(clusters.merged(label, z, patients, least), merged_slowly(label, z, patients, least))
+
+
 def test_stages_stand_side_by_side_and_the_newest_alone_learns(signal_store: Store, tmp_path: Path) -> None:
     first = build(**ENCODER, in_channels=2, seed=7)
     run = sequel("mcl", epochs=2, steps_per_epoch=2, options={"clusters": 2})
@@ -70,7 +92,21 @@ def test_stages_stand_side_by_side_and_the_newest_alone_learns(signal_store: Sto
     with pytest.raises(ValueError, match="start: an encoder of several stages"):
         fit(signal_store, sequel("simclr"), seed=0, compute=COMPUTE, checkpoints=tmp_path, start=third.encoder)
     with pytest.raises(ValueError, match=r"pretrain\.within: source is not for recipe mcl"):
-        fit(signal_store, run_of("mcl", within="source"), seed=0, compute=COMPUTE, checkpoints=tmp_path)
+        run_of("mcl", within="source")
+    frozen = sequel("mcl", sampler="comet_fixed")
+    with pytest.raises(ValueError, match="comet_fixed has frozen batches of its own; recipe mcl, "):
+        fit(signal_store, frozen, seed=0, compute=COMPUTE, checkpoints=tmp_path, start=first)
+
+
+def test_views_are_crops_at_every_stage() -> None:
+    encoder = {**ENCODER, "in_channels": 2, "crop": 16}
+    recipe, given = RECIPES["mcl"], run_of("mcl").pretrain
+    for start in (None, build(**encoder, seed=7)):
+        whole = recipe.begin(build(**encoder), start)
+        sizes = Sizes(int(whole.embedding_dim), 4, (2, 64), earlier=8 * (start is not None))  # type: ignore[arg-type]
+        assert Training(recipe.net(whole, given, sizes, start), recipe, steps=1).augmentation.crop == 16
+        with pytest.raises(ValueError, match=r"encoder\.crop 16: samples have 8 steps"):
+            recipe.net(whole, given, sizes._replace(shape=(2, 8)), start)
 
 
 def toy(n: int = 1200) -> tuple[Tensor, Tensor, pd.DataFrame]:
