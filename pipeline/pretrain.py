@@ -30,13 +30,22 @@ def foretell(table: pd.DataFrame, wanted: config.Run) -> list[str]:
 
     Raises:
         ValueError: a label or measure that the cohort does not have, a ``monitor_label`` without classes, measures that
-            nobody knows of any training patient, samples that the recipe's options name.
+            nobody knows of any training patient, samples that the recipe's options name; a loss for other labels.
     """
     pretrain, evaluate = wanted.pretrain, wanted.evaluate
     notes = []
     for name in ("labels", "finetune_labels"):
         reasons = labels.left_out(table, getattr(evaluate, name), key=f"evaluate.{name}")
         notes += [f"evaluate.{name} '{label}' will be left out: {reason}" for label, reason in reasons.items()]
+    if (loss := evaluate.finetune_loss) is not None:
+        suited = "number" if loss == "conr" else "class"
+        for name in labels.finetuned(evaluate.finetune_labels, evaluate.labels):
+            kind = labels.kind(table[f"label_{name}"])
+            if kind != suited:
+                raise ValueError(
+                    f"evaluate.finetune_loss: {loss} is for a {suited} label, and '{name}' is a {kind} one; take null, "
+                    "or name others as evaluate.finetune_labels"
+                )
     parts = {part: table[(table["split"] == part) & (table["method"] != "exact")] for part in ("train", "val")}
     monitor = pretrain.monitor_label
     if monitor is not None:

@@ -275,14 +275,23 @@ def test_what_does_not_exist_is_refused_before_pretraining(
         pretrain.work(config.parse(yaml.safe_dump(raw)), "five")
 
 
-def foretold(pretraining: dict[str, Any], **columns: list[Any]) -> list[str]:
+def foretold(pretraining: dict[str, Any], evaluate: dict[str, Any] | None = None, **columns: list[Any]) -> list[str]:
     """Return the notes on six patients: three to train on, one to validate, two to test."""
     parts = ["train"] * 3 + ["val"] + ["test"] * 2
     table = pd.DataFrame({"patient": range(6), "method": "", "split": parts, **columns})
-    run = {"modality": "ecg", "recipe": "simclr", "encoder": {"name": "resnet1d"}, "evaluate": {}}
+    run = {"modality": "ecg", "recipe": "simclr", "encoder": {"name": "resnet1d"}, "evaluate": evaluate or {}}
     if "options" in pretraining:
         run["recipe"] = "anatomy"
     return pretrain.foretell(table, config.Run.model_validate({**run, "pretrain": pretraining}))
+
+
+def test_a_loss_for_other_labels_is_told_before() -> None:
+    asked = {"labels": ["x"], "finetune_loss": "conr"}
+    assert foretold({}, asked, label_x=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == []
+    with pytest.raises(ValueError, match=r"finetune_loss: conr is for a number label, and 'x' is a class one"):
+        foretold({}, asked, label_x=["a", "b", "a", "b", "a", "b"])
+    with pytest.raises(ValueError, match=r"finetune_loss: ldr is for a class label, and 'x' is a multilabel one"):
+        foretold({}, asked | {"finetune_loss": "ldr"}, label_x=[["a"], ["b"], ["a", "b"], ["b"], ["a"], ["b"]])
 
 
 def test_what_pretraining_cannot_do_is_told_before() -> None:

@@ -27,6 +27,11 @@ def are_classes(column: pd.Series) -> bool:
     return bool(column.dropna().map(lambda value: isinstance(value, str)).all())
 
 
+def kind(column: pd.Series) -> str:
+    """Return what a label is: ``class``, ``number`` or ``multilabel``."""
+    return "class" if are_classes(column) else "number" if simple(column.dropna()) else "multilabel"
+
+
 def simple(column: pd.Series) -> bool:
     """Say whether each value of a label is one class or one number."""
     return bool(column.map(lambda value: np.ndim(value) == 0).all())

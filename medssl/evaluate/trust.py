@@ -206,7 +206,7 @@ def stated_by(names: Sequence[str], measures: Sequence[str], table: pd.DataFrame
 
     Args:
         names: labels.
-        measures: what pretraining read (`medssl.config.Run.reads`).
+        measures: what pretraining read (`medssl.config.Params.reads`).
         table: sample table with ``label_*`` and ``anat_*``.
     """
     out = {name: [name] for name in names if name in measures}
