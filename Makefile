@@ -4,8 +4,6 @@ BIN := $(CURDIR)/$(VENV)/bin
 PYTHON ?= python3
 # Stages call `python`: the environment's own comes first on the path.
 export PATH := $(BIN):$(PATH)
-# Threads that wait sleep: on a machine that does other work too, waiting busily multiplies the time of a training.
-export OMP_WAIT_POLICY ?= PASSIVE
 DATA ?=
 
 .PHONY: env repro test lint recipes real ablation methods encoders ui lock clean
