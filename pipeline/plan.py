@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 from medssl import config, project
 from medssl.evaluate import labels
@@ -25,6 +26,13 @@ def cost(wanted: config.Run, folds: int, labelled: int) -> str:
     return f"{trained} pretrainings and {networks} networks of at most {evaluate.finetune_steps} steps on labels{where}"
 
 
+def weights(reference: str | None) -> str | None:
+    """Return a hash of an encoder in a folder, so that another one there is another run; None for any other."""
+    if reference is None or ":" in reference:
+        return None
+    return hashlib.blake2b((Path(reference) / "checksums.json").read_bytes(), digest_size=8).hexdigest()
+
+
 def work(params: config.Params, key: str) -> None:
     """Write ``data/runs/<key>/folds/plan/run.json``: all that decides the trainings of a run, its data by their hashes.
 
@@ -45,7 +53,7 @@ def work(params: config.Params, key: str) -> None:
         "data_hash": store.content_hash,
         "folds": folds,
         "repeats": split.repeats,
-        "weights": stage.weights(wanted.encoder_from),
+        "weights": weights(wanted.encoder_from),
         **digests,
     }
     path.write_text(json.dumps(plan, indent=1, sort_keys=True) + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import inspect
 import json
 import logging
@@ -53,13 +52,6 @@ def encoder_folder(run: str, fold: int | None, number: int) -> Path:
     """Return the encoder folder of a training of a run, the first one's number being 0."""
     folder = run_folder(run, fold)
     return folder / "encoder" if number == 0 else folder / "seeds" / str(number)
-
-
-def weights(reference: str | None) -> str | None:
-    """Return a hash of an encoder in a folder, so that another one there is another run; None for any other."""
-    if reference is None or ":" in reference:
-        return None
-    return hashlib.blake2b((Path(reference) / "checksums.json").read_bytes(), digest_size=8).hexdigest()
 
 
 def stage_name(stage: str, run: str, fold: int | None) -> str:
