@@ -6,7 +6,7 @@ PYTHON ?= python3
 export PATH := $(BIN):$(PATH)
 DATA ?=
 
-.PHONY: env repro test lint recipes real ablation methods encoders ui lock clean
+.PHONY: env repro test lint docs recipes real ablation methods encoders ui lock clean
 
 env: $(VENV)/.ready
 
@@ -36,9 +36,13 @@ lint: env
 	mypy
 	codespell
 
-# After adding a recipe: the README's table.
+# The pages of docs/ as a site, in site/; a link that leads nowhere is an error.
+docs: env
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
+
+# After adding a recipe: the table of all.
 recipes: env
-	python -m medssl.pretrain.recipes README.md
+	python -m medssl.pretrain.recipes docs/reference/recipes.md
 
 real: env
 	@test -n "$(DATA)" || { echo "usage: make real DATA=DIR   (DIR holds ecg/ ppg/ eeg/ mri/ ct/)"; exit 2; }

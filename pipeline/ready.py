@@ -13,7 +13,7 @@ MARKS = "<!-- encoders: made by `make encoders` -->\n", "<!-- end of encoders --
 
 
 def written(text: str) -> str:
-    """Return a README with the table of the ready encoders between its marks."""
+    """Return a page with the table of the ready encoders between its marks."""
     before, _, rest = text.partition(MARKS[0])
     return f"{before}{MARKS[0]}{card.catalogue(hub.ready())}{MARKS[1]}{rest.partition(MARKS[1])[2]}"
 
@@ -40,8 +40,8 @@ def main(data: Path) -> None:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    readme = Path("README.md")
-    readme.write_text(written(readme.read_text()))
+    page = Path("docs/reference/ready-encoders.md")
+    page.write_text(written(page.read_text()))
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def test_commands_take_a_name(shipped: Path, capsys: pytest.CaptureFixture[str])
     assert "one of: toy-large, toy-small" in capsys.readouterr().err
 
 
-def test_the_table_of_a_readme_is_replaced(shipped: Path) -> None:
+def test_the_table_of_a_page_is_replaced(shipped: Path) -> None:
     text = ready.written(f"before\n{ready.MARKS[0]}old\n{ready.MARKS[1]}after\n")
     assert text.startswith("before\n") and text.endswith(f"{ready.MARKS[1]}after\n")
     assert "old" not in text and "`toy-small`" in text
@@ -122,7 +122,7 @@ def test_what_comes_with_the_package_is_small_whole_and_licensed() -> None:
         assert "no held-out results of its own" in encoder.card
 
 
-def test_the_readme_lists_what_comes_with_the_package() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_the_documentation_lists_what_comes_with_the_package() -> None:
+    text = (ROOT / "docs/reference/ready-encoders.md").read_text()
     assert all(mark in text for mark in ready.MARKS)
     assert ready.written(text) == text

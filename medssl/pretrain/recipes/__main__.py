@@ -1,4 +1,4 @@
-"""Write the table of recipes into a README, between its two marks: ``python -m medssl.pretrain.recipes README.md``."""
+"""Write the table of recipes into a page: ``python -m medssl.pretrain.recipes docs/reference/recipes.md``."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ def table() -> str:
 
 
 def written(text: str) -> str:
-    """Return a README with the table of now between its marks."""
+    """Return a page with the table of now between its marks."""
     before, _, rest = text.partition(MARKS[0])
     return f"{before}{MARKS[0]}{table()}{MARKS[1]}{rest.partition(MARKS[1])[2]}"
 

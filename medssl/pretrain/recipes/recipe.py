@@ -97,7 +97,7 @@ def continued(encoder: nn.Module, start: nn.Module | None) -> nn.Module:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A row of the table. All but the step has a default; words are those of the README's table.
+    """A row of the table. All but the step has a default; words are those of ``docs/reference/recipes.md``.
 
     Attributes:
         step: network and batch -> losses; ``loss`` is the one to minimise, others are curves.
