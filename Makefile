@@ -6,7 +6,7 @@ PYTHON ?= python3
 export PATH := $(BIN):$(PATH)
 DATA ?=
 
-.PHONY: env repro test lint docs recipes real ablation methods encoders ui lock clean
+.PHONY: env repro test lint recipes real ablation methods encoders ui lock wheel licences sbom bounds oldest docs clean
 
 env: $(VENV)/.ready
 
@@ -74,5 +74,40 @@ lock: env
 	cat requirements.head requirements.new > requirements.lock
 	rm requirements.head requirements.new
 
+# What a release is: dist/medssl-VERSION.tar.gz and a wheel made from it alone. The version is that of the tags.
+wheel: env
+	rm -rf dist
+	python -m hatchling build -t sdist
+	mkdir dist/unpacked && tar -xzf dist/*.tar.gz -C dist/unpacked --strip-components 1
+	cd dist/unpacked && python -m hatchling build -t wheel -d ..
+	rm -rf dist/unpacked
+
+# After changing dependencies: docs/licences.md; fails on a licence that nobody has looked at.
+licences: env
+	python -m release.licences docs/licences.md
+
+# What a plain installation brings along (CycloneDX), with the versions of the lock file.
+sbom: env
+	mkdir -p dist
+	python -m release.sbom dist/medssl.cdx.json
+
+# After changing lower bounds: requirements.oldest.
+bounds: env
+	python -m release.oldest requirements.oldest
+
+# Are the lower bounds true? An environment of its own with the oldest versions, and the tests that need no training.
+# Old versions warn of what newer ones mended; that is no error there.
+OLDEST := $(CURDIR)/.venv-oldest/bin/python
+oldest:
+	test -x $(OLDEST) || $(PYTHON) -m venv .venv-oldest
+	$(OLDEST) -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.oldest)"
+	$(OLDEST) -m pip install --quiet --disable-pip-version-check -c requirements.oldest -e ".[dev]"
+	$(OLDEST) -m pytest -q -W default -m "not slow and not gpu" tests/test_config.py tests/test_table.py \
+		tests/test_store.py tests/test_hub.py tests/curate tests/ingest tests/models tests/objectives tests/sources
+
+# The site: a page that is missing or a link that leads nowhere fails.
+docs: env
+	mkdocs build --strict --site-dir site
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-oldest

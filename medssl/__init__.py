@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from medssl.hub.embedder import Embedder
     from medssl.store import open_store
 
-__version__ = "0.1.0"
+    __version__: str
+
 __all__ = ["Embedder", "__version__", "load_encoder", "open_store"]
 
 _HOMES = {
@@ -24,6 +25,13 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("medssl")
+        except PackageNotFoundError:  # a copy of the sources that nobody installed
+            return "0+unknown"
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'medssl' has no attribute '{name}'")

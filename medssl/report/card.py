@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.evaluate.metrics import fullest, headline, protocols, shown
+import pandas as pd
+
+from medssl.evaluate.metrics import fullest, headline, known, protocols, shown
+from medssl.report import cohort, metadata
 from medssl.report.protocols import ordered
-from medssl.report.words import covered
+from medssl.report.words import covered, leading
 
 INTENDED = """Research on self-supervised representations: as a fixed feature extractor or a starting point for
 fine-tuning, on recordings that meet the input contract."""
@@ -17,6 +21,8 @@ NOT_INTENDED = """Diagnosis, triage or any decision about a person. The encoder 
 for populations, devices or sites other than those it was trained on."""
 
 HELD_OUT = {"fixed split": "a fixed split", "cross-fitted": "cross-fitting: every patient is tested once per repeat"}
+BY_PICTURE = "by picture, not on held-out patients"
+ANONYMOUS = "embeddings do not tell patients"  # name of the check of `medssl.evaluate.trust.anonymous`
 
 
 def reads(provenance: Mapping[str, Any]) -> list[str]:
@@ -46,6 +52,7 @@ def render(
     *,
     split: str = "fixed split",
     trust: Sequence[Mapping[str, str]] = (),
+    subgroups: pd.DataFrame | None = None,
 ) -> str:
     """Return the card: what it is, what it takes, where it came from, how well it does, what it is not for.
 
@@ -53,82 +60,200 @@ def render(
 
     Args:
         contract, architecture, provenance: of the encoder's configuration; ``release`` of the provenance is what
-            `pipeline.release` knows of a released one.
+            `pipeline.release` knows of a released one, ``data`` what `medssl.report.cohort.facts` returned.
         metrics: ``metrics.json`` of the run.
         split: how patients were held out, as `medssl.report.stored.Stored.split` says.
         trust: checks of the run, ``check, verdict, detail``, the worst first.
+        subgroups: ``subgroups.parquet`` of the run.
     """
+    release = provenance.get("release")
+    held_out = BY_PICTURE if provenance.get("crossing_patients", 0) else "on held-out patients"
+    sections = [
+        _what(contract, architecture, provenance),
+        _data(provenance, tested=bool(metrics)),
+        _recipe(provenance),
+        _results(metrics or {}, held_out=held_out, split=split, run=f" of run `{release['run']}`" if release else ""),
+        _of_subgroups(subgroups, metrics or {}),
+        _checks(trust, run=f" of run `{release['run']}`" if release else ""),
+        _rebuild(contract, architecture, provenance),
+        ["## Intended use", "", INTENDED, "", "## Not for", "", NOT_INTENDED, ""],
+    ]
+    head = metadata.head(contract, architecture, provenance, metrics, held_out=f"{held_out}, {split}")
+    return head + "\n" + "\n".join(line for section in sections for line in section)
+
+
+def with_head(card: str, config: Mapping[str, Any]) -> str:
+    """Return a card with a head for model hubs; one of before they had one gets it from the encoder's configuration.
+
+    Without results, which that does not hold.
+    """
+    if card.startswith("---\n") or "architecture" not in config:  # a module of other code has neither
+        return card
+    return metadata.head(config["contract"], config["architecture"], config["provenance"]) + "\n" + card
+
+
+def _what(contract: Mapping[str, Any], architecture: Mapping[str, Any], provenance: Mapping[str, Any]) -> list[str]:
     names = reads(provenance)
     learned = (
         f", which read {', '.join(names)} of the training patients; predictions of these or of what follows from them "
         "are not from few labels."
     )
     geometry = "rate_hz=RATE, channels=CHANNELS" if "rate_hz" in contract else "spacing_mm=SPACING"
-    crossed, release = provenance.get("crossing_patients", 0), provenance.get("release")
-    run = f" of run `{release['run']}`" if release else ""
-    lines = [
-        f"""# {provenance["run"]}
-
-An encoder for {contract["modality"].upper()} ({architecture["name"]}, {contract["embedding_dim"]} numbers), \
-pretrained by the recipe `{provenance["recipe"]}`{learned if names else ", without labels."}
-
-## Input contract
-""",
+    reference = provenance["run"] if "release" in provenance else "PATH/OF/THIS/FOLDER"
+    return [
+        f"# {provenance['run']}",
+        "",
+        f"An encoder for {contract['modality'].upper()} ({architecture['name']}, {contract['embedding_dim']} numbers), "
+        f"pretrained by the recipe `{provenance['recipe']}`{learned if names else ', without labels.'}",
+        "",
+        "## Input contract",
+        "",
         *(f"- {name}: {value}" for name, value in contract.items()),
-        f"""
-## Use
-
-```python
-import medssl
-
-encoder = medssl.load_encoder("{provenance["run"] if release else "PATH/OF/THIS/FOLDER"}")
-z = encoder.embed(x, {geometry})
-```
-
-## Training data
-
-- source: {provenance["source"]} ({provenance["cohort"]}), {provenance["patients"]} patients, \
-{provenance["samples"]} samples without exact copies; near-duplicates: \
-{provenance["pretrain"].get("duplicates", "remove")}
-- data hash: {provenance["data_hash"]}
-- steps: {provenance["steps"]}, seed: {provenance["seed"]}, code: {provenance["git_commit"]}""",
-        *(_handed_on(release, steps=provenance["steps"], tested=bool(metrics)) if release else []),
+        "",
+        "## Use",
+        "",
+        "```python",
+        "import medssl",
+        "",
+        f'encoder = medssl.load_encoder("{reference}")',
+        f"z = encoder.embed(x, {geometry})",
+        "```",
         "",
     ]
-    if crossed:
+
+
+def _data(provenance: Mapping[str, Any], *, tested: bool) -> list[str]:
+    """Return what trained it: counts, receipts, people, the rights in the data."""
+    release, data = provenance.get("release"), provenance.get("data", {})
+    lines = [
+        "## Training data",
+        "",
+        f"- source: {provenance['source']} ({provenance['cohort']}), {provenance['patients']} patients, "
+        f"{provenance['samples']} samples without exact copies; near-duplicates: "
+        f"{provenance['pretrain'].get('duplicates', 'remove')}",
+        f"- data hash: {provenance['data_hash']}",
+    ]
+    if found := data.get("receipts"):
+        parts = ", ".join(f"{part} {n}" for part, n in found["patients"].items())
+        lines.append(f"- cohort: {found['samples']} samples of {found['trials']} trials; patients: {parts}")
+        if "kept" in found:
+            removed = ", ".join(f"{n} by {method}" for method, n in found["removed"].items())
+            lines.append(f"- dedup: {found['kept']} samples kept, removed: {removed or 'none'}")
+    for name, counts in data.get("people", {}).items():
+        cells = ", ".join(f"{value} {'not shown' if n is None else n}" for value, n in counts.items())
+        small = (
+            f" (counts under {cohort.LEAST}, and those that tell them, are not shown)"
+            if None in counts.values()
+            else ""
+        )
+        lines.append(f"- training patients by {name}: {cells}{small}")
+    if not data.get("people"):
+        lines.append("- training patients by sex and age: not known")
+    lines += [*(_handed_on(release, steps=provenance["steps"], tested=tested) if release else []), ""]
+    if crossed := provenance.get("crossing_patients", 0):
         lines += [f"**{crossing(crossed)}.**", ""]
-    if metrics:
-        lines += [
-            f"## Results{run} {'by picture, not on held-out patients' if crossed else 'on held-out patients'}",
-            "",
-            f"Patients are held out by {HELD_OUT.get(split, split)}."
-            + (f" Intervals cover {covers}." if (covers := covered(metrics)) else ""),
-            "",
-            "| label | protocol | metric | mean [95 % interval] | patients | seeds | trainings | folds |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
-        marked = {task: of_task["seen"] for task, of_task in metrics.items() if of_task.get("seen")}
-        for task, results in metrics.items():
-            label = f"{task} (seen)" if task in marked else task
-            have = protocols(results)
-            for protocol in ordered(have):
-                fractions = have[protocol]
-                share, words = fullest(fractions)
-                name = headline(fractions[share])
-                v = fractions[share][name]
-                counts = [v["n_patients"], v["seeds"], v.get("trainings", 1), v.get("folds", 1)]
-                lines.append(f"| {label} | {protocol}{words} | {name} | {shown(v)} | {' | '.join(map(str, counts))} |")
-        lines.append("")
-        omitted = [f"- {task}: left out: {of['left_out']}" for task, of in metrics.items() if "left_out" in of]
-        lines += [*omitted, ""] if omitted else []
-        for task, read in marked.items():
-            lines += [f"Seen: pretraining read {', '.join(read)}, which {task} is or follows from.", ""]
+    return lines
+
+
+def _recipe(provenance: Mapping[str, Any]) -> list[str]:
+    """Return how it was trained, without what was left at nothing."""
+    chosen = {key: value for key, value in provenance["pretrain"].items() if value not in (None, [], {})}
+    return [
+        "## Recipe",
+        "",
+        f"`{provenance['recipe']}`, {provenance['steps']} steps, seed {provenance['seed']}:",
+        "",
+        *(f"- {name}: {value}" for name, value in chosen.items()),
+        "",
+    ]
+
+
+def _results(metrics: Mapping[str, Any], *, held_out: str, split: str, run: str) -> list[str]:
+    """Return the headline of each label and protocol at its largest share of labels."""
+    if not metrics:
+        return []
+    lines = [
+        f"## Results{run} {held_out}",
+        "",
+        f"Patients are held out by {HELD_OUT.get(split, split)}."
+        + (f" Intervals cover {covers}." if (covers := covered(metrics)) else ""),
+        "",
+        "| label | protocol | metric | mean [95 % interval] | patients | seeds | trainings | folds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    marked = {task: of_task["seen"] for task, of_task in metrics.items() if of_task.get("seen")}
+    for task, results in metrics.items():
+        label = f"{task} (seen)" if task in marked else task
+        have = protocols(results)
+        for protocol in ordered(have):
+            fractions = have[protocol]
+            share, words = fullest(fractions)
+            name = headline(fractions[share])
+            v = fractions[share][name]
+            counts = [v["n_patients"], v["seeds"], v.get("trainings", 1), v.get("folds", 1)]
+            lines.append(f"| {label} | {protocol}{words} | {name} | {shown(v)} | {' | '.join(map(str, counts))} |")
+    lines.append("")
+    omitted = [f"- {task}: left out: {of['left_out']}" for task, of in metrics.items() if "left_out" in of]
+    lines += [*omitted, ""] if omitted else []
+    for task, read in marked.items():
+        lines += [f"Seen: pretraining read {', '.join(read)}, which {task} is or follows from.", ""]
+    return lines
+
+
+def _of_subgroups(table: pd.DataFrame | None, metrics: Mapping[str, Any]) -> list[str]:
+    """Return the results of the leading protocol by subgroup; small ones, and how many they are, are not shown."""
+    if table is None or not len(table):
+        return []
+    lines = ["## Subgroups", "", "| label | group | value | metric | mean [95 % interval] | patients |"]
+    lines.append("|---|---|---|---|---|---|")
+    table = table[table["fraction"] == table.groupby(["task", "protocol"])["fraction"].transform("max")]
+    table = table[[row["protocol"] == leading(metrics.get(row["task"], {})) for row in table.to_dict("records")]]
+    for (task, group), rows in table.groupby(["task", "group"], sort=False):
+        people = cohort.withheld(dict(zip(rows["value"].astype(str), rows["n_patients"].astype(int), strict=True)))
+        for row in rows.to_dict("records"):
+            number = people[str(row["value"])]
+            result = shown(row) if known(row["lo"]) else "too few"
+            lines.append(
+                f"| {task} | {group} | {row['value']} | {row['metric']} | {result} | "
+                f"{'not shown' if number is None else number} |"
+            )
+    return [*lines, ""]
+
+
+def _checks(trust: Sequence[Mapping[str, str]], *, run: str) -> list[str]:
+    """Return whether the embedding tells patients apart, and the other checks."""
+    lines = ["## Identifiability", ""]
+    told = next((c for c in trust if c["check"] == ANONYMOUS), None)
+    if told:
+        lines += [f"Verdict{run}: {told['verdict']}; {told['detail']}.", ""]
+    else:
+        lines += ["Not measured: whether the embedding tells patients apart is not known.", ""]
+    lines += ["Treat embeddings of people as data of people: they may be matched with other recordings of them.", ""]
     if trust:
         lines += [f"## Checks{run}", "", "| check | verdict | detail |", "|---|---|---|"]
         lines += [f"| {c['check']} | {c['verdict']} | {c['detail'].replace('|', '/')} |" for c in trust]
         lines.append("")
-    lines += ["## Intended use", "", INTENDED, "", "## Not for", "", NOT_INTENDED, ""]
-    return "\n".join(lines)
+    return lines
+
+
+def _rebuild(contract: Mapping[str, Any], architecture: Mapping[str, Any], provenance: Mapping[str, Any]) -> list[str]:
+    """Return how to train it anew, and a hash of every value that decides it besides the recordings."""
+    decides = [contract, architecture, provenance["recipe"], provenance["pretrain"], provenance["seed"]]
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+    commit, _, dirty = provenance["git_commit"].partition("-")
+    stage = "release" if "release" in provenance else "pretrain"
+    return [
+        "## Rebuild",
+        "",
+        "```bash",
+        *([f"git checkout {commit}"] if commit != "unknown" else []),
+        f"dvc repro {stage}@{provenance['run']}",
+        "```",
+        "",
+        f"- code: {provenance['git_commit']}" + (" (tracked files were changed)" if dirty else ""),
+        f"- hash of the parameters: {digest[:16]}",
+        "",
+    ]
 
 
 def _handed_on(release: Mapping[str, Any], *, steps: int, tested: bool) -> list[str]:

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from medssl.evaluate.trust import anonymous
 from medssl.report import card
 
 CONTRACT = {"modality": "ecg", "unit": "mV", "embedding_dim": 8, "channels": ["I", "II"], "rate_hz": 100}
@@ -23,7 +26,8 @@ def render(metrics: dict[str, Any] | None = None, contract: dict[str, Any] = CON
 
 def test_without_results() -> None:
     text = render()
-    assert text.startswith("# ecg-toy\n")
+    assert text.startswith('---\nlicense: "unknown"\n')
+    assert "\n---\n\n# ecg-toy\n" in text
     for words in ("`comet`", "- rate_hz: 100", "- channels: ['I', 'II']", "12 patients", "data hash: abc", "f00"):
         assert words in text
     assert "## Not for" in text
@@ -71,7 +75,7 @@ def test_results_at_all_labels() -> None:
     text = render(metrics)
     assert "| disease | probe | auroc | 0.812 [0.700, 0.900] | 30 | 3 | 1 | 1 |" in text
     assert "| age | probe | r2 | 0.812 [0.700, 0.900] | 30 | 3 | 1 | 1 |" in text
-    assert text.count("0.812") == 2
+    assert text.partition("\n# ecg-toy")[2].count("0.812") == 2  # the head has them too
 
 
 def test_cross_fitting_what_was_seen_and_checks() -> None:
@@ -103,7 +107,7 @@ def test_a_released_encoder_has_the_results_of_another() -> None:
     metrics = {"sex": {"probe": {"1": {"auroc": VALUE}}}}
     trust = [{"check": "leak", "verdict": "ok", "detail": "none"}]
     text = card.render(CONTRACT, {"name": "x"}, of, metrics, split="cross-fitted", trust=trust)
-    assert text.startswith("# ecg-small\n")
+    assert "\n---\n\n# ecg-small\n" in text
     assert 'load_encoder("ecg-small")' in text
     for line in ("- licence of the recordings: CC-BY-4.0", "- cite: Toy 2020", "- size of the weights: 1.2 MB"):
         assert f"\n{line}\n" in text
@@ -121,6 +125,71 @@ def test_a_released_encoder_of_a_split_by_picture() -> None:
     of = {**PROVENANCE, "release": RELEASE, "crossing_patients": 6}
     text = card.render(CONTRACT, {"name": "x"}, of, {"a": {"left_out": "b"}})
     assert "## Results of run `ecg-toy` by picture, not on held-out patients" in text
+
+
+def test_the_data_and_its_people() -> None:
+    assert "- training patients by sex and age: not known\n" in render()
+    receipts = {"samples": 120, "trials": 40, "patients": {"train": 12, "val": 2, "test": 3}}
+    receipts |= {"kept": 99, "removed": {"dhash": 20, "exact": 1}}
+    data = {"receipts": receipts, "people": {"sex": {"female": 7, "male": 5}, "age": {"<40": None, "60+": None}}}
+    text = card.render(CONTRACT, {"name": "x"}, {**PROVENANCE, "data": data})
+    assert "- cohort: 120 samples of 40 trials; patients: train 12, val 2, test 3\n" in text
+    assert "- dedup: 99 samples kept, removed: 20 by dhash, 1 by exact\n" in text
+    assert "- training patients by sex: female 7, male 5\n" in text
+    assert "- training patients by age: <40 not shown, 60+ not shown (counts under 5, and those that tell" in text
+
+
+def test_recipe_and_how_to_rebuild() -> None:
+    def digest(**of: Any) -> str:
+        text = card.render(CONTRACT, {"name": "x"}, PROVENANCE | of)
+        return text.partition("- hash of the parameters: ")[2][:16]
+
+    text = render()
+    assert "`comet`, 40 steps, seed 7:\n\n- anatomy: {'measures': ['age_years']}\n" in text
+    assert "git checkout f00\ndvc repro pretrain@ecg-toy\n" in text
+    assert len(digest()) == 16
+    assert digest() == digest(steps=41) != digest(seed=8)
+    changed = card.render(CONTRACT, {"name": "x"}, PROVENANCE | {"git_commit": "f00-dirty", "release": RELEASE})
+    assert "git checkout f00\ndvc repro release@ecg-toy\n" in changed
+    assert "- code: f00-dirty (tracked files were changed)" in changed
+    assert "git checkout" not in card.render(CONTRACT, {"name": "x"}, PROVENANCE | {"git_commit": "unknown"})
+
+
+def test_subgroups_without_small_ones() -> None:
+    row = {"task": "sick", "protocol": "probe", "fraction": 1.0, "group": "sex", "metric": "auroc", "mean": 0.8123}
+    row |= {"lo": 0.7, "hi": 0.9, "n_patients": 30, "too_few": ""}
+    few = row | {"lo": None, "hi": None, "n_patients": 3, "too_few": "n=3"}
+    rows = [row | {"value": "female"}, row | {"value": "male", "n_patients": 20}, row | {"value": "x", "fraction": 0.1}]
+    rows += [row | {"value": "female", "protocol": "knn", "mean": 0.5}]
+    rows += [few | {"group": "age", "value": "<40"}, *(row | {"group": "age", "value": v} for v in ("40-60", "60+"))]
+    metrics = {"sick": {"probe": {"1": {"auroc": VALUE}}}}
+    text = card.render(CONTRACT, {"name": "x"}, PROVENANCE, metrics, subgroups=pd.DataFrame(rows))
+    assert "| sick | sex | female | auroc | 0.812 [0.700, 0.900] | 30 |" in text
+    assert "| sick | sex | male | auroc | 0.812 [0.700, 0.900] | 20 |" in text
+    assert "| sick | age | <40 | auroc | too few | not shown |" in text
+    assert "| sick | age | 40-60 | auroc | 0.812 [0.700, 0.900] | not shown |" in text  # 80 less the others tells it
+    assert "| sick | age | 60+ | auroc | 0.812 [0.700, 0.900] | 30 |" in text
+    assert "n=3" not in text and "0.500" not in text and "| x |" not in text
+    assert "## Subgroups" not in card.render(CONTRACT, {"name": "x"}, PROVENANCE, metrics, subgroups=pd.DataFrame())
+
+
+def test_whether_patients_are_told_apart() -> None:
+    assert "Not measured: whether the embedding tells patients apart is not known." in render()
+    found = {"lo": 0.57, "hi": 1.0, "rate": 0.78, "other": "trial", "chance": 0.01, "n_patients": 11}
+    trust = [anonymous(found)._asdict()]
+    text = card.render(CONTRACT, {"name": "x"}, PROVENANCE, trust=trust)
+    assert (
+        "## Identifiability\n\nVerdict: warning; the nearest sample of another trial is the same patient's in 0.78"
+        in text
+    )
+
+
+def test_a_card_of_before_gets_a_head() -> None:
+    config = {"contract": CONTRACT, "architecture": {"name": "x"}, "provenance": PROVENANCE | {"release": RELEASE}}
+    text = card.with_head("# toy\n", config)
+    assert text.startswith('---\nlicense: "cc-by-4.0"\n') and text.endswith("\n---\n\n# toy\n")
+    assert card.with_head(text, config) == text
+    assert card.with_head("# module\n", {"contract": CONTRACT, "provenance": {}}) == "# module\n"
 
 
 def test_a_table_of_encoders(tmp_path: Path) -> None:
