@@ -105,9 +105,5 @@ oldest:
 	$(OLDEST) -m pytest -q -W default -m "not slow and not gpu" tests/test_config.py tests/test_table.py \
 		tests/test_store.py tests/test_hub.py tests/curate tests/ingest tests/models tests/objectives tests/sources
 
-# The site: a page that is missing or a link that leads nowhere fails.
-docs: env
-	mkdocs build --strict --site-dir site
-
 clean:
 	rm -rf $(VENV) .venv-oldest

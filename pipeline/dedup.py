@@ -127,11 +127,11 @@ def work(params: config.Params, key: str) -> None:
         stage.flow_file(key, "counts.json").write_text(json.dumps(flow, indent=1) + "\n")
         run.metrics(
             {
-                "dedup/kept": int(receipts["kept"].sum()),
-                "dedup/keep_ratio": float(receipts["kept"].mean()),
-                "dedup/exact": removed.get("exact", 0),
-                "dedup/near": near,
-                **({} if threshold is None else {"dedup/threshold": threshold}),
+                "dedup/all/kept": int(receipts["kept"].sum()),
+                "dedup/all/keep_ratio": float(receipts["kept"].mean()),
+                "dedup/all/exact": removed.get("exact", 0),
+                "dedup/all/near": near,
+                **({} if threshold is None else {"dedup/all/threshold": threshold}),
             }
         )
         run.artifact(gallery)

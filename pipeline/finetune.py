@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from medssl import config, tracking
+from medssl import config
 from medssl.evaluate import labels
 from medssl.evaluate.results import Predictions
 from medssl.evaluate.tasks import Task
@@ -50,8 +50,8 @@ def work(params: config.Params, key: str, fold: int | None = None) -> None:
 
     store = stage.open_cohort(wanted.modality, fold)
     device = device_of(params.compute.accelerator)
-    name, data = stage.stage_name("finetune", key, fold), store.content_hash
-    with tracking.stage_run(params.tracking, name, run=key, modality=wanted.modality, data_hash=data) as run:
+    name = stage.stage_name("finetune", key, fold)
+    with stage.tracked(params, "finetune", key, store, fold) as run:
         run.params(evaluate.model_dump(mode="json"))
         trained = encoders.of_run(key, fold)
         left_out = labels.left_out(store.table, names, key="evaluate.finetune_labels")

@@ -30,11 +30,11 @@ def work(params: config.Params, key: str) -> None:
         reasons = made.rejects["reason"].value_counts().to_dict()
         run.metrics(
             {
-                "ingest/records": len(records),
-                "ingest/samples": len(made),
-                "ingest/patients": made.table["patient"].nunique(),
-                "ingest/rejects": len(made.rejects),
-                **{f"ingest/rejects/{reason}": n for reason, n in reasons.items()},
+                "ingest/all/records": len(records),
+                "ingest/all/samples": len(made),
+                "ingest/all/patients": made.table["patient"].nunique(),
+                "ingest/all/rejects": len(made.rejects),
+                **{f"ingest/all/rejects/{reason}": n for reason, n in reasons.items()},
             }
         )
         run.tag("data_hash", made.content_hash)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from medssl.pretrain.data import columns, training_rows
 from medssl.pretrain.fit import Fitted, fit
 from medssl.pretrain.recipes import RECIPES
 from medssl.report import card, plots, seen
+from medssl.report import cohort as people
 from medssl.store import Store
 from pipeline import stage
 
@@ -121,7 +123,7 @@ def train(
         compute=params.compute,
         start=start(wanted, store.table, number=number, fold=fold),
         checkpoints=project.root() / ".medssl" / "checkpoints",
-        on_measured=lambda row, step: run.metrics({k: v for k, v in row.items() if k != "step"}, step),
+        on_measured=lambda row, step: run.metrics({f"pretrain/{k}": v for k, v in row.items() if k != "step"}, step),
     )
     if not project.first_process():
         return fitted
@@ -144,6 +146,7 @@ def train(
         "source": cohort.source.name,
         "published_split": cohort.split.published if fold is None else None,
         "data_hash": store.content_hash,
+        "data": people.facts(store.table),
         "patients": fitted.patients,
         "samples": fitted.samples,
         "crossing_patients": labels.crossing_patients(store.table),
@@ -180,6 +183,11 @@ def take(wanted: config.Run, folder: Path) -> None:
         (folder / "reference.json").write_text(json.dumps({"encoder_from": wanted.encoder_from}) + "\n")
 
 
+def further(params: config.Params, run: tracking.StageRun, seed: int) -> AbstractContextManager[tracking.StageRun]:
+    """Open the MLflow run of a further training of a stage."""
+    return tracking.stage_run(params.tracking, f"{run.name} training {seed}", below=run)
+
+
 def work(params: config.Params, key: str, fold: int | None = None) -> None:
     """Write ``encoder``, ``seeds`` (those of further trainings), curves and ``views`` of a run, or of one fold of it.
 
@@ -204,8 +212,7 @@ def work(params: config.Params, key: str, fold: int | None = None) -> None:
     if fold is None:
         for note in [*notes, *([card.crossing(crossing)] if crossing else [])]:
             print(f"{key}: {note}", flush=True)
-    name, data = stage.stage_name("pretrain", key, fold), store.content_hash
-    with tracking.stage_run(params.tracking, name, run=key, modality=wanted.modality, data_hash=data) as run:
+    with stage.tracked(params, "pretrain", key, store, fold) as run, run.machine():
         run.params(wanted.model_dump(mode="json", exclude={"evaluate"}) | {"seed": params.seed})
         # Without tracking and roots, which may hold a password or a name.
         hidden: Any = {"tracking": True, "modalities": {"__all__": {"source": {"root"}}}}
@@ -219,9 +226,9 @@ def work(params: config.Params, key: str, fold: int | None = None) -> None:
         places = [stage.encoder_folder(key, fold, seed) for seed in range(trainings)]
         fits = []
         for seed, place in enumerate(places):
-            # Curves in MLflow are those of the first; a training that was finished before a stop is not repeated.
-            to = run if seed == 0 else tracking.NoRun()
-            fits.append(train(params, key, store, place, to, number=seed, fold=fold))
+            # A further training is a run below this one; one that was finished before a stop is not repeated.
+            with nullcontext(run) if seed == 0 else further(params, run, seed) as to:
+                fits.append(train(params, key, store, place, to, number=seed, fold=fold))
             if seed == 0 and len(places) > 1:
                 ahead = fits[0].seconds * (len(places) - 1)
                 print(f"{key}: {len(places) - 1} more trainings, about {ahead:.0f} s", flush=True)
@@ -238,7 +245,8 @@ def work(params: config.Params, key: str, fold: int | None = None) -> None:
         seen.picture(store, wanted, seed=params.seed).savefig(folder / "views" / "views.png", dpi=100)
         # A speed-up is a quotient of two runs' seconds, or of their steps; seconds would make equal encoders differ.
         lengths = {name: float(getattr(fitted, name)) for name in ("steps", "steps_unreduced", "seconds", "measuring")}
-        run.metrics({f"pretrain/{name}": value for name, value in lengths.items()})
+        run.metrics({f"pretrain/all/{name}": value for name, value in lengths.items()})
+        run.tag("weights", stage.weights(folder / "encoder"))
         run.artifact(folder / "encoder", "encoder")
         run.artifact(folder / "curves.png")
         run.artifact(folder / "views" / "views.png")

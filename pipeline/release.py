@@ -33,6 +33,9 @@ def work(params: config.Params, key: str) -> None:
         fitted = pretrain.train(named, key, store, folder, run, number=0, fold=None)
         publish(wanted, hub.load_encoder(folder))
         run.artifact(folder, "encoder")
+        run.tag("weights", stage.weights(folder))
+        # Nobody is held out of it: it is a version, and no champion.
+        run.register(f"medssl-{like.modality}", stage.weights(folder), score={}, same={"release": key})
         shutil.rmtree(fitted.checkpoints, ignore_errors=True)
     print(f"{key}: {folder}")
 
@@ -56,7 +59,15 @@ def publish(wanted: config.Release, encoder: hub.Encoder) -> None:
         architecture=architecture,
         contract=contract,
         provenance=provenance,
-        card=card.render(contract, architecture, provenance, result.metrics, split=result.split, trust=result.trust),
+        card=card.render(
+            contract,
+            architecture,
+            provenance,
+            result.metrics,
+            split=result.split,
+            trust=result.trust,
+            subgroups=result.subgroups,
+        ),
     )
 
 

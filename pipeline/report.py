@@ -16,7 +16,7 @@ def work(params: config.Params, key: str) -> None:
     (out / "cards").mkdir(parents=True, exist_ok=True)
     flows = [json.loads(stage.flow_file(name, "counts.json").read_text()) for name in params.modalities]
     hashes = ",".join(flow["data_hash"] for flow in flows)
-    with tracking.stage_run(params.tracking, "report", data_hash=hashes) as run:
+    with tracking.stage_run(params.tracking, "report", data_hash=hashes, tags={"kind": "report"}) as run:
         runs = {name: stage.run_folder(name) for name in params.runs}
         results = {name: stored.read(folder) for name, folder in runs.items()}
         compared = [result.differences for result in results.values() if result.differences is not None]
@@ -46,6 +46,7 @@ def work(params: config.Params, key: str) -> None:
                 result.metrics,
                 split=result.split,
                 trust=result.trust,
+                subgroups=result.subgroups,
             )
             (out / "cards" / f"{name}.md").write_text(text)
         run.artifact(out)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medssl import config, tracking
+from medssl import config
 from medssl.evaluate import labels, outcome
 from medssl.report import card, plots
 from pipeline import stage
@@ -26,9 +26,7 @@ def work(params: config.Params, key: str) -> None:
     places = {folder: [folder]}
     if folds:
         places[folder / "crossfit"] = [stage.run_folder(key, fold) for fold in range(folds)]
-    with tracking.stage_run(
-        params.tracking, f"results@{key}", run=key, modality=wanted.modality, data_hash=store.content_hash
-    ) as run:
+    with stage.tracked(params, "results", key, store) as run:
         for place, parts in places.items():
             said = [json.loads((part / "probe" / "notes.json").read_text()) for part in parts]
             options = {"reads": params.reads(key), "draws": wanted.evaluate.bootstrap}
@@ -36,9 +34,14 @@ def work(params: config.Params, key: str) -> None:
         # The last is of the most patients: what a user looks at first.
         plots.label_efficiency(metrics, key).savefig(folder / "label_efficiency.png", dpi=100)
         run.metrics(plots.flat_metrics(metrics))
+        what, headlines = plots.headlines(metrics)
+        run.parent.metrics(headlines)
+        run.parent.tag("headline", what)
         for name in outcome.FILES:
             run.artifact(place / name)
-        run.artifact(folder / "label_efficiency.png")
+        for to in (run, run.parent):
+            to.artifact(folder / "label_efficiency.png")
+        run.parent.artifact(place / "metrics.json")
     for name in metrics:
         print(plots.summary(f"{key} {name}", metrics[name]))
     for check in checks:

@@ -50,7 +50,7 @@ def work(params: config.Params, key: str) -> None:
         path = stage.flow_file(key, "split.json")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(counts, indent=1) + "\n")
-        run.metrics({f"split/{s}_patients": n for s, n in patients.items()} | {"split/leaks": crossing})
+        run.metrics({f"split/{s}/patients": n for s, n in patients.items()} | {"split/all/leaks": crossing})
     by_content = ", copies in another form included" if wanted.copies else ""
     no = "no other leak" if crossing else "no leak"
     folds = f"; {wanted.folds} folds x {wanted.repeats}" if wanted.folds else ""

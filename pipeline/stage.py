@@ -10,10 +10,11 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from medssl import config
+from medssl import config, tracking
 from medssl import table as tables
 from medssl.store import Store, open_store
 
@@ -54,9 +55,34 @@ def encoder_folder(run: str, fold: int | None, number: int) -> Path:
     return folder / "encoder" if number == 0 else folder / "seeds" / str(number)
 
 
+def weights(folder: Path) -> str:
+    """Return the hash of an encoder's weights alone; its card may change and they stay."""
+    found: str = json.loads((folder / "checksums.json").read_text())["model.safetensors"]
+    return found
+
+
 def stage_name(stage: str, run: str, fold: int | None) -> str:
     """Return the name that DVC has for a stage of a run."""
     return f"{stage}@{run}" if fold is None else f"{stage}-fold@{run}-f{fold}"
+
+
+@contextmanager
+def tracked(
+    params: config.Params, stage: str, key: str, store: Store, fold: int | None = None
+) -> Iterator[tracking.StageRun]:
+    """Open the MLflow run of a stage of a run; the run above it gets what the run is, and its receipts."""
+    wanted: config.Run = config.part(params, "runs", key)
+    plan = json.loads(plan_file(key).read_text()) if plan_file(key).is_file() else {}
+    tags = {f"{name}_receipt": plan[name] for name in ("split", "dedup") if name in plan} | {"recipe": wanted.recipe}
+    about = {"run": key, "modality": wanted.modality, "data_hash": store.content_hash, "tags": tags}
+    with tracking.stage_run(params.tracking, stage_name(stage, key, fold), **about) as run:  # type: ignore[arg-type]
+        run.parent.params(wanted.model_dump(mode="json", exclude={"evaluate"}) | {"seed": params.seed})
+        for name, value in {**tags, "data_hash": store.content_hash}.items():
+            run.parent.tag(name, value)
+        counts = {"samples": len(store), "patients": int(store.table["patient"].nunique())}
+        source = params.modalities[wanted.modality].source.name
+        run.dataset(wanted.modality, store.content_hash, source=source, context=stage, profile=counts)
+        yield run
 
 
 def has_fold(params: config.Params, run: str, fold: int | None) -> bool:

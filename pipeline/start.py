@@ -1,16 +1,9 @@
 """Encoders of another run -> which weights the trainings of a run start from, so that new ones train it anew."""
 
 import json
-from pathlib import Path
 
 from medssl import config
 from pipeline import stage
-
-
-def _weights(folder: Path) -> str:
-    """Return the hash of an encoder's weights alone; its card may change and they stay."""
-    found: str = json.loads((folder / "checksums.json").read_text())["model.safetensors"]
-    return found
 
 
 def work(params: config.Params, key: str) -> None:
@@ -21,7 +14,7 @@ def work(params: config.Params, key: str) -> None:
     folds = (split.folds or 0) * split.repeats
     hashes = {
         "fixed" if fold is None else f"f{fold}": [
-            _weights(stage.encoder_folder(other, fold, number))
+            stage.weights(stage.encoder_folder(other, fold, number))
             for number in range(1 if folds and fold is None else params.runs[other].seeds)
         ]
         for fold in (None, *range(folds))

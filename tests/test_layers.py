@@ -81,7 +81,7 @@ def test_every_module_has_a_layer() -> None:
 
 
 def test_no_file_is_long() -> None:
-    places = ("medssl", "pipeline", "benchmarks", "studies", "tests")
+    places = ("medssl", "pipeline", "benchmarks", "release", "studies", "tests")
     lines = {
         str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for d in places for p in (ROOT / d).rglob("*.py")
     }
@@ -100,7 +100,7 @@ def test_one_importer_of_mlflow_and_one_yaml_reader() -> None:
             or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == library)
         }
 
-    assert users("mlflow") == {"tracking.py"}
+    assert {name.split("/")[0] for name in users("mlflow")} == {"tracking"}
     # workspace.py only rewrites the roots in a params file, and ablate adds runs; values are read by config alone.
     assert users("yaml") == {"ablate/factors.py", "config/__init__.py", "workspace.py"}
     # ruamel.yaml alone keeps comments where a search changes a params file.
@@ -122,7 +122,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Code that decides no result: how work is spread and recorded, how a stage starts, and how it looks. It is neither
 # listed nor followed.
 UNLISTED = {
-    "medssl/project.py", "medssl/parallel.py", "medssl/tracking.py", "medssl/report", "medssl/__init__.py",
+    "medssl/project.py", "medssl/parallel.py", "medssl/tracking", "medssl/report", "medssl/__init__.py",
     "pipeline/stage.py",
 }  # fmt: skip
 # What a stage imports and never runs: `hub` prepares recordings from outside, and stages give it samples of a store.
@@ -187,7 +187,7 @@ def test_imports_are_followed() -> None:
     # A module of a package, a name that the package's own file holds, and an import inside a function.
     assert "medssl/curate/__init__.py" not in direct("pipeline/dedup.py")
     assert {"medssl/curate/copies.py", "medssl/config/__init__.py", "medssl/store.py"} <= direct("pipeline/dedup.py")
-    assert "medssl/tracking.py" in direct("medssl/hub/__init__.py")
+    assert "medssl/tracking/__init__.py" in direct("medssl/hub/__init__.py")
     assert all(to in direct(path) for path, to in NEVER_RUN)
     # Three steps away: pipeline/dedup -> curate -> ingest -> sources.
     assert "medssl/sources/resampling.py" in used("pipeline/dedup.py", UNLISTED) - direct("pipeline/dedup.py")

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,8 +24,9 @@ from medssl.evaluate import features, identity, novelty, probe, trust
 from medssl.evaluate.baselines import BASELINES
 from medssl.evaluate.baselines.demographics import demographics
 from medssl.evaluate.baselines.giveaway import label_in_features
+from medssl.evaluate.metrics import headline, protocols
 from medssl.evaluate.pooling import mean_deviation
-from medssl.evaluate.results import Predictions
+from medssl.evaluate.results import Predictions, measure
 from medssl.evaluate.tasks import Task, pooled
 from medssl.hub import Encoder
 from medssl.hub.stores import embed_store
@@ -276,3 +278,23 @@ def evaluate(part: Part, encoders: Sequence[Encoder], *, key: bytes) -> list[tru
             part.fitted("probe_adapted", [adapted(part, encoder) for encoder in encoders])
     known = of_baselines(part, trained)
     return checks(part, encoders, trained[0], known, key=key)
+
+
+def validated(part: Part, encoder: Encoder) -> tuple[str, dict[str, Any]]:
+    """Return the headline of a probe of one task on validation patients: its metric, and ``mean, lo, hi, n_patients``.
+
+    It is fitted to training patients, and test patients have no part in it. Limits are None where patients are too few.
+
+    Args:
+        part: with one task.
+        encoder: to embed with.
+    """
+    (task,) = part.tasks
+    moved = np.select([task.split == "train", task.split == "val"], ["train", "test"], "other")
+    if not (moved == "test").any():
+        return headline({}), {"mean": None, "lo": None, "hi": None, "n_patients": 0}
+    seen = replace(part, tasks=[replace(task, split=moved)], results=Predictions())
+    seen.fitted("probe", [seen.pooled(part.embedded(encoder))], fractions=[1.0])
+    ((_, fractions),) = protocols(measure(seen.results.frame(), draws=part.evaluate.bootstrap)[task.name]).items()
+    (scored,) = fractions.values()
+    return headline(scored), {key: scored[headline(scored)].get(key) for key in ("mean", "lo", "hi", "n_patients")}

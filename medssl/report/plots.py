@@ -12,21 +12,37 @@ from matplotlib.figure import Figure
 
 from medssl.evaluate.metrics import fullest, headline, known, protocols, shown
 from medssl.report.protocols import STAGE, colour, ordered
-from medssl.report.words import named, values
+from medssl.report.words import full, main_label, named, values
 from medssl.store import Store
 
 
 def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return ``protocol/label/fraction/metric`` -> mean, and the same with ``_lo`` and ``_hi``, of what has a value."""
+    """Return ``protocol/test/label/fraction/metric`` -> mean, and with ``_lo`` and ``_hi``, of what has a value."""
     out: dict[str, float] = {}
     for task, results in metrics.items():
         for protocol, fractions in protocols(results).items():
             for fraction, of_fraction in fractions.items():
                 for metric, v in values(of_fraction).items():
-                    name = f"{protocol}/{task}/{fraction}/{metric}"
+                    name = f"{protocol}/test/{task}/{fraction}/{metric}"
                     three = {name: v["mean"], f"{name}_lo": v["lo"], f"{name}_hi": v["hi"]}
                     out |= {key: value for key, value in three.items() if known(value)}
     return out
+
+
+def headlines(metrics: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
+    """Return the label and metric a run is read by, and its value by protocol: ``headline/test/<protocol>``.
+
+    Names are those of all runs, whatever their label, so that a list of runs has them in one column.
+    """
+    if (task := main_label(metrics)) is None:
+        return "", {}
+    out: dict[str, float] = {}
+    metric = ""
+    for protocol in protocols(metrics[task]):
+        metric, value, _ = full(metrics[task], protocol) or (metric, {}, "")
+        three = {end: value.get(name) for end, name in (("", "mean"), ("_lo", "lo"), ("_hi", "hi"))}
+        out |= {f"headline/test/{protocol}{end}": number for end, number in three.items() if known(number)}
+    return f"{task} {metric}", out
 
 
 def one_line(results: Mapping[str, Any]) -> str:

@@ -104,7 +104,10 @@ def tune(
     )
     out = DATA / "tune" / name
     about = {"run": name, "modality": run.modality, "data_hash": store.content_hash}
-    with _quiet(), tracking.stage_run(given.tracking, f"tune@{name}", **about) as parent:
+    with (
+        _quiet(),
+        tracking.stage_run(given.tracking, f"tune@{name}", alone=True, **about, tags={"kind": "search"}) as parent,
+    ):
         parent.params({"seed": wanted.seed, "folds": folds, "labels": ", ".join(wanted.labels)})
         budgeted = {"seconds": seconds, "trials": trials, "progress": given.compute.progress}
         study = search.go(wanted, **budgeted, settings=given.tracking, parent=parent)  # type: ignore[arg-type]

@@ -254,9 +254,7 @@ def _try(
     found: dict[str, float] = {}
     end, reason = TrialState.COMPLETE, ""
     try:
-        with tracking.stage_run(settings, f"tune@{search.name}", **about) as child:
-            child.tag("mlflow.parentRunId", parent.run_id)
-            child.tag("mlflow.runName", f"tune@{search.name} trial {trial.number}")
+        with tracking.stage_run(settings, f"tune@{search.name} trial {trial.number}", below=parent, **about) as child:
             child.params(values)
             try:
                 found = _scored(search, space.applied(search.run, space.changed(search.axes, values)), trial, child)

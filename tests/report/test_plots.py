@@ -35,8 +35,8 @@ def save(figure: Figure, folder: Path) -> None:
 
 def test_flat_metrics_and_one_line() -> None:
     flat = plots.flat_metrics(METRICS)
-    assert flat["probe/disease/0.1/auroc"] == 0.7
-    assert flat["probe/age/1/r2_lo"] == pytest.approx(0.2)
+    assert flat["probe/test/disease/0.1/auroc"] == 0.7
+    assert flat["probe/test/age/1/r2_lo"] == pytest.approx(0.2)
     assert len(flat) == 5 * 3
     assert plots.one_line(METRICS["disease"]) == "probe 0.800 [0.700, 0.900], knn 0.600 [0.500, 0.700]"
     few = {"probe": {"0.01": {"auroc": value(0.5)}, "0.1": {"auroc": value(0.7)}}, "knn": {"1": {"auroc": value(0.6)}}}
@@ -55,8 +55,8 @@ SMALL = {
 
 def test_text_of_small_cohorts() -> None:
     assert plots.flat_metrics(SMALL) == {
-        "probe/disease/1/auroc": 0.9,
-        **{f"knn/disease/{f}/auroc{end}": v for f, m in (("1", 0.6), ("0.1", 0.5))
+        "probe/test/disease/1/auroc": 0.9,
+        **{f"knn/test/disease/{f}/auroc{end}": v for f, m in (("1", 0.6), ("0.1", 0.5))
            for end, v in (("", m), ("_lo", m - 0.1), ("_hi", m + 0.1))},
     }  # fmt: skip
     line = "probe 0.900 too few (n=4), knn 0.600 [0.500, 0.700]"
@@ -67,7 +67,7 @@ def test_text_of_small_cohorts() -> None:
 def test_what_stands_beside_results_is_no_result() -> None:
     metrics = {"norm": {"seen": ["age"], "probe": {"1": {"auroc": value(0.8), "p_value": 0.01}}}}
     assert plots.one_line(metrics["norm"]) == "probe 0.800 [0.700, 0.900]"
-    assert set(plots.flat_metrics(metrics)) == {f"probe/norm/1/auroc{end}" for end in ("", "_lo", "_hi")}
+    assert set(plots.flat_metrics(metrics)) == {f"probe/test/norm/1/auroc{end}" for end in ("", "_lo", "_hi")}
     assert plots.summary("run norm", metrics["norm"]).startswith("run norm (n=9 test patients): probe")
 
 

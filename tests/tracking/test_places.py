@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from medssl import config, tracking
+from medssl.tracking import entries, places
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +52,13 @@ def test_a_finished_run(client: Any, tmp_path: Path) -> None:
     assert got.info.status == "FINISHED"
     assert got.info.run_name == "probe@x"
     tags = {k: v for k, v in got.data.tags.items() if not k.startswith("mlflow.")}
-    assert set(tags) == {"stage", "run", "modality", "data_hash", "git_commit", "extra"}
+    assert set(tags) - {"environment", "dvc_lock"} == {"stage", "run", "modality", "data_hash", "git_commit", "extra"}
     assert (tags["stage"], tags["run"], tags["modality"], tags["data_hash"]) == ("probe@x", "x", "ecg", "h")
     params = got.data.params
     assert params["pretrain.batch.patients"] == "4"
     assert params["pretrain.lr"] == "0.1"
     assert params["seed"] == "3"
-    assert len(params["long"]) == tracking.MAX_PARAM
+    assert len(params["long"]) == entries.MAX_PARAM
     assert got.data.metrics == {"train/loss": 1.0}
     assert [(m.step, m.value) for m in client.get_metric_history(run.run_id, "train/loss")] == [(0, 2.0), (1, 1.0)]
     assert {a.path for a in client.list_artifacts(run.run_id)} == {"encoder", "plot.png"}
@@ -136,7 +137,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]
     home = tmp_path_factory.mktemp("first") / "mein prøjekt"
     home.mkdir()
     (home / "dvc.yaml").touch()
-    shutil.copyfile(Path(__file__).parents[1] / "params.yaml", home / "params.yaml")
+    shutil.copyfile(Path(__file__).parents[2] / "params.yaml", home / "params.yaml")
     before = Path.cwd()
     os.chdir(home)
     try:
@@ -168,7 +169,7 @@ def start(made: tuple[Path, dict[str, str]], tmp_path: Path, monkeypatch: pytest
         origin = tmp_path / "origin"
         shutil.copytree(made[0], origin)
         with closing(sqlite3.connect(origin / "mlflow.db")) as database, database:
-            for table, column, rows in tracking._PLACES:
+            for table, column, rows in places._PLACES:
                 for old, new in ((made[0].as_uri(), origin.as_uri()), (str(made[0]), str(origin))):
                     database.execute(f"update {table} set {column} = replace({column}, ?, ?) where {rows}", (old, new))
         (shutil.move if move else shutil.copytree)(origin, where)
@@ -178,11 +179,11 @@ def start(made: tuple[Path, dict[str, str]], tmp_path: Path, monkeypatch: pytest
     return put
 
 
-def places(home: Path) -> set[str]:
+def noted(home: Path) -> set[str]:
     with closing(sqlite3.connect(home / "mlflow.db")) as database:
         found = {
             str(place)
-            for table, column, rows in tracking._PLACES
+            for table, column, rows in places._PLACES
             for (place,) in database.execute(f"select {column} from {table} where {rows}")
         }
     return found
@@ -201,14 +202,14 @@ def test_a_moved_project_finds_and_keeps_its_files(name: str, made: Any, start: 
     assert tracking.download(f"runs:/{ids['default']}/note.txt").read_text() == "default"
     assert (tracking.download("models:/medssl-x/1") / "weights").read_text() == "mine"
     assert (tracking.download("models:/medssl-x@champion") / "weights").read_text() == "second"
-    assert not [place for place in places(home) if "origin" in place]
+    assert not [place for place in noted(home) if "origin" in place]
     for settings in (MINE, OTHER):
         fresh = logged(settings, tmp_path, "fresh")
         assert (home / "mlartifacts" / fresh / "artifacts" / "encoder" / "weights").read_text() == "fresh"
         assert (tracking.download(f"runs:/{fresh}/encoder") / "weights").read_text() == "fresh"
     assert not (tmp_path / "origin").exists()
     # The user's own place is that of before, although its folder is named like ours.
-    assert str(made[0].parent / "shared" / "mlartifacts") in places(home)
+    assert str(made[0].parent / "shared" / "mlartifacts") in noted(home)
     assert tracking.download(f"runs:/{ids['shared']}/note.txt").read_text() == "shared"
 
 
@@ -219,7 +220,7 @@ def test_a_copy_writes_into_itself_and_leaves_the_original(made: Any, start: Any
     assert (home / "mlartifacts" / fresh / "artifacts" / "encoder" / "weights").read_text() == "fresh"
     assert (tracking.download(f"runs:/{made[1]['mine']}/encoder") / "weights").read_text() == "mine"
     assert content(tmp_path / "origin") == before
-    assert not [place for place in places(home) if "origin" in place]
+    assert not [place for place in noted(home) if "origin" in place]
 
 
 def test_files_that_did_not_come_along_are_found_where_they_are(made: Any, start: Any, tmp_path: Path) -> None:
@@ -247,16 +248,16 @@ def test_a_project_moved_twice_and_into_its_own_folder(made: Any, start: Any, tm
     os.chdir(deep)
     for run in ("mine", "second"):
         assert (tracking.download(f"runs:/{made[1][run]}/encoder") / "weights").read_text() == run
-    found = places(deep)
+    found = noted(deep)
     assert {(deep / "mlartifacts").as_uri(), (deep / "mlartifacts" / "models" / "empty").as_uri()} <= found
     assert not [p for p in found if "/z/b/b/" in p or "origin" in p or "/z/ml" in p]
 
 
 def test_a_store_where_it_was_made_is_only_read(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    before = (made[0] / "mlflow.db").read_bytes(), places(made[0])
+    before = (made[0] / "mlflow.db").read_bytes(), noted(made[0])
     assert tracking.store_uri(MINE, made[0]) == f"sqlite:///{made[0]}/mlflow.db"
-    assert ((made[0] / "mlflow.db").read_bytes(), places(made[0])) == before
+    assert ((made[0] / "mlflow.db").read_bytes(), noted(made[0])) == before
     for uri in ("http://127.0.0.1:1", "sqlite:////nowhere/mlflow.db"):  # a server's places are its own
         assert tracking.store_uri(config.Tracking(uri=uri), made[0]) == uri
 
@@ -269,12 +270,12 @@ def test_a_database_named_by_the_user_has_its_files_beside_it(start: Any, tmp_pa
 
 def test_half_a_repair_is_none(start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = start(tmp_path / "moved", move=True)
-    before = places(home)
-    monkeypatch.setattr(tracking, "_PLACES", (*tracking._PLACES[:2], ("runs", "no_such_column", "1")))
+    before = noted(home)
+    monkeypatch.setattr(places, "_PLACES", (*places._PLACES[:2], ("runs", "no_such_column", "1")))
     with pytest.raises(tracking.TrackingError, match=r"mlflow\.db: moved here from .*origin, .*no such column"):
         tracking.store_uri(MINE, home)
     monkeypatch.undo()
-    assert places(home) == before
+    assert noted(home) == before
 
 
 def test_a_moved_database_that_cannot_be_written_is_one_line(made: Any) -> None:

@@ -1,0 +1,40 @@
+"""The list of runs as MLflow's UI opens it by our link: parents with recipe, headline and interval, stages below."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+KEY = "medssl"
+_METRICS = (
+    "probe",
+    "probe_lo",
+    "probe_hi",
+    "finetune",
+    "random_init",
+    "handcrafted",
+    "supervised",
+    "demographics_probe",
+)
+_COLUMNS = [
+    "attributes.`Created`",
+    "attributes.`Duration`",
+    "params.`recipe`",
+    "params.`modality`",
+    "tags.`headline`",
+    *(f"metrics.`headline/test/{name}`" for name in _METRICS),
+    "tags.`git_commit`",
+]
+# What "Share" in the UI would write: a view by its key, in a tag of the experiment. A filter would hide the stages.
+TAG = {f"mlflow.sharedViewState.{KEY}": json.dumps({"selectedColumns": _COLUMNS, "viewMaximized": True})}
+
+
+def link(client: Any, experiment: str) -> str:
+    """Return the part of the UI's address behind the server's, after seeing to it that the view is there."""
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return ""
+    for key, value in TAG.items():
+        if found.tags.get(key) != value:
+            client.set_experiment_tag(found.experiment_id, key, value)
+    return f"/#/experiments/{found.experiment_id}/runs?viewStateShareKey={KEY}"
