@@ -22,7 +22,7 @@ LAYERS = [
     {"pretrain"},
     {"evaluate"},
     {"report"},
-    {"check", "fetch", "tune", "workspace"},
+    {"check", "explore", "fetch", "tune", "workspace"},
     {"ablate"},
     {"cli"},
 ]
