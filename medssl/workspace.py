@@ -63,6 +63,28 @@ def params_for(template_name: str, data: Path | None) -> str:
     return yaml.safe_dump(raw, sort_keys=False)
 
 
+def quick(params: str) -> str:
+    """Return the text of a params file with two small synthetic cohorts, ECG and CT, and a short run of each.
+
+    Raises:
+        WorkspaceError: a params file without them.
+    """
+    raw, short = yaml.safe_load(params), {"ecg-simclr": (5, 12, 80), "ct-anatomy": (3, 10, 60)}
+    if not short.keys() <= raw["runs"].keys() or not {"ecg", "ct"} <= raw["synthetic"].keys():
+        raise WorkspaceError(f"--quick is for params.yaml; it needs the runs {', '.join(short)} of synthetic cohorts")
+    runs = {}
+    for name, (epochs, steps, patients) in short.items():
+        run = runs[name] = raw["runs"][name]
+        run["pretrain"] |= {"epochs": epochs, "steps_per_epoch": steps}
+        run["evaluate"] |= {"labels": run["evaluate"]["labels"][:2], "fractions": [1.0], "seeds": 1, "bootstrap": 100}
+        run["evaluate"]["protocols"] = ["probe", "knn", "handcrafted", "random_init"]
+        raw["synthetic"][run["modality"]]["patients"] = patients
+    kept = [run["modality"] for run in runs.values()]
+    for section in ("synthetic", "modalities"):
+        raw[section] = {key: raw[section][key] for key in kept}
+    return yaml.safe_dump(raw | {"runs": runs}, sort_keys=False)
+
+
 def lay_out(folder: Path, params: str) -> None:
     """Write or refresh a workspace; outputs and DVC's records in it stay, so that only changes run again.
 
@@ -96,12 +118,14 @@ def lay_out(folder: Path, params: str) -> None:
 def dvc(folder: Path, *words: str) -> None:
     """Run DVC in a folder with this interpreter first on the path, as its stages call ``python``.
 
+    What it says is progress, and so goes to stderr.
+
     Raises:
         WorkspaceError: DVC failed; its own message stands above.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     # PYTHONPATH of the caller must not bring another copy of the package into the stages.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PATH": path}
-    done = subprocess.run([sys.executable, "-m", "dvc", *words], cwd=folder, env=environment, check=False)
+    done = subprocess.run([sys.executable, "-m", "dvc", *words], cwd=folder, env=environment, stdout=2, check=False)
     if done.returncode:
         raise WorkspaceError(f"dvc {' '.join(words)} failed in {folder}; see the message above")

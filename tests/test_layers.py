@@ -22,8 +22,7 @@ LAYERS = [
     {"pretrain"},
     {"evaluate"},
     {"report"},
-    {"check", "explore", "fetch", "tune", "workspace"},
-    {"ablate"},
+    {"ablate", "check", "explore", "fetch", "new", "tune", "workspace"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

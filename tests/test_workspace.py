@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from medssl import hub, models, workspace
+from medssl import config, hub, models, workspace
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,6 +52,17 @@ def test_only_the_sets_that_are_there_are_run(tmp_path: Path, capsys: pytest.Cap
     assert {one["run"] for one in raw["release"].values()} <= {"mri-anatomy"}
     assert raw["modalities"]["mri"]["source"]["root"] == str(tmp_path / "mri" / "msd_hippocampus")
     assert "ecg: ecg/ptbxl_500 is not in the data folder; left out" in capsys.readouterr().err
+
+
+def test_the_quick_one_has_two_small_cohorts() -> None:
+    params = config.parse(workspace.quick((ROOT / "params.yaml").read_text()))
+    assert list(params.modalities) == list(params.synthetic) == ["ecg", "ct"]
+    assert list(params.runs) == ["ecg-simclr", "ct-anatomy"]
+    whole = config.load(ROOT / "params.yaml")
+    assert all(params.synthetic[k].patients < whole.synthetic[k].patients for k in params.synthetic)
+    assert params.modalities["ct"] == whole.modalities["ct"]
+    with pytest.raises(workspace.WorkspaceError, match=r"--quick is for params\.yaml"):
+        workspace.quick((ROOT / "params.real.yaml").read_text())
 
 
 def ran(folder: Path) -> set[str]:

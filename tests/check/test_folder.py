@@ -96,7 +96,7 @@ def test_costs_of_limits_are_counted(raw: Path) -> None:
 def test_the_command_cuts_as_a_cohort(
     raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_ingest_of", lambda args: PARAMS)
+    monkeypatch.setattr(cli.recordings, "_ingest_of", lambda args: PARAMS)
     assert cli.main(["check", str(raw), "--modality", "ecg"]) == 1
     said = capsys.readouterr().out
     assert "Refused samples: of 18 that the usable records are cut into" in said
