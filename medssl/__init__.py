@@ -9,16 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medssl.hub import load_encoder
+    from medssl.hub import Encoder, load_encoder
     from medssl.hub.embedder import Embedder
     from medssl.store import open_store
 
     __version__: str
 
-__all__ = ["Embedder", "__version__", "load_encoder", "open_store"]
+__all__ = ["Embedder", "Encoder", "__version__", "load_encoder", "open_store"]
 
 _HOMES = {
     "Embedder": "medssl.hub.embedder",
+    "Encoder": "medssl.hub",
     "load_encoder": "medssl.hub",
     "open_store": "medssl.store",
 }

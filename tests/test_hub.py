@@ -238,3 +238,30 @@ def test_prepared_samples_encode_to_what_embed_averages(folder: Path) -> None:
     assert len(samples) > 1
     z = encoder.embed(x, rate_hz=100, channels=["A", "B"])
     np.testing.assert_allclose(encoder.encode(samples).mean(0), z[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "weights.PKL", "pytorch_model.bin", "last.ckpt"])
+def test_a_folder_with_a_pickle_is_refused(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"\x80\x04.")
+    with pytest.raises(hub.EncoderError, match=rf"{name}: may run code when it is read; .* get it from another source"):
+        medssl.load_encoder(folder)
+
+
+def test_checksums_of_other_files_are_refused(folder: Path) -> None:
+    sums = json.loads((folder / "checksums.json").read_text())
+    (folder / "checksums.json").write_text(json.dumps(sums | {"../../outside": "0"}))
+    with pytest.raises(hub.EncoderError, match=r"checksums\.json: names '../../outside', which is no file of an enc"):
+        medssl.load_encoder(folder)
+    (folder / "checksums.json").write_text("[]")
+    with pytest.raises(hub.EncoderError, match=r"checksums\.json: no mapping; expected config\.json, model\.safeten"):
+        medssl.load_encoder(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 20, -1])
+def test_a_tensor_cut_off_is_refused(folder: Path, kept: int) -> None:
+    data = (folder / "model.safetensors").read_bytes()
+    for content in (data[:kept], b"\x80\x04" + data, b"PK\x03\x04" + data):
+        (folder / "model.safetensors").write_bytes(content)
+        hub.folder.write_checksums(folder)
+        with pytest.raises(hub.EncoderError, match=r"cut off, damaged or not safetensors \(pickles are never read\)"):
+            medssl.load_encoder(folder)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
+import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from medssl.config import SignalIngest, VolumeIngest, explain
+from medssl.hub import foreign, places, shaped
 from medssl.hub.folder import FORMAT, EncoderError, place, ready, save_encoder, verify
 from medssl.ingest import contract as contracts
 from medssl.ingest import cut
@@ -88,7 +89,8 @@ class Encoder:
         Args:
             x: signals (N, C, T) or (C, T), T at least one window, or a list of (C, T) of any lengths; slices (H, W), or
                 (N, H, W) of one volume; volumes (N, D, H, W) or (D, H, W), axes to superior, posterior, left. Arrays,
-                masked arrays (NaN where masked) or tensors.
+                masked arrays (NaN where masked) or tensors. Or an object of mne, braindecode or torchio, which says
+                what is left out below (`medssl.hub.shaped.opened`).
             rate_hz: sampling rate of ``x``; needed for signals.
             channels: names of the C channels, in order; needed for signals, extra ones are ignored.
             spacing_mm: mm per axis of an image; needed where the contract has a spacing.
@@ -103,6 +105,12 @@ class Encoder:
         """
         self._serves(dim, depth)
         try:
+            x, told = shaped.opened(x, unit=unit or self.contract["unit"])
+            rate_hz = told.get("rate_hz") if rate_hz is None else rate_hz
+            channels = told.get("channels") if channels is None else channels
+            if spacing_mm is None and "spacing_mm" in told:  # of three axes; slices have the last two
+                spacing_mm = told["spacing_mm"][-len(self.contract.get("size", "DHW")) :]
+            unit = told.get("unit") if unit is None else unit
             if "rate_hz" in self.contract:
                 raws: Sequence[Signal | Volume | BadRecord] = contracts.signals_of(
                     x, self.contract, rate_hz=rate_hz, channels=channels, unit=unit
@@ -147,6 +155,56 @@ class Encoder:
             out = out[:, :dim]
             out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
         return out
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write an encoder folder with the weights as they are now, and return it; an old one is replaced.
+
+        Raises:
+            EncoderError: a module of other code, which no architecture here can load.
+        """
+        if "architecture" not in self.config:
+            what = "a module of other code has no architecture of medssl to load it by"
+            raise EncoderError(f"save_pretrained: {what}; keep its code, and load it as module:function")
+        about = {key: self.config[key] for key in ("architecture", "contract", "provenance")}
+        return save_encoder(folder, self.module, card=self.card, **about)
+
+    @classmethod
+    def from_pretrained(cls, reference: str | Path, revision: str | None = None, *, device: str = "cpu") -> Encoder:
+        """Load an encoder as `load_encoder` does; ``ORG/NAME``, no folder here, is of the Hugging Face hub.
+
+        Args:
+            reference: as there.
+            revision: branch, tag or commit on the hub; None: its main branch, or that of the reference.
+            device: as there.
+        """
+        return load_encoder(places.pretrained(reference, revision), device=device)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        message: str = "Upload encoder",
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+    ) -> str:
+        """Upload the encoder folder to ``ORG/NAME`` of a Hugging Face hub, and return the URL of the commit.
+
+        The card becomes the page of the model. The repository is made if it is not there.
+
+        Args:
+            name: ``ORG/NAME``.
+            message: of the commit.
+            private: whether a new repository is; None: as its organisation has it.
+            token: of the hub; None: the one of `hf auth login`.
+            revision: branch; None: main.
+
+        Raises:
+            EncoderError: as `save_pretrained`, or what the hub refuses.
+        """
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = self.save_pretrained(Path(temporary) / "encoder")
+            return places.push(folder, name, message=message, private=private, token=token, revision=revision)
 
     @property
     def prefixes(self) -> tuple[int, ...]:
@@ -202,7 +260,8 @@ def load_encoder(reference: str | Path, *, device: str = "cpu") -> Encoder:
     """Load an encoder by one of several references.
 
     A folder; the name of an encoder that comes with the package (`ready`), where no file or folder of that name is
-    there; ``runs:/ID/encoder`` or ``models:/NAME@alias`` of MLflow; ``module:function`` of other code.
+    there; a place that `medssl.hub.places` fetches from: ``runs:/ID/encoder`` or ``models:/NAME@alias`` of MLflow,
+    ``dvc:REPO@REV:PATH``, ``hf:ORG/NAME[@REV]``; ``module:function`` of other code.
 
     Such a function, in a module of the current folder or of an installed package, takes nothing and returns a torch
     module (B, C, ...) -> (B, d) with what its input must be: the keys of an ``ingest`` section and the ``modality``. It
@@ -215,22 +274,21 @@ def load_encoder(reference: str | Path, *, device: str = "cpu") -> Encoder:
             return module, {**about, "band_hz": [0.5, 40], "normalise": "channel"}
 
     Raises:
-        EncoderError: see `verify`; a name that nothing has; weights that do not fit the architecture; a contract of a
-            cohort without the number that samples are divided by; or what is wrong with the other code.
+        EncoderError: see `verify` and `medssl.hub.places.fetched`; a name that nothing has; weights that do not fit the
+            architecture; a contract of a cohort without the number that samples are divided by; or what is wrong with
+            the other code.
     """
     text = str(reference)
-    if ":" in text and "/" not in text and not Path(text).exists():
-        return _foreign(text, device)
-    if text.startswith(("runs:/", "models:/")):
-        from medssl import tracking
-
-        folder = tracking.download(text)
-    else:
+    folder = None if Path(text).exists() else places.fetched(text)
+    if folder is None:
+        if ":" in text and "/" not in text and not Path(text).exists():
+            return Encoder(None, *reversed(foreign.load(text, device)))
         folder = place(reference)
     verify(folder)
     config = json.loads((folder / "config.json").read_text())
     if config.get("format") != FORMAT:
-        raise EncoderError(f"{folder}/config.json: format {config.get('format')}; this version reads {FORMAT}")
+        fix = "a newer one may read it: pip install --upgrade medssl"
+        raise EncoderError(f"{folder}/config.json: format {config.get('format')}; this version reads {FORMAT}, {fix}")
     try:
         contracts.scale_of(config["contract"])
     except ValueError as error:
@@ -244,64 +302,9 @@ def load_encoder(reference: str | Path, *, device: str = "cpu") -> Encoder:
         ) from None
     try:
         module.load_state_dict(load_file(str(folder / "model.safetensors")), strict=True)
+    except SafetensorError:
+        what = "cut off, damaged or not safetensors (pickles are never read)"
+        raise EncoderError(f"{folder}/model.safetensors: {what}; get the folder again from its source") from None
     except RuntimeError:
         raise EncoderError(f"{folder}/model.safetensors: weights do not fit the architecture in config.json") from None
     return Encoder(folder, config, module.eval().to(device))
-
-
-class Foreign(nn.Module):
-    """A module of other code, (B, C, ...) -> (B, embedding_dim), that says how long its embeddings are."""
-
-    def __init__(self, module: nn.Module, embedding_dim: int) -> None:
-        super().__init__()
-        self.module, self.embedding_dim = module, embedding_dim
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return what the module makes of ``x``."""
-        return torch.as_tensor(self.module(x))
-
-
-def _foreign(reference: str, device: str) -> Encoder:
-    """Return the encoder that ``module:function`` makes; see `load_encoder`."""
-    name, _, function = reference.partition(":")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)  # as `python -m` does; its own imports may come as late as the first sample
-    try:
-        importlib.invalidate_caches()
-        make = getattr(importlib.import_module(name), function, None)
-        if not callable(make):
-            raise EncoderError(f"{reference}: module {name} has no function {function}")
-        made = make()
-        module, given = made if isinstance(made, tuple) and len(made) == 2 else (made, getattr(made, "contract", None))
-        if not isinstance(module, nn.Module) or not isinstance(given, dict):
-            what = f"returned a {type(module).__name__} with a contract of type {type(given).__name__}"
-            raise EncoderError(
-                f"{reference}: {what}; expected a torch module with a dict, as a pair or its attribute contract"
-            )
-        try:
-            facts = contracts.facts_of(given)
-        except ValidationError as error:
-            raise EncoderError(explain(error, f"{reference}: contract")) from None
-        except ValueError as error:
-            raise EncoderError(f"{reference}: {error}") from None
-        module = module.eval().to(device)
-        for n in (1, 2):  # one alone shows an output that loses the axis of samples, two show one that mixes them
-            with torch.inference_mode():
-                z = module(torch.zeros(n, *facts["shape"], device=device))
-            if not isinstance(z, torch.Tensor) or z.ndim != 2 or len(z) != n or not z.shape[1]:
-                found = f"shape {tuple(z.shape)}" if isinstance(z, torch.Tensor) else f"a {type(z).__name__}"
-                asked = (n, *facts["shape"])
-                raise EncoderError(f"{reference}: gives {found} for samples {asked}; expected a tensor ({n}, d)")
-    except EncoderError:
-        raise
-    except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-            raise EncoderError(f"{reference}: no module {name} in {here} or among the installed packages") from None
-        raise EncoderError(f"{reference}: raised {type(error).__name__}: {' '.join(str(error).split())}") from error
-    finally:
-        sys.path.remove(here)
-    contract = contract_of(facts, z.shape[1], contracts.scale_of(given))
-    about = "A module of other code: data, training and licence are those of its authors, and no checksum guards it."
-    card = f"# {reference}\n\n{about}\n\n```json\n{json.dumps(contract, indent=1)}\n```\n"
-    config = {"format": FORMAT, "contract": contract, "provenance": {"reference": reference}, "card": card}
-    return Encoder(None, config, Foreign(module, z.shape[1]))

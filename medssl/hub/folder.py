@@ -19,6 +19,7 @@ from torch import nn
 
 FORMAT = 1
 FILES = ("config.json", "model.safetensors", "card.md")
+PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")  # how files that run code when read end
 READY = Path(__file__).parents[1] / "encoders"  # what comes with the package, made by `make encoders`
 
 
@@ -73,9 +74,13 @@ def verify(folder: str | Path) -> None:
     """Refuse a folder that is not a whole, unchanged encoder.
 
     Raises:
-        EncoderError: a file is absent or differs from its checksum.
+        EncoderError: a file is absent or differs from its checksum, the checksums name another, or a pickle is there.
     """
     folder = Path(folder)
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in PICKLES) if folder.is_dir() else []
+    if pickles:
+        fix = "an encoder folder holds model.safetensors and no pickle; get it from another source"
+        raise EncoderError(f"{folder}/{pickles[0]}: may run code when it is read; {fix}")
     absent = [name for name in (*FILES, "checksums.json") if not (folder / name).is_file()]
     if absent:
         raise EncoderError(f"{folder}: not an encoder folder, {', '.join(absent)} missing")
@@ -83,6 +88,9 @@ def verify(folder: str | Path) -> None:
         sums = json.loads((folder / "checksums.json").read_text())
     except ValueError:
         raise EncoderError(f"{folder}/checksums.json: not JSON; get the folder again from its source") from None
+    if not isinstance(sums, dict) or (others := sorted(set(sums) - set(FILES))):
+        what = f"names {others[0]!r}, which is no file of an encoder folder" if isinstance(sums, dict) else "no mapping"
+        raise EncoderError(f"{folder}/checksums.json: {what}; expected {', '.join(FILES)} and nothing else")
     for name in FILES:
         if hashlib.sha256((folder / name).read_bytes()).hexdigest() != sums.get(name):
             raise EncoderError(f"{folder}/{name}: differs from its checksum; get the folder again from its source")
