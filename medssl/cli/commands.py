@@ -8,7 +8,10 @@ from collections.abc import Callable
 from medssl.cli.answer import Answer
 
 OF_PARAMS = "params.yaml with modalities.<modality>.ingest (default: the project's defaults)"
-OF_ENCODER = "folder, name of a ready encoder (medssl card), runs:/ID/encoder, models:/NAME@alias, dvc:REPO@REV:PATH or hf:ORG/NAME[@REV]"
+OF_ENCODER = (
+    "folder, name of a ready encoder (medssl card), runs:/ID/encoder, models:/NAME@alias, dvc:REPO@REV:PATH or "
+    "hf:ORG/NAME[@REV]"
+)
 
 
 class Commands:

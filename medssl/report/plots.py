@@ -40,7 +40,7 @@ def headlines(metrics: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
     metric = ""
     for protocol in protocols(metrics[task]):
         metric, value, _ = full(metrics[task], protocol) or (metric, {}, "")
-        three = {end: value.get(name) for end, name in (("", "mean"), ("_lo", "lo"), ("_hi", "hi"))}
+        three: dict[str, Any] = {end: value.get(name) for end, name in (("", "mean"), ("_lo", "lo"), ("_hi", "hi"))}
         out |= {f"headline/test/{protocol}{end}": number for end, number in three.items() if known(number)}
     return f"{task} {metric}", out
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 DATA = Path("data")
 _UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -103,11 +104,9 @@ def tune(
         seed=given.seed if seed is None else seed,
     )
     out = DATA / "tune" / name
-    about = {"run": name, "modality": run.modality, "data_hash": store.content_hash}
-    with (
-        _quiet(),
-        tracking.stage_run(given.tracking, f"tune@{name}", alone=True, **about, tags={"kind": "search"}) as parent,
-    ):
+    about: dict[str, Any] = {"run": name, "modality": run.modality, "data_hash": store.content_hash}
+    about |= {"alone": True, "tags": {"kind": "search"}}
+    with _quiet(), tracking.stage_run(given.tracking, f"tune@{name}", **about) as parent:
         parent.params({"seed": wanted.seed, "folds": folds, "labels": ", ".join(wanted.labels)})
         budgeted = {"seconds": seconds, "trials": trials, "progress": given.compute.progress}
         study = search.go(wanted, **budgeted, settings=given.tracking, parent=parent)  # type: ignore[arg-type]

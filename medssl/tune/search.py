@@ -250,7 +250,8 @@ def _try(
 ) -> None:
     """Run a trial and note its end: a score, a stop before it was trained out, or the reason of its failure."""
     values, begin = space.drawn(trial, search.axes), time.monotonic()
-    about = {"run": search.name, "modality": search.run.modality, "data_hash": search.stores[0].content_hash}
+    data = search.stores[0].content_hash
+    about: dict[str, Any] = {"run": search.name, "modality": search.run.modality, "data_hash": data}
     found: dict[str, float] = {}
     end, reason = TrialState.COMPLETE, ""
     try:
