@@ -69,7 +69,8 @@ ui: env
 
 # After changing pyproject.toml: install, run the tests, then write down what is installed.
 lock: env
-	python -m pip freeze --exclude-editable > requirements.new
+	# Of torch the version alone: which build of it, an index decides.
+	python -m pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/' > requirements.new
 	sed -n '/^#/p' requirements.lock > requirements.head
 	cat requirements.head requirements.new > requirements.lock
 	rm requirements.head requirements.new
