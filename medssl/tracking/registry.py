@@ -36,19 +36,46 @@ def register(client: Any, run_id: str, name: str, weights: str, score: dict[str,
     for version in client.search_model_versions(f"name = '{name}'"):
         if version.tags.get("weights") == weights and all(version.tags.get(k) == v for k, v in same.items()):
             return str(version.version)
-    tags = {"weights": weights, **same, **{f"validation_{k}": str(v) for k, v in score.items()}, "rule": RULE}
+    tags = {
+        "weights": weights,
+        **same,
+        **{f"validation_{k}": str(v) for k, v in score.items() if v is not None},
+        "rule": RULE,
+    }
     version = client.create_model_version(name, f"runs:/{source}/encoder", run_id=source, tags=tags)
-    best = None
-    with suppress(MlflowException):  # there is none
-        best = client.get_model_version_by_alias(name, CHAMPION)
-    if score.get("lo") is not None and (best is None or _beaten(best.tags, score["lo"], same)):
-        client.set_registered_model_alias(name, CHAMPION, version.version)
-        if best is not None:
-            client.set_model_version_tag(name, version.version, "champion_after", best.version)
+    if score.get("lo") is not None:
+        _crown(client, name, same)
     return str(version.version)
 
 
-def _beaten(tags: dict[str, str], low: float, same: dict[str, str]) -> bool:
-    """Say whether a lower limit is above that of the champion; one on other data is not compared, and stays."""
-    comparable = all(tags.get(key) == value for key, value in same.items())
-    return comparable and low > float(tags["validation_lo"])
+def _crown(client: Any, name: str, same: dict[str, str]) -> None:
+    """Move the champion to the best of all versions on the same data; one on other data is not compared, and stays.
+
+    All are looked at, and once more where another process moved it in this moment, so that of two at once the last one
+    leaves the better of both.
+    """
+    from mlflow.exceptions import MlflowException
+
+    def comparable(version: Any) -> bool:
+        return "validation_lo" in version.tags and all(version.tags.get(k) == v for k, v in same.items())
+
+    def low(version: Any) -> float:
+        return float(version.tags["validation_lo"])
+
+    for last in (False, False, True):
+        candidates = [v for v in client.search_model_versions(f"name = '{name}'") if comparable(v)]
+        top = max(candidates, key=lambda v: (low(v), -int(v.version)))
+        best = None
+        with suppress(MlflowException):  # there is none
+            best = client.get_model_version_by_alias(name, CHAMPION)
+        if best is not None and (not comparable(best) or low(best) >= low(top)):
+            return
+        try:
+            client.set_registered_model_alias(name, CHAMPION, str(top.version))
+        except MlflowException:
+            if last:
+                raise
+            continue
+        if best is not None:
+            client.set_model_version_tag(name, str(top.version), "champion_after", str(best.version))
+        return

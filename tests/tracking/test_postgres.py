@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,8 @@ for number in range({STAGES}):
             run.metrics({{f"pretrain/train/{{key}}": step / 7 for key in "abcdef"}}, step)
         run.artifact("out.txt")
         run.tag("weights", name)
-        run.register("medssl-ecg", name, score={{"mean": 0.8, "lo": 0.7, "hi": 0.9}}, same={{"label": "x"}})
+        score = {{"mean": 0.8, "lo": {{"one": 0.6, "two": 0.7}}[name], "hi": 0.9}}
+        run.register("medssl-ecg", name, score=score, same={{"label": "x"}})
 """
 
 
@@ -44,8 +46,6 @@ def server(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     finally:
         made.kill()
         database.stop()
-        import shutil
-
         shutil.rmtree(database.folder, ignore_errors=True)
 
 
@@ -79,3 +79,6 @@ def test_two_pipelines_at_once_lose_nothing(server: Server, tmp_path: Path) -> N
             assert [f.path for f in client.list_artifacts(run.info.run_id)] == ["out.txt"]
     versions = client.search_model_versions("name = 'medssl-ecg'")
     assert sorted(version.tags["weights"] for version in versions) == sorted(names)
+    best = {"one": 0.6, "two": 0.7}
+    champion = client.get_model_version_by_alias("medssl-ecg", "champion")
+    assert champion.tags["weights"] == max(best, key=lambda name: best[name])

