@@ -22,7 +22,8 @@ LAYERS = [
     {"pretrain"},
     {"evaluate"},
     {"report"},
-    {"ablate", "check", "explore", "fetch", "new", "tune", "workspace"},
+    {"check", "explore", "fetch", "tune", "workspace"},
+    {"ablate", "new"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

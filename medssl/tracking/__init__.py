@@ -71,8 +71,8 @@ def client_of(uri: str) -> Any:
     """Return a client of a tracking store that gives a silent server up after seconds, not minutes."""
     import logging
 
-    # The migration of a fresh database tells each of its steps at INFO.
-    for noisy in ("alembic", "mlflow.store.db.utils"):
+    # The migration of a fresh database tells each of its steps at INFO, and so do versions and monitors their begin.
+    for noisy in ("alembic", "mlflow.store", "mlflow.system_metrics"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     from mlflow import MlflowClient
     from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES as RETRIES

@@ -70,7 +70,7 @@ def parent(run: str, modality: str, records: dict[str, str]) -> dict[str, Any]:
 
 def given(run_id: str, name: str) -> dict[str, Any]:
     """Return the same of a run that is open: its id, or what it will be found by once it can be made."""
-    return {"id": run_id} if run_id else {"name": name, "known": {"stage": name}, "tags": {}}
+    return {"id": run_id} if run_id else {"name": name, "known": {"mlflow.runName": name}, "tags": {}}
 
 
 def _above(client: Any, at: str, about: dict[str, Any]) -> str | None:

@@ -252,6 +252,7 @@ def _try(
     values, begin = space.drawn(trial, search.axes), time.monotonic()
     data = search.stores[0].content_hash
     about: dict[str, Any] = {"run": search.name, "modality": search.run.modality, "data_hash": data}
+    about["tags"] = {"stage": f"tune@{search.name}"}
     found: dict[str, float] = {}
     end, reason = TrialState.COMPLETE, ""
     try:

@@ -62,7 +62,7 @@ def ran() -> Callable[..., tuple[optuna.Study, Any]]:
 
     def go(searched: search.Search, trials: int | None, seconds: float | None = None) -> tuple[optuna.Study, Any]:
         settings = config.Tracking(experiment="toy")
-        with tracking.stage_run(settings, "tune@toy", run="toy") as parent:
+        with tracking.stage_run(settings, "tune@toy", run="toy", alone=True) as parent:
             given: Any = {"seconds": seconds, "trials": trials, "progress": False}
             study = search.go(searched, **given, settings=settings, parent=parent)
         return study, page.table_of(searched, study).drop(columns="seconds")
