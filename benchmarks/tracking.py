@@ -27,7 +27,7 @@ def filled(uri: str, runs: int) -> None:
         tags = {"kind": "run", "run": f"run-{number}", "modality": "ecg", "headline": "superclass auroc"}
         parent = client.create_run(at, tags=tags, run_name=f"run-{number}", start_time=number + 1).info.run_id
         entries.send(client, parent, entries.params({f"pretrain.p{k}": k for k in range(40)} | {"recipe": "simclr"}))
-        values = {f"headline/test/{name}{end}": 0.5 for name in ("probe", "finetune") for end in ("", "_lo", "_hi")}
+        values = {f"{name}/test/headline{end}": 0.5 for name in ("probe", "finetune") for end in ("", "_lo", "_hi")}
         entries.send(client, parent, entries.metrics(values, 0))
         for stage in range(STAGES):
             tags = {"stage": f"stage-{stage}@run-{number}", "run": f"run-{number}", tree.PARENT: parent}

@@ -30,7 +30,7 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def headlines(metrics: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
-    """Return the label and metric a run is read by, and its value by protocol: ``headline/test/<protocol>``.
+    """Return the label and metric a run is read by, and its value by protocol: ``<protocol>/test/headline``.
 
     Names are those of all runs, whatever their label, so that a list of runs has them in one column.
     """
@@ -41,7 +41,7 @@ def headlines(metrics: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
     for protocol in protocols(metrics[task]):
         metric, value, _ = full(metrics[task], protocol) or (metric, {}, "")
         three: dict[str, Any] = {end: value.get(name) for end, name in (("", "mean"), ("_lo", "lo"), ("_hi", "hi"))}
-        out |= {f"headline/test/{protocol}{end}": number for end, number in three.items() if known(number)}
+        out |= {f"{protocol}/test/headline{end}": round(number, 4) for end, number in three.items() if known(number)}
     return f"{task} {metric}", out
 
 

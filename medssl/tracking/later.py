@@ -75,7 +75,7 @@ def _row(run: Any) -> dict[str, Any]:
         "status": run.info.status,
         "label": label,
         "metric": metric,
-        **{end: metrics.get(f"headline/test/probe{tail}") for end, tail in ends.items()},
+        **{end: metrics.get(f"probe/test/headline{tail}") for end, tail in ends.items()},
         "when": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC").isoformat(timespec="seconds"),
         "run_id": run.info.run_id,
     }

@@ -22,11 +22,12 @@ _COLUMNS = [
     "params.`recipe`",
     "params.`modality`",
     "tags.`headline`",
-    *(f"metrics.`headline/test/{name}`" for name in _METRICS),
+    *_METRICS,
     "tags.`git_commit`",
 ]
 # What "Share" in the UI would write: a view by its key, in a tag of the experiment. A filter would hide the stages.
-TAG = {f"mlflow.sharedViewState.{KEY}": json.dumps({"selectedColumns": _COLUMNS, "viewMaximized": True})}
+_STATE = {"selectedColumns": _COLUMNS, "columnWidths": dict.fromkeys(_METRICS, 190), "viewMaximized": True}
+TAG = {f"mlflow.sharedViewState.{KEY}": json.dumps(_STATE)}
 
 
 def link(client: Any, experiment: str) -> str:

@@ -152,3 +152,16 @@ def test_scatter(tmp_path: Path) -> None:
     points = np.random.default_rng(0).random((6, 2))
     save(plots.scatter(points, list("aabbcc"), "classes"), tmp_path)
     save(plots.scatter(points, [1.0, 2, 3, 4, 5, 6], "numbers"), tmp_path)
+
+
+def test_headlines_have_the_same_names_whatever_the_label() -> None:
+    what, found = plots.headlines(METRICS)
+    assert what == "disease auroc"
+    assert found == {
+        f"{protocol}/test/headline{end}": pytest.approx(mean + shift)
+        for protocol, mean in (("probe", 0.8), ("knn", 0.6))
+        for end, shift in (("", 0), ("_lo", -0.1), ("_hi", 0.1))
+    }
+    seen = {"disease": METRICS["disease"] | {"seen": ["x"]}, "age": METRICS["age"]}
+    assert plots.headlines(seen)[0] == "age r2"  # a label that pretraining read is no headline
+    assert plots.headlines({}) == ("", {})

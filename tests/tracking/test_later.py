@@ -40,7 +40,7 @@ def stage(name: str, server: Server, *, killed_after: int | None) -> None:
         steps = [
             lambda: run.params({"lr": 0.1, "deep": {"er": 1}}),
             lambda: run.metrics({"pretrain/train/loss": 2.0}, 1),
-            lambda: run.parent.metrics({"headline/test/probe": 0.9}),
+            lambda: run.parent.metrics({"probe/test/headline": 0.9}),
             lambda: run.artifact("out.txt", "files"),
             lambda: run.metrics({"pretrain/train/loss": 1.0}, 2),
         ]
@@ -62,7 +62,7 @@ def seen(client: Any) -> list[Any]:
             names.get(run.data.tags.get("mlflow.parentRunId")),
             run.data.params,
             [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "pretrain/train/loss")],
-            run.data.metrics.get("headline/test/probe"),
+            run.data.metrics.get("probe/test/headline"),
             [f.path for f in client.list_artifacts(run.info.run_id, "files")],
         )
         for run in runs

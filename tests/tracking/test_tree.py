@@ -132,7 +132,7 @@ def test_a_list_of_many_runs(client: Any, monkeypatch: pytest.MonkeyPatch, datab
             at, tags={"kind": "run", "run": f"r{number}", "headline": "norm auroc"}, start_time=number + 1
         )
         entries.send(client, run.info.run_id, entries.params({"recipe": "comet"}))
-        values = {"headline/test/probe": 0.8, "headline/test/probe_lo": 0.7, "headline/test/probe_hi": 0.9}
+        values = {"probe/test/headline": 0.8, "probe/test/headline_lo": 0.7, "probe/test/headline_hi": 0.9}
         entries.send(client, run.info.run_id, entries.metrics(values, 0))
     monkeypatch.setattr(tracking, "_settings", lambda _: settings)
     found = tracking.runs(Path.cwd())
