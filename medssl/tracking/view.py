@@ -6,16 +6,9 @@ import json
 from typing import Any
 
 KEY = "medssl"
-_METRICS = (
-    "probe",
-    "probe_lo",
-    "probe_hi",
-    "finetune",
-    "random_init",
-    "handcrafted",
-    "supervised",
-    "demographics_probe",
-)
+_PROBE = tuple(f"metrics.`probe/test/headline{end}`" for end in ("", "_lo", "_hi"))
+_OTHERS = ("finetune", "supervised", "random_init", "handcrafted", "demographics_probe")
+_METRICS = (*_PROBE, *(f"metrics.`{protocol}/test/headline`" for protocol in _OTHERS))
 _COLUMNS = [
     "attributes.`Created`",
     "attributes.`Duration`",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +141,22 @@ def test_a_list_of_many_runs(client: Any, monkeypatch: pytest.MonkeyPatch, datab
     assert dict(found.iloc[0][["recipe", "label", "metric", "mean", "lo", "hi"]]) == {
         "recipe": "comet", "label": "norm", "metric": "auroc", "mean": 0.8, "lo": 0.7, "hi": 0.9,
     }  # fmt: skip
+
+
+def test_the_list_opens_with_columns_that_runs_have(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tracking.stage_run(SETTINGS, "results@d", run="d", modality="ecg") as run:
+        run.parent.params({"recipe": "comet", "modality": "ecg"})
+        run.parent.metrics({f"probe/test/headline{end}": 0.5 for end in ("", "_lo", "_hi")})
+        run.parent.tag("headline", "norm auroc")
+    monkeypatch.setattr(tracking, "_settings", lambda _: SETTINGS)
+    at = client.get_experiment_by_name("toy")
+    client.set_experiment_tag(at.experiment_id, "mlflow.sharedViewState.medssl", "an earlier one")
+    assert tracking.link(Path.cwd()) == f"/#/experiments/{at.experiment_id}/runs?viewStateShareKey=medssl"
+    state = json.loads(client.get_experiment(at.experiment_id).tags["mlflow.sharedViewState.medssl"])
+    above = parent(client, run).data
+    known = {"metrics": above.metrics, "params": above.params, "tags": above.tags}
+    for column in state["selectedColumns"]:
+        kind, name = column.removesuffix("`").split(".`")
+        protocols = ("finetune", "supervised", "random_init", "handcrafted", "demographics_probe")
+        assert kind == "attributes" or name in known[kind] or name.removesuffix("/test/headline") in protocols
+    assert set(state["columnWidths"]) <= set(state["selectedColumns"])
