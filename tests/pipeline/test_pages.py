@@ -145,7 +145,8 @@ def test_the_script_for_slurm_trains_on_two_nodes(
     script = script.replace(".venv/bin/activate", str(tmp_path / "activate")).replace("29500", str(free_port()))
     log = project.run("bash", "-e", "-c", script)
     assert log.count("ecg-simclr: 4 steps") == 1  # one process writes
-    assert "Running stage 'probe@ecg-simclr'" in log
+    # The rest follows; two processes may end with the very weights of one, and then nothing is left to do.
+    assert "Running stage 'probe@ecg-simclr'" in log or "Stage 'probe@ecg-simclr' didn't change, skipping" in log
     assert "Running stage 'pretrain@ecg-simclr'" not in log
 
 
