@@ -160,7 +160,7 @@ class Encoder:
         """Write an encoder folder with the weights as they are now, and return it; an old one is replaced.
 
         Raises:
-            EncoderError: a module of other code, which no architecture here can load.
+            EncoderError: a module of other code, which no architecture here can load; a folder with other files.
         """
         if "architecture" not in self.config:
             what = "a module of other code has no architecture of medssl to load it by"

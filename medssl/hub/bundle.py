@@ -12,8 +12,6 @@ Source: MONAI Bundle Specification.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +23,7 @@ import torch
 
 from medssl import __version__
 from medssl.hub import Encoder, EncoderError
+from medssl.hub.folder import replaced
 from medssl.ingest import contract as contracts
 from medssl.sources.record import BadRecord, Volume
 from medssl.store import write_parquet
@@ -82,11 +81,7 @@ def write(encoder: Encoder, folder: str | Path) -> Path:
     folder = Path(folder)
     if "size" not in encoder.contract:
         raise EncoderError(f"MONAI bundle: the encoder takes {encoder.contract['modality']}; bundles are of images")
-    if folder.exists() and any(folder.iterdir()) and not (folder / "configs" / "metadata.json").is_file():
-        raise EncoderError(f"{folder}: holds other files than a bundle; give a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with replaced(folder, "configs/metadata.json") as temporary:
         encoder.save_pretrained(temporary / "models")
         for name in ("configs", "docs"):
             (temporary / name).mkdir()
@@ -94,12 +89,6 @@ def write(encoder: Encoder, folder: str | Path) -> Path:
             (temporary / "configs" / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
         (temporary / "docs" / "README.md").write_text(encoder.card)
         (temporary / "LICENSE").write_text(_licence(encoder))
-        temporary.chmod(0o755)  # mkdtemp makes it private
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

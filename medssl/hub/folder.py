@@ -11,6 +11,8 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,31 @@ READY = Path(__file__).parents[1] / "encoders"  # what comes with the package, m
 
 class EncoderError(ValueError):
     """An encoder folder that is missing, damaged or of another format, or an input that breaks its contract."""
+
+
+@contextmanager
+def replaced(folder: Path, *marks: str) -> Iterator[Path]:
+    """Give an empty folder that takes the place of another in one step, as soon as it was filled without an error.
+
+    Args:
+        folder: to make or to replace.
+        marks: files of which one says that an old folder is of this kind; one with other files is not replaced.
+
+    Raises:
+        EncoderError: it holds other files.
+    """
+    if folder.exists() and any(folder.iterdir()) and not any((folder / mark).is_file() for mark in marks):
+        raise EncoderError(f"{folder}: holds other files, and none of {', '.join(marks)}; name a new folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)  # mkdtemp makes it private
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def save_encoder(
@@ -43,11 +70,12 @@ def save_encoder(
         contract: see `contract_of`.
         provenance: recipe, parameters, data hash and whatever else tells where it came from; no identifiers.
         card: model card, Markdown.
+
+    Raises:
+        EncoderError: a folder with other files.
     """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with replaced(folder, "config.json", "reference.json") as temporary:
         config = {"format": FORMAT, "architecture": architecture, "contract": contract, "provenance": provenance}
         (temporary / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
         weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
@@ -55,12 +83,6 @@ def save_encoder(
         (temporary / "model.safetensors").chmod(0o644)  # safetensors makes it private
         (temporary / "card.md").write_text(card)
         write_checksums(temporary)
-        temporary.chmod(0o755)  # mkdtemp makes it private
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

@@ -131,7 +131,9 @@ def test_an_old_bundle_is_replaced_and_nothing_else(encoder: hub.Encoder, tmp_pa
     assert bundle.write(encoder, folder) == folder and not (folder / "eval").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(hub.EncoderError, match="mine: holds other files than a bundle; give a new folder"):
+    with pytest.raises(
+        hub.EncoderError, match=r"mine: holds other files, and none of configs/metadata\.json; name a new folder"
+    ):
         bundle.write(encoder, tmp_path / "mine")
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
 

@@ -264,4 +264,9 @@ def test_other_code_is_not_saved(made: Path, here: Path) -> None:
     foreign = {k: encoder.config[k] for k in ("format", "contract", "provenance")}
     with pytest.raises(hub.EncoderError, match="keep its code, and load it as module:function"):
         hub.Encoder(None, {**foreign, "card": "# x"}, encoder.module).save_pretrained(here / "x")
+    (here / "mine").mkdir()
+    (here / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(hub.EncoderError, match=r"mine: holds other files, and none of config\.json"):
+        encoder.save_pretrained(here / "mine")
+    assert [path.name for path in (here / "mine").iterdir()] == ["thesis.txt"]
     assert not (here / "x").exists()
