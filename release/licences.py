@@ -76,12 +76,12 @@ def groups() -> list[str]:
 
 def licence(found: Distribution) -> str:
     """Return the licence of a distribution: its expression, else a short text, else its classifiers."""
-    fields = found.metadata
+    fields = found.metadata  # whose own brackets raise or not, by who in the process reads packages
     if stated := STATED.get(canonicalize_name(fields["Name"])):
         return stated
-    if expression := fields["License-Expression"]:
+    if expression := fields.get("License-Expression"):
         return str(expression)
-    text = (fields["License"] or "").strip()
+    text = (fields.get("License") or "").strip()
     if text and len(text) < 50 and "\n" not in text and text not in ("UNKNOWN", "Dual License"):
         return text
     marks = [

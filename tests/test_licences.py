@@ -9,11 +9,20 @@ import pytest
 from release import licences, sbom, version
 
 
+class Strict(Message):
+    """Fields as `importlib_metadata` has them, which takes the standard library's place once something imports it."""
+
+    def __getitem__(self, name: str) -> object:
+        if name not in self:
+            raise KeyError(name)
+        return super().__getitem__(name)
+
+
 class Made:
     """A distribution with metadata of one's own."""
 
     def __init__(self, **fields: str) -> None:
-        self.metadata = Message()
+        self.metadata = Strict()
         for name, value in ({"Name": "toy"} | fields).items():
             self.metadata[name.replace("_", "-")] = value
 
