@@ -28,7 +28,7 @@ def send(client: Any, uri: str, root: Path) -> list[str]:
     said = []
     for folder in sorted((root / KEPT).glob("*")):
         head = json.loads((folder / HEAD).read_text())
-        kept = [json.loads(line) for line in (folder / ENTRIES).read_text().splitlines()]
+        kept = _entries(folder / ENTRIES)
         if not any(entry["do"] == "end" for entry in kept):
             if psutil.pid_exists(head["process"]):
                 said.append(f"{head['name']}: still running; left for later")
@@ -45,6 +45,12 @@ def send(client: Any, uri: str, root: Path) -> list[str]:
         shutil.rmtree(folder)
         said.append(f"{head['name']}: {len(kept)} entries sent")
     return said or [f"nothing is kept in {root / KEPT}"]
+
+
+def _entries(path: Path) -> list[entries.Entry]:
+    """Return what is kept in a file, without a last line that a killed stage did not write out."""
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def table(client: Any, experiment: str, *, limit: int = 5000) -> pd.DataFrame:

@@ -130,6 +130,8 @@ def test_a_stage_that_runs_or_was_killed(tmp_path: Path, monkeypatch: pytest.Mon
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
     )
     (folder / record.HEAD).write_text(json.dumps(head | {"process": int(gone.stdout)}))
+    with (folder / record.ENTRIES).open("a") as out:
+        out.write('{"do": "metr')  # killed within a line
     assert later.send(client, uri, tmp_path) == ["probe@x: 3 entries sent"]
     at = client.get_experiment_by_name("toy").experiment_id
     (run,) = client.search_runs([at])
