@@ -76,18 +76,18 @@ def groups() -> list[str]:
 
 def licence(found: Distribution) -> str:
     """Return the licence of a distribution: its expression, else a short text, else its classifiers."""
-    fields = found.metadata  # whose own brackets raise or not, by who in the process reads packages
+    fields = found.metadata
     if stated := STATED.get(canonicalize_name(fields["Name"])):
         return stated
-    if expression := fields.get("License-Expression"):
-        return str(expression)
-    text = (fields.get("License") or "").strip()
+    # Of a field that is not there brackets raise or not, by who in the process reads packages; a list is always one.
+    expression, texts, marks = (fields.get_all(name) or [] for name in ("License-Expression", "License", "Classifier"))
+    if expression:
+        return expression[0]
+    text = texts[0].strip() if texts else ""
     if text and len(text) < 50 and "\n" not in text and text not in ("UNKNOWN", "Dual License"):
         return text
-    marks = [
-        c.split(" :: ")[-1] for c in fields.get_all("Classifier") or () if c.startswith("License :: OSI Approved ::")
-    ]
-    return " or ".join(marks) or UNSTATED
+    approved = [mark.split(" :: ")[-1] for mark in marks if mark.startswith("License :: OSI Approved ::")]
+    return " or ".join(approved) or UNSTATED
 
 
 def copyleft(text: str) -> bool:
