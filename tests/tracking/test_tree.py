@@ -151,7 +151,8 @@ def test_the_list_opens_with_columns_that_runs_have(client: Any, monkeypatch: py
     monkeypatch.setattr(tracking, "_settings", lambda _: SETTINGS)
     at = client.get_experiment_by_name("toy")
     client.set_experiment_tag(at.experiment_id, "mlflow.sharedViewState.medssl", "an earlier one")
-    assert tracking.link(Path.cwd()) == f"/#/experiments/{at.experiment_id}/runs?viewStateShareKey=medssl"
+    at_runs = f"/#/experiments/{at.experiment_id}/runs"
+    assert tracking.link(Path.cwd()) == f"{at_runs}?viewStateShareKey=medssl&workflowType=machine_learning"
     state = json.loads(client.get_experiment(at.experiment_id).tags["mlflow.sharedViewState.medssl"])
     above = parent(client, run).data
     known = {"metrics": above.metrics, "params": above.params, "tags": above.tags}
@@ -159,4 +160,4 @@ def test_the_list_opens_with_columns_that_runs_have(client: Any, monkeypatch: py
         kind, name = column.removesuffix("`").split(".`")
         protocols = ("finetune", "supervised", "random_init", "handcrafted", "demographics_probe")
         assert kind == "attributes" or name in known[kind] or name.removesuffix("/test/headline") in protocols
-    assert set(state["columnWidths"]) <= set(state["selectedColumns"])
+    assert set(state["columnWidths"]) <= set(state["columnOrder"])  # of others MLflow takes no width
