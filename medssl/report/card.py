@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from medssl.evaluate.metrics import fullest, headline, known, protocols, shown
+from medssl.evaluate.metrics import fullest, headline, protocols, shown
 from medssl.report import cohort, metadata
 from medssl.report.protocols import ordered
-from medssl.report.words import covered, leading
+from medssl.report.words import covered
+from medssl.report.words import subgroups as subgroups_of
 
 INTENDED = """Research on self-supervised representations: as a fixed feature extractor or a starting point for
 fine-tuning, on recordings that meet the input contract."""
@@ -201,23 +202,16 @@ def _results(metrics: Mapping[str, Any], *, held_out: str, split: str, run: str)
 
 
 def _of_subgroups(table: pd.DataFrame | None, metrics: Mapping[str, Any]) -> list[str]:
-    """Return the results of the leading protocol by subgroup; small ones, and how many they are, are not shown."""
-    if table is None or not len(table):
+    """Return the results by subgroup."""
+    if not (cells := subgroups_of(table, metrics)):
         return []
-    lines = ["## Subgroups", "", "| label | group | value | metric | mean [95 % interval] | patients |"]
-    lines.append("|---|---|---|---|---|---|")
-    table = table[table["fraction"] == table.groupby(["task", "protocol"])["fraction"].transform("max")]
-    table = table[[row["protocol"] == leading(metrics.get(row["task"], {})) for row in table.to_dict("records")]]
-    for (task, group), rows in table.groupby(["task", "group"], sort=False):
-        people = cohort.withheld(dict(zip(rows["value"].astype(str), rows["n_patients"].astype(int), strict=True)))
-        for row in rows.to_dict("records"):
-            number = people[str(row["value"])]
-            result = shown(row) if known(row["lo"]) else "too few"
-            lines.append(
-                f"| {task} | {group} | {row['value']} | {row['metric']} | {result} | "
-                f"{'not shown' if number is None else number} |"
-            )
-    return [*lines, ""]
+    head = [
+        "## Subgroups",
+        "",
+        "| label | group | value | metric | mean [95 % interval] | patients |",
+        "|---|---|---|---|---|---|",
+    ]
+    return [*head, *(f"| {' | '.join(row)} |" for row in cells), ""]
 
 
 def _checks(trust: Sequence[Mapping[str, str]], *, run: str) -> list[str]:

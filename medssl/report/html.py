@@ -134,22 +134,8 @@ def _run(name: str, result: stored.Stored, recipe: str, measures: Sequence[str])
         "header": header,
         "metrics": rows,
         "fixed": tables.wide({name: stored.on_fixed_split(result)}, {}) if result.fixed else None,
-        "subgroups": [] if result.subgroups is None else _subgroups(result),
+        "subgroups": [
+            [*row[:3], words.named(row[3]), *row[4:]] for row in words.subgroups(result.subgroups, result.metrics)
+        ],
         "pictures": shown_ones,
     }
-
-
-def _subgroups(result: stored.Stored) -> list[list[str]]:
-    """Return the subgroups of the leading protocol at its largest share of labels, as cells.
-
-    They are label, group, value, metric, patients and result.
-    """
-    assert result.subgroups is not None
-    table = result.subgroups
-    if "fraction" in table:
-        table = table[table["fraction"] == table.groupby(["task", "protocol"])["fraction"].transform("max")]
-    return [
-        [row["task"], row["group"], str(row["value"]), words.named(row["metric"]), str(row["n_patients"]), shown(row)]
-        for row in table.to_dict("records")
-        if row["protocol"] == words.leading(result.metrics.get(row["task"], {}))
-    ]

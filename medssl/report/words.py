@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from medssl.evaluate.metrics import fullest, headline, known, protocols, shown
+from medssl.report import cohort
 from medssl.report.paired import against, picked
 from medssl.report.protocols import SIMPLE
 from medssl.report.stored import Stored
@@ -52,6 +53,27 @@ def leading(of_task: Mapping[str, Any]) -> str | None:
     """Return the protocol a label is read by: the linear probe, or the first there is."""
     have = protocols(of_task)
     return "probe" if "probe" in have else next(iter(have), None)
+
+
+def subgroups(table: pd.DataFrame | None, metrics: Mapping[str, Any]) -> list[list[str]]:
+    """Return the subgroups of each label's leading protocol at its largest share of labels, as cells.
+
+    They are label, group, value, metric, result and patients. Small groups, and how many they are, are not shown.
+    """
+    if table is None or not len(table):
+        return []
+    if "fraction" in table:  # else it was written before there were any
+        table = table[table["fraction"] == table.groupby(["task", "protocol"])["fraction"].transform("max")]
+    table = table[[row["protocol"] == leading(metrics.get(row["task"], {})) for row in table.to_dict("records")]]
+    cells = []
+    for _, rows in table.groupby(["task", "group"], sort=False):
+        people = cohort.withheld(dict(zip(rows["value"].astype(str), rows["n_patients"].astype(int), strict=True)))
+        for row in rows.to_dict("records"):
+            number = people[str(row["value"])]
+            result = shown(row) if known(row["lo"]) else "too few"
+            patients = "not shown" if number is None else str(number)
+            cells.append([row["task"], row["group"], str(row["value"]), row["metric"], result, patients])
+    return cells
 
 
 def strongest(of_task: Mapping[str, Any], among: Sequence[str] = SIMPLE) -> str | None:

@@ -70,7 +70,7 @@ def test_details_of_a_run(page: str) -> None:
         assert f'alt="{what} one"' in one
     assert "Pretraining read age_years of all training patients" in one
     assert "<td>norm</td><td>calibration error (ECE)</td><td>0.200 [0.100, 0.300]</td><td></td>" in one
-    assert "<td>norm</td><td>sex</td><td>male</td><td>AUROC</td><td>4</td><td>0.800 too few (n=4)</td>" in one
+    assert "<td>norm</td><td>sex</td><td>male</td><td>AUROC</td><td>too few</td><td>not shown</td>" in one
     assert "hidden" not in one
     assert "On the fixed split" in one
     # A run of before has metrics alone.
