@@ -11,12 +11,29 @@ from medssl.cli.commands import OF_ENCODER, Commands
 
 
 def embed(args: argparse.Namespace) -> Answer:
-    """Write embeddings of a store, a table of files or one file, one row a sample."""
+    """Write embeddings of a store, a table of files, a folder or one file, one row a sample."""
     from medssl.hub import load_encoder, recordings
     from medssl.store import write_parquet
 
-    encoder = load_encoder(args.encoder)
-    table = recordings.embed(encoder, Path(args.input))
+    if Path(args.out).suffix != ".parquet":
+        raise ValueError(f"--out {args.out}: embeddings are written as Parquet; name a file that ends in .parquet")
+    encoder, path = load_encoder(args.encoder), Path(args.input)
+    names = None
+    if path.is_dir() and not (path / "store.json").exists() and not recordings.has_table(path):
+        from medssl.new import look
+
+        pairs, notes = look.listed(path, encoder.contract["modality"])
+        print("\n".join(notes), end="\n" * bool(notes), file=sys.stderr)
+        if not pairs:
+            raise ValueError(f"{path}: no recording for this encoder; medssl check {path} says what lies there")
+        names = [record.path.relative_to(path).as_posix() for record, _ in pairs]
+        table = recordings.embed(encoder, path, records=[record for record, _ in pairs])
+    else:
+        table = recordings.embed(encoder, path)
+    if args.paths:
+        if names is None:
+            raise ValueError(f"--paths: {path} is no folder without a table; of a table the column row tells the file")
+        table.insert(1, "path", [names[row - 1] for row in table["row"]])
     write_parquet(table, Path(args.out))
     reasons = table.loc[table["reason"].ne(""), "reason"]
     refused, size = len(reasons), encoder.contract["embedding_dim"]
@@ -117,8 +134,13 @@ def add(commands: Commands) -> None:
         "file, embeddings (rows that have one), numbers (in each), refused, reasons (number by reason)",
     )
     sub.add_argument("--encoder", required=True, help=OF_ENCODER)
-    sub.add_argument("--input", required=True, help="store, table of files, or one recording")
+    sub.add_argument("--input", required=True, help="store, table of files, folder of recordings, or one recording")
     sub.add_argument("--out", required=True, help="FILE.parquet")
+    sub.add_argument(
+        "--paths",
+        action="store_true",
+        help="of a folder without a table: a column with the files' names, which may tell people",
+    )
 
     sub = commands.add(
         retrieve,

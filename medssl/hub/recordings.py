@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,21 @@ from medssl.sources.record import BadRecord, Record, SourceError
 from medssl.store import Store, open_store
 
 
-def embed(encoder: Encoder, path: Path, *, secret: bytes | None = None) -> pd.DataFrame:
+def embed(
+    encoder: Encoder, path: Path, *, records: Sequence[Record] | None = None, secret: bytes | None = None
+) -> pd.DataFrame:
     """Return one row per sample with its ``embedding``; ``reason`` says why there is none.
 
     A store gives its identity columns (``sample_id``, ``patient``, ``trial``, ``index_in_trial``), ``start_s`` and
     labels. A table of files gives ``row``, the 1-based row of the table, and ``sample``, which counts the windows or
     slices of that file, refused ones too; ``patient`` and ``trial``, the codes that a store of the same table has in
     this project; ``start_s`` of windows; and the table's own ``label_<task>`` and ``anat_<measure>``. One file is row
-    1, of no known patient. Windows that ingest would refuse have a reason and no embedding. Names stay out.
+    1, of no known patient; of a folder without a table rows are its recordings in order. Windows that ingest would
+    refuse have a reason and no embedding. Names stay out.
 
     Args:
-        path: a store, a table of files or one recording.
+        path: a store, a table of files, a folder that holds one as its manifest, or one recording.
+        records: what lies in ``path``, a folder without a table, in order; None: as ``path`` says.
         secret: key of the codes; None: the project's (`medssl.project.identity_key`).
 
     Raises:
@@ -42,9 +48,11 @@ def embed(encoder: Encoder, path: Path, *, secret: bytes | None = None) -> pd.Da
             raise ValueError(f"{path}: differs from the encoder's contract in {', '.join(differing)}; ingest it anew")
         z = embed_samples(encoder.module, store.scaled_by(encoder.scale), device=device, progress=True)
         return _known(store).assign(reason="", embedding=list(z))
-    if path.is_file() and path.suffix in (".csv", ".parquet"):
+    if records is not None:
+        records, secret = [replace(record, row=row) for row, record in enumerate(records, start=1)], None
+    elif (path.is_file() and path.suffix in (".csv", ".parquet")) or has_table(path):
         try:
-            records = manifest.list_table(path)
+            records = manifest.list_records(path) if path.is_dir() else manifest.list_table(path)
         except SourceError as error:
             raise ValueError(
                 f"{error}. A recording that is itself a table is embedded by a table of files: path, patient, trial, "
@@ -64,6 +72,11 @@ def embed(encoder: Encoder, path: Path, *, secret: bytes | None = None) -> pd.Da
     first, last = ("row", "sample", "patient", "trial", "start_s"), ("reason", "embedding")
     between = sorted(set(found.columns) - {*first, *last}, key=lambda name: (name.startswith("anat_"), name))
     return found[[*(name for name in first if name in found), *between, *last]]
+
+
+def has_table(path: Path) -> bool:
+    """Say whether a folder holds the table of its recordings."""
+    return path.is_dir() and any(manifest.ALMOST.fullmatch(other.name) for other in path.iterdir())
 
 
 def _known(store: Store) -> pd.DataFrame:

@@ -51,4 +51,4 @@ class Crops(nn.Module):
             return out
         step = torch.tensor(first, device=x.device)[:, None] + torch.arange(self.crop, device=x.device)
         crops = x[:, :, step].transpose(1, 2).flatten(0, 1)  # (B, C, k, crop) -> (B k, C, crop)
-        return self.encoder(crops).unflatten(0, (len(x), len(first))).mean(1)
+        return self.encoder(crops).unflatten(0, (x.shape[0], len(first))).mean(1)

@@ -66,13 +66,7 @@ def at(root: Path, source: str, *, modality: str | None, rate_hz: float | None, 
         records = listing.records
         notes = [*listing.slips, *listing.notes]
     else:
-        below, _ = folder.list_below(root)
-        records, notes = chosen(below, modality)
-        records, told = series.apart(records)
-        pairs = paired(records, root)
-        left, masked = len(records) - len(pairs), sum(bool(mask) for _, mask in pairs)
-        told += [f"{left} files look like masks and are not listed; the column mask names {masked}"] if left else []
-        notes += told
+        pairs, notes = listed(root, modality)
         records = [replace(record, hints=_hints(record, rate_hz, unit)) for record, _ in pairs]
         paths = tuple(PurePosixPath(record.path.relative_to(root).as_posix()) for record in records)
         masks = tuple(mask for _, mask in pairs)
@@ -94,6 +88,17 @@ def at(root: Path, source: str, *, modality: str | None, rate_hz: float | None, 
             f"of {len(some)} recordings read {len(found.rejects)} cannot be used ({reasons}), as medssl check says"
         )
     return Looked(records, found, notes, paths, masks)
+
+
+def listed(root: Path, modality: str | None) -> tuple[list[tuple[Record, str]], list[str]]:
+    """Return the recordings of one kind below a folder without a table, each with its mask or "", and notes."""
+    below, _ = folder.list_below(root)
+    records, notes = chosen(below, modality)
+    records, told = series.apart(records)
+    pairs = paired(records, root)
+    left, masked = len(records) - len(pairs), sum(bool(mask) for _, mask in pairs)
+    told += [f"{left} files look like masks and are not listed; the column mask names {masked}"] if left else []
+    return pairs, [*notes, *told]
 
 
 def chosen(records: Sequence[Record], modality: str | None) -> tuple[list[Record], list[str]]:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import medssl
+from medssl import cli
 from medssl.config import SignalIngest
 from medssl.hub import Encoder, recordings
 from medssl.ingest.build import build
@@ -130,3 +131,60 @@ def test_other_paths_are_refused_with_the_fix(encoder: Encoder, table: Path) -> 
         recordings.embed(encoder, table.parent / "nothing")
     with pytest.raises(ValueError, match="A recording that is itself a table is embedded by a table of files"):
         recordings.embed(encoder, table.parent / "whole.csv")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder of three WFDB records, one of them further down, and a note."""
+    import wfdb
+
+    root = tmp_path / "mine"
+    for number, place in enumerate((root, root, root / "ward")):
+        place.mkdir(exist_ok=True)
+        values = wave(1, 200 + 100 * number, 100)[0]
+        wfdb.wrsamp(
+            f"jane{number}", fs=100, units=["mV"] * 2, sig_name=["A", "B"], p_signal=values.T, write_dir=str(place)
+        )
+    (root / "readme.txt").write_text("of our ward")
+    return root
+
+
+def embedded(encoder: Path, *words: str) -> tuple[int, pd.DataFrame | None]:
+    out = encoder.parent / "out.parquet"
+    out.unlink(missing_ok=True)
+    code = cli.main(["embed", "--encoder", str(encoder), "--out", str(out), *words])
+    return code, read_parquet(out) if out.exists() else None
+
+
+def test_a_folder_of_recordings(encoder: Encoder, folder: Path) -> None:
+    at = encoder.folder
+    code, found = embedded(at, "--input", str(folder), "--paths")
+    assert (code, found["path"].tolist()) == (0, ["jane0.hea"] * 2 + ["jane1.hea"] * 3 + ["ward/jane2.hea"] * 4)
+    assert found["row"].tolist() == [1, 1, 2, 2, 2, 3, 3, 3, 3]
+    # Names are there where they are asked for, and a table makes the same embeddings.
+    _, plain = embedded(at, "--input", str(folder))
+    assert not plain.astype(str).apply(lambda column: column.str.contains("jane")).any(axis=None)
+    rows = [f"{path},p,{path}" for path in dict.fromkeys(found["path"])]
+    (folder / "manifest.csv").write_text("\n".join(["path,patient,trial", *rows]))
+    _, tabled = embedded(at, "--input", str(folder))
+    np.testing.assert_array_equal(np.stack(tabled["embedding"]), np.stack(found["embedding"]))
+    assert tabled["row"].tolist() == found["row"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--out", "x.csv"], "--out x.csv: embeddings are written as Parquet; name a file that ends in .parquet"),
+        (["--paths"], "--paths: {folder} is no folder without a table"),
+        (["--input", "{empty}"], "{empty}: no recording for this encoder; medssl check {empty} says what lies there"),
+    ],
+)
+def test_what_no_folder_can(
+    words: list[str], said: str, encoder: Encoder, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "manifest.csv").write_text("path,patient,trial\njane0,p,t\n")
+    (tmp_path / "empty").mkdir()
+    places = {"folder": folder, "empty": tmp_path / "empty"}
+    code, found = embedded(encoder.folder, "--input", str(folder), *(word.format(**places) for word in words))
+    assert (code, found) == (1, None)
+    assert said.format(**places) in capsys.readouterr().err
