@@ -165,8 +165,8 @@ def check(
         found.remarks = manifest.remarks(records)
     why = {column.task: column.why for column in (() if listing is None else listing.labels)}
     for task in sorted({task for record in records for task in record.labels}):
-        balance = _balance(task, [r.labels[task] for r in usable if task in r.labels])
-        found.labels.append(replace(balance, why=why.get(task, "")))
+        spread = balance(task, [r.labels[task] for r in usable if task in r.labels])
+        found.labels.append(replace(spread, why=why.get(task, "")))
     for task, classes in sorted(found.timed.items()):
         found.labels.append(Balance(task, "class", classes.total(), tuple(classes.most_common()), unit="samples"))
     return found
@@ -292,7 +292,8 @@ def _scan(found: Findings, record: Record) -> None:
             found.carriers.update((form, kind) for kind in kinds)
 
 
-def _balance(task: str, values: list[Label]) -> Balance:
+def balance(task: str, values: list[Label]) -> Balance:
+    """Return how the values of a label are spread: classes by number, or quantiles of what is measured."""
     numbers = [v for v in values if isinstance(v, float)]
     kind = "number" if numbers else "multilabel" if any(isinstance(v, tuple) for v in values) else "class"
     if len(set(numbers)) > FEW_NUMBERS or not all(v.is_integer() for v in numbers):

@@ -13,13 +13,14 @@ from medssl.cli.commands import OF_ENCODER, Commands
 def embed(args: argparse.Namespace) -> Answer:
     """Write embeddings of a store, a table of files, a folder or one file, one row a sample."""
     from medssl.hub import load_encoder, recordings
+    from medssl.sources import manifest
     from medssl.store import write_parquet
 
     if Path(args.out).suffix != ".parquet":
         raise ValueError(f"--out {args.out}: embeddings are written as Parquet; name a file that ends in .parquet")
     encoder, path = load_encoder(args.encoder), Path(args.input)
     names = None
-    if path.is_dir() and not (path / "store.json").exists() and not recordings.has_table(path):
+    if path.is_dir() and not (path / "store.json").exists() and not manifest.in_folder(path):
         from medssl.new import look
 
         pairs, notes = look.listed(path, encoder.contract["modality"])

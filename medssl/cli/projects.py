@@ -20,6 +20,8 @@ def new(args: argparse.Namespace) -> Answer:
         source=args.source,
         modality=args.modality,
         patients=args.patients,
+        table=Path(args.table) if args.table else None,
+        labels=args.labels,
         rate_hz=args.rate_hz,
         unit=args.unit,
     )
@@ -99,8 +101,15 @@ def add(commands: Commands) -> None:
         "--patients",
         metavar="RULE",
         help="whose a file is: file (each file a patient), folder (each first folder), or a regular expression with "
-        "a group for the patient and, if you like, one for the trial (default: a clear pattern of the names)",
+        "a group for the patient and, if you like, one for the trial (default: a clear pattern of the names); with "
+        "--table the column that says who was recorded",
     )
+    sub.add_argument(
+        "--table",
+        metavar="FILE",
+        help="a table of your own (CSV, Excel, Parquet) with a row for each recording, by file name",
+    )
+    sub.add_argument("--labels", nargs="+", default=[], metavar="COLUMN", help="columns of --table to become labels")
     sub.add_argument("--rate-hz", type=float, metavar="HZ", help="of tables and arrays, which do not state it")
     sub.add_argument("--unit", help="of tables and arrays, such as mV, and of images, such as HU")
 

@@ -50,7 +50,7 @@ def embed(
         return _known(store).assign(reason="", embedding=list(z))
     if records is not None:
         records, secret = [replace(record, row=row) for row, record in enumerate(records, start=1)], None
-    elif (path.is_file() and path.suffix in (".csv", ".parquet")) or has_table(path):
+    elif (path.is_file() and path.suffix in (".csv", ".parquet")) or manifest.in_folder(path):
         try:
             records = manifest.list_records(path) if path.is_dir() else manifest.list_table(path)
         except SourceError as error:
@@ -72,11 +72,6 @@ def embed(
     first, last = ("row", "sample", "patient", "trial", "start_s"), ("reason", "embedding")
     between = sorted(set(found.columns) - {*first, *last}, key=lambda name: (name.startswith("anat_"), name))
     return found[[*(name for name in first if name in found), *between, *last]]
-
-
-def has_table(path: Path) -> bool:
-    """Say whether a folder holds the table of its recordings."""
-    return path.is_dir() and any(manifest.ALMOST.fullmatch(other.name) for other in path.iterdir())
 
 
 def _known(store: Store) -> pd.DataFrame:

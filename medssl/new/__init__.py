@@ -7,17 +7,16 @@ the sources read it; everything else is in the folder of the project.
 from __future__ import annotations
 
 import csv
-import io
 import os
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from medssl import config, workspace
-from medssl.check import folder as folders
-from medssl.new import look, owners, series, values
+from medssl.new import look, owners, roster, series, values
+from medssl.sources import manifest
 
 TEMPLATES = Path(__file__).parent / "templates"
 UNCLEAR = "no clear pattern of names tells the patients"
@@ -50,6 +49,8 @@ def lay_out(
     source: str = "manifest",
     modality: str | None = None,
     patients: str | None = None,
+    table: Path | None = None,
+    labels: Sequence[str] = (),
     rate_hz: float | None = None,
     unit: str | None = None,
 ) -> Project:
@@ -60,7 +61,9 @@ def lay_out(
         recordings: folder to look at; None: an empty one in the project, to be filled.
         source: how the recordings are laid out, see `medssl.sources.SOURCES`.
         modality: of the cohort, with or without a suffix; None: as the recordings look, or ECG.
-        patients: whose a file is, see `medssl.new.owners.of`.
+        patients: whose a file is, see `medssl.new.owners.of`; with ``table`` the column that says so.
+        table: a table of your own that names the recordings, see `medssl.new.roster.read`.
+        labels: columns of it that become labels.
         rate_hz, unit: of tables and arrays, which do not state them.
 
     Raises:
@@ -75,13 +78,21 @@ def lay_out(
         )
     if modality is not None and config.modality_of(modality) not in config.MODALITIES:
         raise ProjectError(f"--modality '{modality}'; allowed: {', '.join(config.MODALITIES)}, or such as ecg-holter")
-    looked, table, notes = None, None, []
+    if labels and table is None:
+        raise ProjectError("--labels names columns of --table, which is not given")
+    if table is not None and (patients is None or recordings is None):
+        raise ProjectError("--table needs --from FOLDER and --patients COLUMN, the column that says who was recorded")
+    looked, columns, notes = None, None, []
     if recordings is None:
         key = modality or "ecg"
         root = folder / "data" / "raw" / key
-        table = None if (root / "manifest.csv").exists() else ",".join(HEADER) + "\n"
+        columns = None if (root / "manifest.csv").exists() else dict[str, Sequence[Any]](dict.fromkeys(HEADER, ()))
     else:
         root = recordings
+        if patients is not None and manifest.in_folder(root):
+            raise ProjectError(
+                f"{root}: its manifest.csv says whose a recording is; fill it in, or remove it for --patients"
+            )
         looked = look.at(root, source, modality=modality, rate_hz=rate_hz, unit=unit)
         key, notes = modality or look.modality_of(looked.found), list(looked.notes)
         signal = config.modality_of(key) in config.SIGNALS
@@ -89,29 +100,34 @@ def lay_out(
             raise ProjectError(f"{root}: holds no {'signals' if signal else 'images'}, as --modality {key} has it")
         if key.startswith("ct") and not looked.found.units["HU"]:
             notes.append("the images have no unit; if they are in Hounsfield units, begin anew with --unit HU")
-        if looked.paths:
-            table, told = _table(looked, root, folder, patients)
+        if looked.paths and table is not None:
+            looked, columns, told = _rostered(looked, roster.read(table, looked.paths), str(patients), labels)
             notes = [*told, *notes]
-    choice, text = _params(key, root, folder, source, looked)
-    written = [root / "manifest.csv"] if table is not None else []
-    if table is not None:
-        _write_table(root, table, instead=folder / "data" / "raw" / key)
+        elif looked.paths:
+            columns, told = _columns(looked, root, folder, patients)
+            notes = [*told, *notes]
+    choice, text = _params(key, root, folder, source, looked, columns or {})
+    written = [root / "manifest.csv"] if columns is not None else []
+    if columns is not None:
+        _write_table(root, columns, instead=folder / "data" / "raw" / key)
     workspace.lay_out(folder, text)
     for name, of in ((".gitignore", "gitignore"), ("manifest.README.md", "manifest.README.md")):
         (folder / name).write_text((TEMPLATES / of).read_text("utf-8"), encoding="utf-8")
     count = len(looked.records) if looked else 0
-    unknown = looked is None or (table is not None and any(note.startswith(UNCLEAR) for note in notes))
+    unknown = looked is None or (columns is not None and any(note.startswith(UNCLEAR) for note in notes))
     lines = _lines(folder, key, choice, looked)
     then = _next(folder, root, choice.run_name, unknown=unknown, empty=looked is None)
     return Project(folder, key, choice.run_name, count, [*written, *(folder / n for n in FILES)], lines, notes, then)
 
 
-def _write_table(root: Path, table: str, *, instead: Path) -> None:
+def _write_table(root: Path, columns: Mapping[str, Sequence[Any]], *, instead: Path) -> None:
     """Write a manifest into the folder of the recordings, where there is none."""
     root.mkdir(parents=True, exist_ok=True)
     try:
         with (root / "manifest.csv").open("x", encoding="utf-8", newline="") as file:
-            file.write(table)
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values(), strict=True))
     except OSError as error:
         raise ProjectError(
             f"{root}: manifest.csv belongs there and cannot be written ({error.strerror}); copy the recordings to "
@@ -119,8 +135,43 @@ def _write_table(root: Path, table: str, *, instead: Path) -> None:
         ) from None
 
 
-def _table(looked: look.Looked, root: Path, folder: Path, rule: str | None) -> tuple[str, list[str]]:
-    """Return the text of a manifest, and what to know of whom it names."""
+def _rostered(
+    looked: look.Looked, found: roster.Roster, patients: str, labels: Sequence[str]
+) -> tuple[look.Looked, dict[str, Sequence[Any]], list[str]]:
+    """Return the recordings that a table of the user names, the columns of their manifest, and what to know of them."""
+    cells = {"path": [str(path) for path in looked.paths], "patient": found.column(patients, "--patients")}
+    cells["trial"] = [str(look.stem_of(path)) for path in looked.paths]
+    cells |= {roster.label_of(name): found.column(name, "--labels") for name in labels}
+    cells |= _further(looked)
+    kept = [i for i, patient in enumerate(cells["patient"]) if patient]
+    if not kept:
+        raise ProjectError(f"--patients {patients}: empty for all recordings")
+    named = f"{found.file.name}: column {found.key} names {len(kept)} of {len(looked.paths)} recordings"
+    left = f"; {len(looked.paths) - len(kept)} without a row or a patient are left out"
+    people = len({cells["patient"][i] for i in kept})
+    notes = [f"{named}, of {people} patients by column {patients}{left * (len(kept) < len(looked.paths))}"]
+    records = [looked.records[i] for i in kept]
+    return (
+        replace(looked, records=records, paths=tuple(looked.paths[i] for i in kept)),
+        {name: [column[i] for i in kept] for name, column in cells.items()},
+        notes,
+    )
+
+
+def _further(looked: look.Looked) -> dict[str, list[Any]]:
+    """Return the columns of a manifest that tell of masks, rates and units, where there are any."""
+    columns: dict[str, list[Any]] = {"mask": list(looked.masks)} if any(looked.masks) else {}
+    for name in ("rate_hz", "unit"):
+        cells = [record.hints.get(name, "") for record in looked.records]
+        if any(cells) or any(record.format in look.PLAIN for record in looked.records):
+            columns[name] = cells
+    return columns
+
+
+def _columns(
+    looked: look.Looked, root: Path, folder: Path, rule: str | None
+) -> tuple[dict[str, Sequence[Any]], list[str]]:
+    """Return the columns of a manifest, and what to know of whom it names."""
     # The folder of a DICOM series has its files one level down, as other recordings do.
     stems = [
         path / "1" if record.path.is_dir() else look.stem_of(path)
@@ -147,17 +198,9 @@ def _table(looked: look.Looked, root: Path, folder: Path, rule: str | None) -> t
     if classes:
         columns["label_class"] = classes
         notes.append(f"the first folders became the column label_class: {len(set(classes))} classes")
-    if any(looked.masks):
-        columns["mask"] = looked.masks
-    for name in ("rate_hz", "unit"):
-        cells = [record.hints.get(name, "") for record in looked.records]
-        if any(cells) or any(record.format in look.PLAIN for record in looked.records):
-            columns[name] = cells
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return out.getvalue(), notes
+    if note := roster.told(root, looked.paths):
+        notes.append(note)
+    return columns | _further(looked), notes
 
 
 def _by_header(numbers: list[str], paths: Sequence[PurePosixPath]) -> owners.Owners:
@@ -165,13 +208,15 @@ def _by_header(numbers: list[str], paths: Sequence[PurePosixPath]) -> owners.Own
     return owners.Owners(numbers, [str(path) for path in paths], how)
 
 
-def _params(key: str, root: Path, folder: Path, source: str, looked: look.Looked | None) -> tuple[values.Choice, str]:
+def _params(
+    key: str, root: Path, folder: Path, source: str, looked: look.Looked | None, columns: Mapping[str, Sequence[Any]]
+) -> tuple[values.Choice, str]:
     """Return the values of the project and the text of its params file, which is checked."""
     import jinja2
 
     found, measures = (looked.found, sorted({m for r in looked.records for m in r.anatomy})) if looked else (None, [])
-    if found is not None and looked is not None and looked.paths:
-        found = _with_classes(found, looked, root)
+    if found is not None:
+        found = replace(found, labels=[*found.labels, *roster.balances(columns)])
     choice = values.choose(key, found, measures)
     inside = root.resolve().is_relative_to(folder.resolve())
     where = root.resolve().relative_to(folder.resolve()) if inside else root.resolve()
@@ -191,18 +236,6 @@ def _params(key: str, root: Path, folder: Path, source: str, looked: look.Looked
     )
     config.parse(text)
     return choice, text
-
-
-def _with_classes(found: folders.Findings, looked: look.Looked, root: Path) -> folders.Findings:
-    """Count the classes that folders stand for among the labels, as the new table holds them."""
-    from collections import Counter
-    from dataclasses import replace
-
-    classes = owners.classes([look.stem_of(path) for path in looked.paths])
-    if classes is None:
-        return found
-    ranked = tuple(Counter(classes).most_common())
-    return replace(found, labels=[*found.labels, folders.Balance("class", "class", len(classes), ranked)])
 
 
 def _lines(folder: Path, key: str, choice: values.Choice, looked: look.Looked | None) -> list[str]:

@@ -61,7 +61,7 @@ def at(root: Path, source: str, *, modality: str | None, rate_hz: float | None, 
     notes: list[str] = []
     if source != "manifest":
         records = sources.list_records(source, root)
-    elif any(manifest.ALMOST.fullmatch(path.name) for path in root.iterdir()):
+    elif manifest.in_folder(root):
         listing = manifest.listing(manifest.table_in(root), root)
         records = listing.records
         notes = [*listing.slips, *listing.notes]

@@ -63,6 +63,11 @@ def list_records(root: Path) -> list[Record]:
     return list_table(table_in(root), root)
 
 
+def in_folder(root: Path) -> bool:
+    """Say whether a folder holds a manifest, or a file that is almost named so."""
+    return root.is_dir() and any(ALMOST.fullmatch(path.name) for path in root.iterdir())
+
+
 def table_in(root: Path) -> Path:
     """Return ``manifest.csv`` or ``manifest.parquet`` of a folder; neither and both are refused (`SourceError`)."""
     tables = [root / name for name in ("manifest.csv", "manifest.parquet") if (root / name).is_file()]

@@ -182,5 +182,8 @@ def inside(path: Path, root: Path) -> Path:
     """Return ``path`` resolved, or refuse it if it leaves ``root`` (links and ``..`` included)."""
     resolved = path.resolve()
     if not resolved.is_relative_to(root.resolve()):
-        raise BadRecord("outside_folder", "the path leads outside the data folder; move the file inside, or the table to the folder that holds all")
+        raise BadRecord(
+            "outside_folder",
+            "the path leads outside the data folder; move the file inside, or the table to the folder that holds all",
+        )
     return resolved

@@ -130,7 +130,7 @@ def found_with(durations_s: list[float]) -> Findings:
 
 def test_balance_of_classes_numbers_and_remarks() -> None:
     def of(*values: object) -> Balance:
-        return folder._balance("task", list(values))
+        return folder.balance("task", list(values))
 
     assert of("a", "b", "b").counts == (("b", 2), ("a", 1))
     assert of(1.0, 0.0, 1.0).counts == (("1", 2), ("0", 1))
@@ -146,7 +146,7 @@ def test_balance_of_classes_numbers_and_remarks() -> None:
 
 def test_a_label_that_no_usable_record_has() -> None:
     made = found()
-    made.labels[:] = [folder._balance("rare", [])]
+    made.labels[:] = [folder.balance("rare", [])]
     assert "Label rare: 0 of 17 usable records have it" in show.lines(made)
     assert "rare" in show.page(made)
 
