@@ -72,14 +72,43 @@ def _params(path: Path) -> tuple[list[str], list[str]]:
         for k, m in params.modalities.items()
         if m.source.name not in sources.SOURCES
     ]
+    problems += _labels(params, path.parent)
     data = path.parent / "data"
-    known = {*params.modalities, "raw", "encoders", "runs", "flow", "report", "release", "real", "ablation"}
+    made = ("raw", "encoders", "runs", "flow", "report", "release", "real", "ablation", "methods", "tune", "explore")
+    known = {*params.modalities, *made}
     # DVC leaves the outputs of entries that were taken out of params.yaml.
     orphans = [p for p in sorted(data.glob("*")) if p.is_dir() and p.name not in known]
     for section, entries in (("runs", params.runs), ("release", params.release)):
         orphans += [p for p in sorted((data / section).glob("*")) if p.is_dir() and p.name not in entries]
     lines += [f"left over from an entry that is gone: {p}" for p in orphans]
     return lines, problems
+
+
+def _labels(params: config.Params, home: Path) -> list[str]:
+    """Return the labels that are named and that the manifest of their cohort does not have."""
+    problems = []
+    for key, cohort in params.modalities.items():
+        root = home / cohort.source.root
+        if cohort.source.name != "manifest" or not manifest.in_folder(root):
+            continue
+        try:
+            have = manifest.tasks_in(root)
+        except SourceError:
+            continue  # a table that cannot be read is what a check of the folder tells
+        named = {f"modalities.{key}.split.stratify": cohort.split.stratify}
+        for name, run in params.runs.items():
+            if run.modality == key:
+                named[f"runs.{name}.evaluate.labels"] = run.evaluate.labels
+                named[f"runs.{name}.evaluate.finetune_labels"] = run.evaluate.finetune_labels
+                named[f"runs.{name}.pretrain.monitor_label"] = tuple(filter(None, [run.pretrain.monitor_label]))
+                named[f"runs.{name}.pretrain.labels"] = run.pretrain.labels
+        problems += [
+            f"{place}: no column label_{label} in {root}'s manifest; it has {', '.join(have) or 'no label'}"
+            for place, names in named.items()
+            for label in names
+            if label not in have
+        ]
+    return problems
 
 
 def _encoder(path: Path) -> tuple[list[str], list[str]]:

@@ -51,7 +51,9 @@ def encoder_apart(provenance: Mapping[str, Any], table: pd.DataFrame, key: bytes
     if both:
         return Check(name, "failed", f"{len(both)} of {len(test)} test patients were in its pretraining")
     return Check(
-        name, "ok", f"none of {len(test)} test patients is among the {len(seen['patients'])} it was trained on"
+        name,
+        "ok",
+        f"none of {len(test)} test patients is among the {len(seen['patients'])} it was trained and chosen on",
     )
 
 
@@ -106,10 +108,11 @@ def anonymous(found: Mapping[str, Any]) -> Check:
     other = "another trial" if found["other"] == "trial" else "another sample of the recording"
     said = f"the nearest sample of {other} is the same patient's in {found['rate']:.2f}{interval}"
     told = found["lo"] is not None and found["lo"] > found["chance"]
+    few = "; too few patients to tell" if found["lo"] is None else ""
     return Check(
         "embeddings do not tell patients",
-        "warning" if told else "ok",
-        f"{said}, n={found['n_patients']}; chance {found['chance']:.2f}",
+        "warning" if told else "unknown" if found["lo"] is None else "ok",
+        f"{said}, n={found['n_patients']}; chance {found['chance']:.2f}{few}",
     )
 
 

@@ -82,6 +82,15 @@ def table_in(root: Path) -> Path:
     return tables[0]
 
 
+def tasks_in(root: Path) -> list[str]:
+    """Return the labels that the manifest of a folder and its events may give; errors as `listing`."""
+    rows = read_text_table(table_in(root), REQUIRED, fix="add it to the header line", optional=COLUMNS)
+    said = label_kinds(root / "label_kinds.csv")
+    names = [str(name) for name in rows.columns if str(name).startswith("label_")]
+    events = {task for task, _ in event_labels(root).values()}
+    return sorted({labels.column(name, (), said).task for name in names} | events)
+
+
 def list_table(table: Path, root: Path | None = None) -> list[Record]:
     """Return the records of the `listing` of a table."""
     return listing(table, root).records

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from medssl import cli
+from medssl.check import paths
 from medssl.config import load
 from medssl.new import roster
 from medssl.sources.record import SourceError
@@ -118,3 +119,17 @@ def test_words_that_do_not_fit(
     code, told = new(capsys, tmp_path / "own", "--from", ward, *(word.format(ward=ward) for word in words))
     assert code == 1 and said in str(told["error"])
     assert not (ward / "manifest.csv").exists() and not (tmp_path / "own" / "params.yaml").exists()
+
+
+def test_a_label_that_no_column_has_is_told(ward: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = ["--table", ward / "clinic.csv", "--patients", "MRN", "--labels", "State"]
+    new(capsys, tmp_path / "own", "--from", ward, *table)
+    params = tmp_path / "own" / "params.yaml"
+    assert paths.check(params)[1] == []
+    params.write_text(params.read_text().replace("labels: [state]", "labels: [stat, state]"))
+    name = next(iter(load(params).runs))
+    wrong = [
+        f"runs.{name}.evaluate.{key}: no column label_stat in {ward}'s manifest; it has state"
+        for key in ("labels", "finetune_labels")
+    ]
+    assert paths.check(params)[1] == wrong
