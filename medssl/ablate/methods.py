@@ -218,6 +218,13 @@ def _trainings(run: config.Run, tables: Mapping[str, pd.DataFrame]) -> list[str]
     return ["The trainings:", "", *markdown(header, [row + [""] * (len(header) - len(row)) for row in rows])]
 
 
+def runs_of(ablation: Ablation, beside: Path, tables: Mapping[str, pd.DataFrame]) -> dict[str, config.Run]:
+    """Return the base runs of stored results by name, as the file of factors and the params file beside it say."""
+    given = factors.params_like(ablation, beside, None)
+    plans = {base: factors.expand(ablation, given, base) for base in dict.fromkeys(tables["ablation"]["run"])}
+    return {base: config.Run.model_validate(plan.params["runs"][base]) for base, plan in plans.items()}
+
+
 def main() -> None:
     """Write the document of a comparison."""
     parser = argparse.ArgumentParser(description="Write the document of a comparison of recipes.")
@@ -228,10 +235,7 @@ def main() -> None:
     try:
         ablation = factors.read(args.file)
         tables = read(args.folder)
-        bases = {
-            name: config.load(args.folder / name / "params.yaml").runs[name] for name in set(tables["ablation"]["run"])
-        }
-        text = render(ablation, bases, tables)
+        text = render(ablation, runs_of(ablation, args.file.parent, tables), tables)
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -104,9 +104,10 @@ def _forests(differences: pd.DataFrame | None, results: Mapping[str, stored.Stor
 def _run(name: str, result: stored.Stored, recipe: str, measures: Sequence[str]) -> dict[str, Any]:
     """Return what the page shows of a run."""
     header, rows = tables.by_metric(result.metrics, predicted.wanted(result.metrics))
-    pictures: list[tuple[str, Figure]] = [
-        (f"label efficiency of {name}", plots.label_efficiency(result.metrics, f"{name}, {result.split}"))
-    ]
+    pictures: list[tuple[str, Figure]] = []
+    if rows:
+        figure = plots.label_efficiency(result.metrics, f"{name}, {result.split}")
+        pictures.append((f"label efficiency of {name}", figure))
     if (figure := figures.stages(result.metrics)) is not None:
         pictures.append((f"probes of the inner stages of {name}", figure))
     if result.predictions is not None:
@@ -130,6 +131,8 @@ def _run(name: str, result: stored.Stored, recipe: str, measures: Sequence[str])
         "name": name,
         "recipe": recipe,
         "split": result.split,
+        # From the project's folder, in which commands are run.
+        "encoder": f"data/runs/{name}/encoder" if (result.folder / "encoder" / "config.json").is_file() else "",
         "measures": ", ".join(measures),
         "header": header,
         "metrics": rows,

@@ -129,3 +129,13 @@ def test_page_tells_what_limits_cost(tmp_path: Path, known: bool) -> None:
     if known:
         assert "<th>at 0.1</th><th>at 0.9</th>" in page
         assert "<td>max_flat</td>\n<td>0.5</td><td>3</td>\n<td>25.0 %</td><td>–</td>" in page
+
+
+def test_without_labels_the_page_says_how_to_get_results_and_where_the_encoder_is(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "one", {})
+    (folder / "encoder").mkdir()
+    (folder / "encoder" / "config.json").write_text("{}")
+    page, _ = html.render([FLOW], {}, {"one": folder}, {"one": "simclr"}, {"one": []})
+    assert "No label was tested: columns label_&lt;task&gt; of the manifest become results" in page
+    assert "medssl embed --encoder data/runs/one/encoder" in page
+    assert "label efficiency of one" not in page and "What the columns are" not in page
