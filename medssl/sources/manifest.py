@@ -145,7 +145,8 @@ def remarks(records: Sequence[Record]) -> list[str]:
 
     They are named by their rows in the user's table, or by their entries in the list where there is none.
     """
-    named = [(record.patient, record.row or entry) for entry, record in enumerate(records, start=1)]
+    # A row without a patient is refused, which says what is wrong with it.
+    named = [(record.patient, record.row or entry) for entry, record in enumerate(records, start=1) if record.patient]
     first: dict[str, int] = {}
     for patient, place in named:
         first.setdefault(patient, place)
@@ -169,8 +170,8 @@ def remarks(records: Sequence[Record]) -> list[str]:
             f"{len(nobody)} records have a word for an unknown patient, and those of one word count as one person: "
             f"{said} {', '.join(map(str, nobody[:ENOUGH]))}{' and more' if len(nobody) > ENOUGH else ''}"
         )
-    if len(first) == 1 and len(records) >= ENOUGH:
-        out.append(f"all {len(records)} records are of one patient; is the column patient as it should be?")
+    if len(first) == 1 and len(named) >= ENOUGH:
+        out.append(f"all {len(named)} records are of one patient; is the column patient as it should be?")
     rounded = sum(bool(re.fullmatch(r"\d([.,]\d+)?e\+?\d+", patient.lower())) for patient, _ in named)
     if rounded:
         out.append(f"{rounded} patients are numbers rounded by a spreadsheet (1.2E+11); format the column as text")

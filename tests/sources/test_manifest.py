@@ -303,3 +303,8 @@ def test_unknown_patients_and_one_for_all_are_remarked(tmp_path: Path) -> None:
     assert sources.remarks("manifest", tmp_path, records) == [
         "all 8 records are of one patient; is the column patient as it should be?"
     ]
+
+
+def test_rows_without_a_patient_are_not_one_person(tmp_path: Path) -> None:
+    rows = "".join(f"r{i}.csv,,t{i},100,mV\n" for i in range(40))
+    assert sources.remarks("manifest", tmp_path, write(tmp_path, f"{HEADER}\n{rows}")) == []
