@@ -62,7 +62,8 @@ ablation: env
 methods: env
 	@test -n "$(DATA)" || { echo "usage: make methods DATA=DIR   (DIR holds ecg/ ppg/ eeg/ mri/ ct/)"; exit 2; }
 	medssl ablate params.methods.yaml --data "$(DATA)" --out data/methods
-	python -m medssl.ablate.methods params.methods.yaml data/methods docs/methods.md
+	mkdir -p studies/methods && cp data/methods/*.parquet studies/methods
+	python -m medssl.ablate.methods params.methods.yaml studies/methods docs/methods.md
 
 ui: env
 	python -m pipeline.ui

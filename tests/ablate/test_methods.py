@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medssl.ablate import methods, table
+from medssl.ablate import factors, methods, table
 from medssl.ablate.factors import Ablation
 from medssl.config import Run
 from tests.ablate.test_factors import RUNS
 from tests.ablate.test_table import CELLS, predictions, row, runs, written
 
 __all__ = ["runs"]  # a fixture
+ROOT = Path(__file__).parents[2]
 
 
 def rows(*of: dict[str, Any]) -> pd.DataFrame:
@@ -122,3 +123,13 @@ def test_the_best_baseline_is_chosen_in_its_favour(runs: Path) -> None:
 def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"ablation\.parquet: no such file; run medssl ablate FILE --out"):
         methods.read(tmp_path)
+
+
+def test_the_document_is_made_of_the_stored_results() -> None:
+    asked = factors.read(ROOT / "params.methods.yaml")
+    tables = methods.read(ROOT / "studies" / "methods")
+    made = methods.render(asked, methods.runs_of(asked, ROOT, tables), tables)
+    assert made == (ROOT / "docs" / "methods.md").read_text("utf-8")
+    # Each recipe has a row, with numbers or the reason why there are none.
+    for level in asked.factors["recipe"].levels:
+        assert f"| `{level}` |" in made
