@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -91,7 +91,7 @@ def label_of(column: str) -> str:
     return "label_" + (re.sub(r"\W+", "_", column).strip("_").lower() or "column")
 
 
-def balances(columns: dict[str, Sequence[str]]) -> list[folders.Balance]:
+def balances(columns: Mapping[str, Sequence[str]]) -> list[folders.Balance]:
     """Return how the labels among the columns of a manifest are spread."""
     known = [labels.column(name, cells, {}) for name, cells in columns.items() if name.startswith("label_")]
     return [

@@ -106,8 +106,8 @@ def _run(name: str, result: stored.Stored, recipe: str, measures: Sequence[str])
     header, rows = tables.by_metric(result.metrics, predicted.wanted(result.metrics))
     pictures: list[tuple[str, Figure]] = []
     if rows:
-        figure = plots.label_efficiency(result.metrics, f"{name}, {result.split}")
-        pictures.append((f"label efficiency of {name}", figure))
+        efficiency = plots.label_efficiency(result.metrics, f"{name}, {result.split}")
+        pictures.append((f"label efficiency of {name}", efficiency))
     if (figure := figures.stages(result.metrics)) is not None:
         pictures.append((f"probes of the inner stages of {name}", figure))
     if result.predictions is not None:
