@@ -159,8 +159,8 @@ def _of_base(base: str, run: config.Run, tables: Mapping[str, pd.DataFrame]) -> 
     batch = run.pretrain.batch
     lines = [f"### {base}", "", f"- encoder {run.encoder.name}, {run.seeds} trainings a fold"]
     lines += [f"- {steps} steps of {batch.patients * batch.trials * batch.samples} samples"] if steps else []
-    tested = [f"{label} {n}" for label, n in measured.groupby("label", sort=False)["n_patients"].max().items()]
-    lines += [f"- test patients: {', '.join(tested)}, in {measured['folds'].max()} folds"] if tested else []
+    tested = [f"{label} {n:.0f}" for label, n in measured.groupby("label", sort=False)["n_patients"].max().items()]
+    lines += [f"- test patients: {', '.join(tested)}, in {measured['folds'].max():.0f} folds"] if tested else []
     lines += [""]
     for fraction in sorted(measured["fraction"].dropna().unique(), reverse=True):
         some = table[(table["fraction"] == fraction) | table["fraction"].isna()]
