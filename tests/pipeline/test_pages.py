@@ -145,8 +145,14 @@ def test_the_script_for_slurm_trains_on_two_nodes(
     script = script.replace(".venv/bin/activate", str(tmp_path / "activate")).replace("29500", str(free_port()))
     log = project.run("bash", "-e", "-c", script)
     assert log.count("ecg-simclr: 4 steps") == 1  # one process writes
-    # The rest follows; two processes may end with the very weights of one, and then nothing is left to do.
-    assert "Running stage 'probe@ecg-simclr'" in log or "Stage 'probe@ecg-simclr' didn't change, skipping" in log
+    # The rest follows. Two processes may end with the weights of one, and then nothing is left to do; or with those
+    # that two had in an earlier test, and then DVC has what follows.
+    outcomes = (
+        "Running stage 'probe@ecg-simclr'",
+        "Stage 'probe@ecg-simclr' didn't change, skipping",
+        "Stage 'probe@ecg-simclr' is cached - skipping run",
+    )
+    assert any(outcome in log for outcome in outcomes), log[-3000:]
     assert "Running stage 'pretrain@ecg-simclr'" not in log
 
 
