@@ -141,7 +141,12 @@ def _rostered(
     """Return the recordings that a table of the user names, the columns of their manifest, and what to know of them."""
     cells = {"path": [str(path) for path in looked.paths], "patient": found.column(patients, "--patients")}
     cells["trial"] = [str(look.stem_of(path)) for path in looked.paths]
-    cells |= {roster.label_of(name): found.column(name, "--labels") for name in labels}
+    for name in labels:
+        if (label := roster.label_of(name)) in cells:
+            raise ProjectError(
+                f"--labels {name}: another column becomes {label} too; name one of them anew in the table"
+            )
+        cells[label] = found.column(name, "--labels")
     cells |= _further(looked)
     kept = [i for i, patient in enumerate(cells["patient"]) if patient]
     if not kept:

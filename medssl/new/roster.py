@@ -14,7 +14,7 @@ from medssl.sources import labels, tables
 from medssl.sources.record import SourceError
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".xlsx")
-MOST = 20  # tables of a folder that are looked at unasked
+MOST, LARGE = 20, 20_000_000  # tables of a folder that are looked at unasked, and bytes beyond which one is not
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,9 @@ def read(file: Path, paths: Sequence[PurePosixPath]) -> Roster:
 
 def told(root: Path, paths: Sequence[PurePosixPath]) -> str | None:
     """Return a note of a table in the folder that names at least half of the recordings, None where there is none."""
-    files = [path for path in sorted(root.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
-    for file in files[:MOST]:
+    own = {path.as_posix() for path in paths}  # a recording may be a table itself
+    files = [path for path in sorted(root.iterdir()) if path.suffix.lower() in SUFFIXES and path.name not in own]
+    for file in [path for path in files if path.is_file() and path.stat().st_size <= LARGE][:MOST]:
         try:
             found = read(file, paths)
         except SourceError:

@@ -133,3 +133,11 @@ def test_a_label_that_no_column_has_is_told(ward: Path, tmp_path: Path, capsys: 
         for key in ("labels", "finetune_labels")
     ]
     assert paths.check(params)[1] == wrong
+
+
+def test_recordings_and_large_files_are_no_tables_of_recordings(ward: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [PurePosixPath(f"r{number}.hea") for number in range(6)]
+    assert roster.told(ward, paths) is not None
+    assert roster.told(ward, [*paths, PurePosixPath("clinic.csv")]) is None
+    monkeypatch.setattr(roster, "LARGE", 10)
+    assert roster.told(ward, paths) is None
