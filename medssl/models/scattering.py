@@ -66,9 +66,22 @@ def littlewood_paley(low: torch.Tensor, waves: torch.Tensor) -> np.ndarray:
 
 
 def moduli(images: torch.Tensor, waves: torch.Tensor, stride: int) -> torch.Tensor:
-    """Return the modulus (n, F, H / stride, W / stride) of images (n, H, W) under wavelets (F, H, W)."""
-    product = torch.fft.fft2(images)[:, None] * waves
-    return torch.fft.ifft2(folded(product, stride) / stride**2).abs()
+    """Return the modulus (n, F, H / stride, W / stride) of images (n, H, W) under wavelets (F, H, W).
+
+    Products of spectra are folded as they are made, as matrix products over the frequencies that fall together: all of
+    them at once would be stride^2 times larger than what is kept, and memory would be the limit.
+    """
+    spectrum = torch.view_as_real(torch.fft.fft2(images)).permute(3, 0, 1, 2).flatten(0, 1)  # (2 n, H, W)
+    kept = (images.shape[1] // stride, images.shape[2] // stride)
+    product = _together(spectrum, stride).transpose(1, 2).contiguous() @ (_together(waves, stride) / stride**2)
+    parts = product.unflatten(1, (2, -1)).permute(2, 3, 0, 1).contiguous()  # (n, F, places, 2)
+    return torch.fft.ifft2(torch.view_as_complex(parts).unflatten(2, kept)).abs()
+
+
+def _together(values: torch.Tensor, stride: int) -> torch.Tensor:
+    """Return values (m, H, W) as (H W / stride^2, stride^2, m): which frequencies become one at ``stride``."""
+    cut = values.unflatten(2, (stride, -1)).unflatten(1, (stride, -1))  # (m, stride, h, stride, w)
+    return cut.permute(2, 4, 1, 3, 0).flatten(2, 3).flatten(0, 1)
 
 
 def folded(spectrum: torch.Tensor, stride: int) -> torch.Tensor:

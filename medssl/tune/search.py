@@ -70,7 +70,7 @@ class Search:
 
     @property
     def folder(self) -> Path:
-        """Where the state is: by run, data, inner folds, space and seed; with another of these a search starts anew."""
+        """Where the state is: by run, data, folds, space, seed and precision; with another of these it starts anew."""
         facts = [run_hash(self.run, one, self.seed) for one in self.stores]
         said = [
             facts,
@@ -78,6 +78,7 @@ class Search:
             list(self.labels),
             self.choosing,
             self.run.evaluate.pooling,
+            self.compute.precision,
         ]
         digest = hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=6).hexdigest()
         return self.home / f"{self.name}-{digest}"

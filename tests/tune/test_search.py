@@ -15,6 +15,7 @@ import pytest
 from optuna.trial import TrialState
 from pandas.testing import assert_frame_equal
 
+from medssl import config
 from medssl.store import Store, open_store
 from medssl.tune import inner, search, space
 from medssl.tune.confirm import confirm
@@ -207,9 +208,10 @@ def test_another_question_has_another_folder(prepared: Prepared) -> None:
             {"labels": ["age"]},
             {"rows": space.named(["pretrain.lr"])},
             {"run": RUN | {"pretrain": RUN["pretrain"] | {"lr": 0.004}}},
+            {"compute": config.Compute(accelerator="cpu", precision="bf16-mixed")},
         )
     }
-    assert len(names) == 6
+    assert len(names) == 7
     assert prepared().folder == prepared().folder
 
 
