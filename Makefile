@@ -53,10 +53,12 @@ encoders: env
 	@test -n "$(DATA)" || { echo "usage: make encoders DATA=DIR   (DIR holds ecg/ ppg/ eeg/ mri/ ct/)"; exit 2; }
 	python -m pipeline.ready "$(DATA)"
 
-# What counts, by modality; a second call goes on where the first one stopped.
+# What counts, by modality, and its document; a second call goes on where the first one stopped.
 ablation: env
 	@test -n "$(DATA)" || { echo "usage: make ablation DATA=DIR   (DIR holds ecg/ ppg/ eeg/ mri/ ct/)"; exit 2; }
 	medssl ablate params.ablation.yaml --data "$(DATA)" --out data/ablation
+	mkdir -p studies/ablation && cp data/ablation/ablation.parquet studies/ablation
+	cp data/ablation/ablation.md docs/ablation.md
 
 # Which recipe is worth its hours, and its document.
 methods: env

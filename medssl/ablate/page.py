@@ -79,23 +79,32 @@ def write(out: Path, ablation: Ablation, table: pd.DataFrame, notes: Sequence[st
     """
     out.mkdir(parents=True, exist_ok=True)
     write_parquet(table, out / "ablation.parquet")
-    fractions = sorted((f for f in table["fraction"].unique() if known(f)), reverse=True)
-    tables = [(f"{100 * fraction:g} % of labels", *wide(table, fraction)) for fraction in fractions]
-    factors = []
-    for name, rows in table.groupby("factor", sort=False):
-        figure = picture(rows)
-        factors.append((name, ablation.factors[str(name)].question, sentences(rows), figure and drawn(figure)))
-    said = [by_chance(table) + ".", *(f"{note}." for note in notes)]
-    (out / "ablation.md").write_text(_text(said, tables, factors), "utf-8")
-    page = fill("medssl.ablate", "ablate.html.j2", said=said, legend=LEGEND, tables=tables, factors=factors)
+    said, tables, factors = _parts(ablation, table, notes)
+    (out / "ablation.md").write_text(text(ablation, table, notes), "utf-8")
+    drawings = [
+        figure and drawn(figure) for figure in (picture(rows) for _, rows in table.groupby("factor", sort=False))
+    ]
+    shown = [(*factor, drawing) for factor, drawing in zip(factors, drawings, strict=True)]
+    page = fill("medssl.ablate", "ablate.html.j2", said=said, legend=LEGEND, tables=tables, factors=shown)
     (out / "ablation.html").write_text(page, "utf-8")
-    return [f"{name}: {line}" for name, _, lines, _ in factors for line in lines] + said
+    return [f"{name}: {line}" for name, _, lines in factors for line in lines] + said
 
 
-def _text(said: Sequence[str], tables: Sequence[tuple[Any, ...]], factors: Sequence[tuple[Any, ...]]) -> str:
+def text(ablation: Ablation, table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
+    """Return ``ablation.md``; arguments are those of `write`, and the same ones give the same text."""
+    said, tables, factors = _parts(ablation, table, notes)
     parts = ["# What counted\n", *(f"- {line}" for line in said), "", LEGEND, ""]
     for title, header, rows in tables:
         parts += [f"## {title}\n", markdown(header, rows)]
-    for name, question, lines, _ in factors:
+    for name, question, lines in factors:
         parts += [f"## {name}\n", f"{question}\n", *(f"- {line}" for line in lines), ""]
     return "\n".join(parts)
+
+
+def _parts(ablation: Ablation, table: pd.DataFrame, notes: Sequence[str]) -> tuple[list[str], list[Any], list[Any]]:
+    """Return what is said of all, tables by label fraction, and name, question and sentences of each factor."""
+    fractions = sorted((f for f in table["fraction"].unique() if known(f)), reverse=True)
+    tables = [(f"{100 * fraction:g} % of labels", *wide(table, fraction)) for fraction in fractions]
+    by = table.groupby("factor", sort=False)
+    factors = [(name, ablation.factors[str(name)].question, sentences(rows)) for name, rows in by]
+    return [by_chance(table) + ".", *(f"{note}." for note in notes)], tables, factors

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medssl.ablate import factors, methods, table
+from medssl.ablate import factors, methods, page, table
 from medssl.ablate.factors import Ablation
 from medssl.config import Run
 from tests.ablate.test_factors import RUNS
@@ -133,3 +133,9 @@ def test_the_document_is_made_of_the_stored_results() -> None:
     # Each recipe has a row, with numbers or the reason why there are none.
     for level in asked.factors["recipe"].levels:
         assert f"| `{level}` |" in made
+
+
+def test_the_document_of_factors_is_made_of_the_stored_results() -> None:
+    asked = factors.read(ROOT / "params.ablation.yaml")
+    made = page.text(asked, pd.read_parquet(ROOT / "studies" / "ablation" / "ablation.parquet"))
+    assert made == (ROOT / "docs" / "ablation.md").read_text("utf-8")
