@@ -52,8 +52,7 @@ def runs(page: Any, project: Path) -> None:
             except OSError:
                 time.sleep(0.5)
         page.goto(address if "#" in address else f"{address}/#/experiments/1/runs")
-        page.wait_for_selector("text=Run Name", timeout=120_000)
-        page.wait_for_timeout(3000)  # the table fills after its head is there
+        page.wait_for_selector(f"text={RUN}", timeout=120_000)  # the table fills after its head is there
         for label in ("Close", "Collapse sidebar"):  # what MLflow shows beside it
             button = page.get_by_role("button", name=label, exact=True)
             if button.count():

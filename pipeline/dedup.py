@@ -7,11 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from medssl import config, hub, tracking
+from medssl import config, tracking
 from medssl import table as tables
 from medssl.curate import copies, dedup, methods
 from medssl.ingest import costs
-from medssl.models.embed import device_of, embed_samples
 from medssl.report import plots, redundancy
 from medssl.store import Store, open_store, write_parquet
 from pipeline import stage
@@ -69,7 +68,10 @@ def chooser(store: Store, wanted: config.Dedup, compute: config.Compute) -> Call
 
 def _values(store: Store, wanted: config.Dedup, compute: config.Compute) -> np.ndarray:
     """Return what is compared of each sample: embeddings or signatures."""
-    if wanted.encoder is not None:
+    if wanted.encoder is not None:  # the others need not wait for torch
+        from medssl import hub
+        from medssl.models.embed import device_of, embed_samples
+
         encoder, device = hub.load_encoder(wanted.encoder), device_of(compute.accelerator)
         scaled = store.scaled_by(encoder.scale)
         return embed_samples(encoder.module, scaled, device=device, progress=compute.progress)
