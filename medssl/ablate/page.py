@@ -80,7 +80,7 @@ def write(out: Path, ablation: Ablation, table: pd.DataFrame, notes: Sequence[st
     out.mkdir(parents=True, exist_ok=True)
     write_parquet(table, out / "ablation.parquet")
     said, tables, factors = _parts(ablation, table, notes)
-    (out / "ablation.md").write_text(text(ablation, table, notes), "utf-8")
+    (out / "ablation.md").write_text(_text(said, tables, factors), "utf-8")
     drawings = [
         figure and drawn(figure) for figure in (picture(rows) for _, rows in table.groupby("factor", sort=False))
     ]
@@ -92,7 +92,10 @@ def write(out: Path, ablation: Ablation, table: pd.DataFrame, notes: Sequence[st
 
 def text(ablation: Ablation, table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
     """Return ``ablation.md``; arguments are those of `write`, and the same ones give the same text."""
-    said, tables, factors = _parts(ablation, table, notes)
+    return _text(*_parts(ablation, table, notes))
+
+
+def _text(said: Sequence[str], tables: Sequence[tuple[Any, ...]], factors: Sequence[tuple[Any, ...]]) -> str:
     parts = ["# What counted\n", *(f"- {line}" for line in said), "", LEGEND, ""]
     for title, header, rows in tables:
         parts += [f"## {title}\n", markdown(header, rows)]
@@ -107,4 +110,15 @@ def _parts(ablation: Ablation, table: pd.DataFrame, notes: Sequence[str]) -> tup
     tables = [(f"{100 * fraction:g} % of labels", *wide(table, fraction)) for fraction in fractions]
     by = table.groupby("factor", sort=False)
     factors = [(name, ablation.factors[str(name)].question, sentences(rows)) for name, rows in by]
-    return [by_chance(table) + ".", *(f"{note}." for note in notes)], tables, factors
+    return [by_chance(table) + ".", *_tested(table), *(f"{note}." for note in notes)], tables, factors
+
+
+def _tested(table: pd.DataFrame) -> list[str]:
+    """Return on how many patients each base run is compared, and over how many trainings, one line each."""
+    lines = []
+    for run, of in table[table["lo"].notna()].groupby("run", sort=False):
+        labels = ", ".join(f"{label} {n}" for label, n in of.groupby("label", sort=False)["n_patients"].max().items())
+        lines.append(
+            f"{run}: test patients {labels}; trainings a fold: {of['trainings'].max()}, folds: {of['folds'].max()}."
+        )
+    return lines
