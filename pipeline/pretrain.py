@@ -129,7 +129,7 @@ def train(
         return fitted
     assert wanted.encoder is not None
     architecture = {"in_channels": store.facts["shape"][0], **wanted.encoder.model_dump(mode="json")}
-    if isinstance(fitted.encoder, Joined):
+    if isinstance(fitted.encoder, Joined) and fitted.encoder.unit:
         architecture["joined"] = len(fitted.encoder.parts)
     seen = store.table.loc[store.table["split"].isin(["train", "val"]), "patient"]
     provenance = {

@@ -61,7 +61,7 @@ WITHIN = [
     {"net"},
     {"recipes"},
     {"module"},
-    {"callbacks"},
+    {"callbacks", "resume"},
     {"fit"},
 ]
 

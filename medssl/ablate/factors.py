@@ -54,13 +54,15 @@ class Ablation(Section):
     """A file of factors.
 
     ``like`` is the params file that has the base runs: beside this file, or one that the project brings along. ``runs``
-    are further base runs, as a params file has them, and ``evaluate`` changes that section of every run. ``baselines``
-    are further protocols of the base runs alone, which no training changes; each level is compared with them too.
-    ``cost_steps`` is how many steps of each run are measured, in turns (`medssl.ablate.costs`); null: none.
+    are further base runs, as a params file has them. ``evaluate`` changes that section of every run, and ``compute``
+    that of the params file, such as the precision. ``baselines`` are further protocols of the base runs alone, which no
+    training changes; each level is compared with them too. ``cost_steps`` is how many steps of each run are measured,
+    in turns (`medssl.ablate.costs`); null: none.
     """
 
     like: str
     evaluate: dict[str, Any] = Field(default_factory=dict)
+    compute: dict[str, Any] = Field(default_factory=dict)
     baselines: tuple[str, ...] = ()
     cost_steps: Count | None = None
     runs: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -222,6 +224,8 @@ def expand(ablation: Ablation, given: Mapping[str, Any], base: str) -> Plan:
     made = {k: v for k, v in (given.get("synthetic") or {}).items() if root == f"data/raw/{k}"}
     folds = {f"f{k}": None for k in range(_folds(cohorts[run.modality]))}
     params |= {"synthetic": made, "modalities": cohorts, "folds": folds}
+    if ablation.compute:
+        params["compute"] = {**(given.get("compute") or {}), **ablation.compute}
     params["runs"] = {key: one.model_dump(mode="json", exclude_unset=True) for key, one in runs.items()}
     if sequels := {key: one.start for key, one in runs.items() if one.start is not None}:
         params["sequels"] = sequels

@@ -110,7 +110,8 @@ def _parts(ablation: Ablation, table: pd.DataFrame, notes: Sequence[str]) -> tup
     tables = [(f"{100 * fraction:g} % of labels", *wide(table, fraction)) for fraction in fractions]
     by = table.groupby("factor", sort=False)
     factors = [(name, ablation.factors[str(name)].question, sentences(rows)) for name, rows in by]
-    return [by_chance(table) + ".", *_tested(table), *(f"{note}." for note in notes)], tables, factors
+    computed = [f"compute: {name} {value}." for name, value in ablation.compute.items()]
+    return [by_chance(table) + ".", *_tested(table), *computed, *(f"{note}." for note in notes)], tables, factors
 
 
 def _tested(table: pd.DataFrame) -> list[str]:

@@ -18,7 +18,9 @@ class EncoderParams(Section):
     stages. ``stem: small`` of a resnet keeps the resolution of small samples. ``kernels`` of convnet1d are odd numbers
     of steps, one per stage; ``front: spectrum`` has it read log-powers of bands, not waves, and ``scattering`` moduli
     of fixed wavelets. ``crop`` of encoders of signals is how many steps they read at a time: views are random crops,
-    and the embedding of a sample is the mean over as many crops as cover it.
+    and the embedding of a sample is the mean over as many crops as cover it. ``ensemble`` is how many such encoders are
+    trained, each alone from its own random weights, to stand side by side: noise of one is not that of another.
+    Training, embedding and the folder take as many times as much.
     """
 
     name: Literal["resnet1d", "convnet1d", "dilated1d", "efficientnet1d", "vit1d", "resnet2d", "resnet3d", "vit3d"]
@@ -30,6 +32,7 @@ class EncoderParams(Section):
     stem: Literal["imagenet", "small"] | None = None
     pool: Literal["mean", "mean_std", "stages"] | None = None
     crop: Count | None = None
+    ensemble: Annotated[int, Field(ge=2)] | None = None
 
     @model_validator(mode="after")
     def _has_stages(self) -> Self:
@@ -298,6 +301,12 @@ class Run(Section):
     def _reads_labels(self) -> Self:
         if self.pretrain.labels and not self.pretrain.options.labelled:
             raise ValueError(f"pretrain.labels {list(self.pretrain.labels)}: recipe {self.recipe} reads no labels")
+        return self
+
+    @model_validator(mode="after")
+    def _starts_alone(self) -> Self:
+        if self.start is not None and self.encoder is not None and self.encoder.ensemble is not None:
+            raise ValueError(f"encoder.ensemble {self.encoder.ensemble}: of a run with `start`; leave one of them out")
         return self
 
     @model_validator(mode="after")

@@ -40,7 +40,8 @@ def build(
     widths: Sequence[int] | None = None,
     depth: int | None = None,
     seed: int | None = None,
-    joined: int = 1,
+    joined: int | None = None,
+    ensemble: int | None = None,
     **options: Any,
 ) -> nn.Module:
     """Return a freshly initialised encoder.
@@ -54,7 +55,8 @@ def build(
         depth: residual blocks per stage (``resnet``, default 2; ``convnet1d`` 1) or blocks in all (``dilated1d``,
             default 10; ``vit1d`` 9; ``vit3d`` 12); ``efficientnet1d`` has 16, as its plan says.
         seed: of the weights; None takes the state of torch's generator.
-        joined: how many such encoders stand side by side (`Joined`).
+        joined: how many such encoders stand side by side, as stages of one (`Joined`); None for one alone.
+        ensemble: how many of them stand side by side, as they are; None for one alone.
         options: those of `ONLY`; None for the default. ``patch``: time steps or voxels per axis of a patch, 16;
             ``stem``: ``imagenet`` or ``small`` (`ResNet`); ``pool`` (`medssl.models.pool.Pool`); ``kernels`` and
             ``front`` (`ConvNet1d`); ``crop``: time steps that the encoder reads at a time (`Crops`).
@@ -77,10 +79,12 @@ def build(
     if seed is not None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return build(name, in_channels=in_channels, widths=widths, depth=depth, joined=joined, **given)
-    if joined > 1:
+            return build(
+                name, in_channels=in_channels, widths=widths, depth=depth, joined=joined, ensemble=ensemble, **given
+            )
+    if number := ensemble or joined:
         one = {"in_channels": in_channels, "widths": widths, "depth": depth, **given}
-        return Joined([build(name, **one) for _ in range(joined)])
+        return Joined([build(name, **one) for _ in range(number)], unit=ensemble is None)
     if crop := given.pop("crop", None):
         return Crops(build(name, in_channels=in_channels, widths=widths, depth=depth, **given), crop)
     if name == "dilated1d":

@@ -1,4 +1,4 @@
-"""Encoders one after another: what earlier ones saw, and beside it what a new one sees."""
+"""Encoders side by side: stages, each of which saw what earlier ones had not, or an ensemble, each trained alone."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from medssl.models.crops import Crops
 
 
 class Joined(nn.Module):
-    """The unit embeddings of several encoders side by side: (B, C, ...) -> (B, sum of their dimensions).
+    """The embeddings of several encoders side by side: (B, C, ...) -> (B, sum of their dimensions).
 
     Parts whose parameters need no gradient stay as they are, their normalisations too, whatever this is set to; the
     others are trained by whoever trains this.
 
     Args:
         parts: encoders, the newest last; one that is joined itself gives its parts.
+        unit: each embedding is made unit, so that all stages count the same, whatever their recipes. Those of an
+            ensemble have one scale, and their lengths tell something (of EEG more than of ECG).
 
-    Source: Zhang et al. 2024 (MCL) join the features of all stages.
+    Source: Zhang et al. 2024 (MCL) join the features of all stages; ensembles, Lakshminarayanan et al. 2017.
     """
 
     parts: nn.ModuleList
 
-    def __init__(self, parts: Sequence[nn.Module]) -> None:
+    def __init__(self, parts: Sequence[nn.Module], *, unit: bool = True) -> None:
         super().__init__()
+        self.unit = unit
         flat: list[nn.Module] = []
         for part in parts:
             flat += part.parts if isinstance(part, Joined) else [part]
@@ -47,7 +50,8 @@ class Joined(nn.Module):
         for part in self.parts:
             if not any(parameter.requires_grad for parameter in part.parameters()):
                 part.eval()
-        return torch.cat([normalize(part(x), dim=1) for part in self.parts], 1)
+        found = [part(x) for part in self.parts]
+        return torch.cat([normalize(z, dim=1) for z in found] if self.unit else found, 1)
 
 
 def crop_of(encoder: nn.Module) -> int | None:

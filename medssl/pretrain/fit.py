@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +22,17 @@ from medssl.config import Compute, Run
 from medssl.models import build, embedding_dim
 from medssl.models.crops import starts
 from medssl.models.embed import embed_samples
+from medssl.models.joined import Joined
 from medssl.pretrain.callbacks import Checkpoints, Monitors, Selection, spacing, validation_batch
-from medssl.pretrain.data import Loader, Samples, collate, duplicate_classes, label_values, measure, training_rows
+from medssl.pretrain.data import Loader, Samples, collate, label_values, measure, training_rows
 from medssl.pretrain.module import Training
 from medssl.pretrain.recipes import RECIPES, Sizes
+from medssl.pretrain.resume import arithmetic, run_hash
 from medssl.pretrain.sampler import Batches, FixedBatches, HierarchicalBatches
 from medssl.project import launched
 from medssl.store import Store
+
+PART = 10_000_000  # between the seeds of an ensemble: more than trainings and folds take
 
 
 @dataclass(frozen=True)
@@ -56,50 +58,6 @@ class Fitted:
     chosen: int
     unpaired: dict[str, float]
     checkpoints: Path
-
-
-def run_hash(run: Run, store: Store, seed: int, start: nn.Module | None = None) -> str:
-    """Return the name of a run's checkpoints: parameters, data and their scale, split, seed, code and first weights.
-
-    A run resumes only from a folder of its own name, so that changed parameters never start from old weights. How it is
-    computed is the rest of that name (`arithmetic`).
-    """
-    code = hashlib.blake2b(digest_size=8)
-    package = Path(__file__).parents[1]
-    for folder in ("models", "objectives", "views", "pretrain"):
-        for path in sorted((package / folder).rglob("*.py")):
-            code.update(path.read_bytes())
-    split = hashlib.blake2b("".join(store.table["split"]).encode(), digest_size=8).hexdigest()
-    receipts = hashlib.blake2b(store.table["kept"].to_numpy().tobytes(), digest_size=8)
-    if run.pretrain.duplicates != "remove":
-        receipts.update(training_rows(store.table, run.pretrain.duplicates).tobytes())
-        receipts.update(duplicate_classes(store.table).tobytes())
-    parameters = run.model_dump(mode="json", exclude={"evaluate"})
-    facts = [parameters, store.content_hash, store.scale, split, receipts.hexdigest(), seed, code.hexdigest()]
-    if start is not None:
-        first = hashlib.blake2b(digest_size=8)
-        for value in start.state_dict().values():
-            first.update(value.cpu().numpy().tobytes())
-        facts.append(first.hexdigest())
-    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
-
-
-def arithmetic(compute: Compute, device: torch.device, *, size: int, processes: int) -> str:
-    """Return what else decides a run's numbers, as the end of its checkpoint folder's name.
-
-    Precision rounds each product. Kinds of device round differently and draw dropout from generators of their own, as
-    does compiled code. Each process draws its own dropout, and on CPU normalises batches over its own share. A run that
-    went on with another of these would be a mixture that no run without a stop equals, so it starts anew. Workers and
-    the time between checkpoints change nothing that is learned.
-
-    Args:
-        compute: section of params.yaml.
-        device: where the weights are.
-        size: of a batch, over all processes.
-        processes: their number.
-    """
-    compiled = "-compiled" if compute.compile else ""
-    return f"{size}-{processes}x{device.type}-{compute.precision}{compiled}"
 
 
 def keep_freed_memory() -> None:
@@ -223,7 +181,10 @@ def fit(
     on_measured: Callable[[dict[str, float], int], None] = lambda row, step: None,
     on_step: Callable[[int], None] = lambda batches: None,
 ) -> Fitted:
-    """Pretrain one encoder on the training samples of ``store`` that ``pretrain.duplicates`` leaves.
+    """Pretrain an encoder on the training samples of ``store`` that ``pretrain.duplicates`` leaves.
+
+    Each of an ``ensemble`` is what it were alone, with a seed, batches and views of its own. Curves and steps are those
+    of the first.
 
     Args:
         store: opened with dedup receipts and split.
@@ -234,8 +195,22 @@ def fit(
             between two, goes on from there and ends with the same weights.
         start: encoder of ``run.start``, whose weights or embeddings the recipe begins with (`Recipe.begin`).
         on_measured: called with each row of curves and the number of steps.
-        on_step: called after each batch with the number of batches so far.
+        on_step: called after each batch with the number of batches so far, of one of an ensemble.
     """
+    if run.encoder is not None and run.encoder.ensemble:
+        own = run.model_copy(update={"encoder": run.encoder.model_copy(update={"ensemble": None})})
+        folder = checkpoints / run_hash(run, store, seed)
+        parts: list[Fitted] = []
+        for part in range(run.encoder.ensemble):
+            told = {"on_step": on_step} | ({} if part else {"on_measured": on_measured})
+            of = seed + part * PART
+            parts.append(fit(store, own, seed=of, compute=compute, checkpoints=folder, **told))  # type: ignore[arg-type]
+        return replace(
+            parts[0],
+            encoder=Joined([part.encoder for part in parts], unit=False).eval(),
+            seconds=sum(part.seconds for part in parts),
+            checkpoints=folder,
+        )
     if (run.start is None) != (start is None):
         raise ValueError(f"runs.<name>.start: {run.start}, and {'no' if start is None else 'an'} encoder to start from")
     if run.encoder is None:

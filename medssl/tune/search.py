@@ -28,7 +28,8 @@ from tqdm import tqdm
 from medssl import config, tracking
 from medssl.evaluate.metrics import LEAST_PATIENTS
 from medssl.pretrain.data import training_rows
-from medssl.pretrain.fit import drawn, run_hash
+from medssl.pretrain.fit import drawn
+from medssl.pretrain.resume import run_hash
 from medssl.store import Store, read_parquet, write_parquet
 from medssl.tune import space
 from medssl.tune.inner import Development, Measured, headlines, predicted, scorable, score, unwatched

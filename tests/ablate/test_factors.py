@@ -57,6 +57,14 @@ def test_a_run_for_each_level_and_base_run() -> None:
     assert one.params["modalities"] == {"ecg": COHORT}
 
 
+def test_how_it_is_computed_is_the_files_own() -> None:
+    given = GIVEN | {"compute": {"workers": 2, "precision": "32-true"}}
+    for asked, precision in (({}, "32-true"), ({"precision": "bf16-mixed"}, "bf16-mixed")):
+        made = ablation({"mild": {"pretrain.views": "mild"}}, compute=asked)
+        plan = factors.expand(made, given, "one")
+        assert config.parse(factors.text(plan)).compute == config.Compute(workers=2, precision=precision)  # type: ignore[arg-type]
+
+
 def test_what_a_base_run_starts_from_is_trained_too() -> None:
     started = {"second": RUNS["one"] | {"start": "first"}, "third": RUNS["one"] | {"start": "second"}}
     levels = {"mild": {"pretrain.views": "mild"}, "rate": {"cohort.ingest.rate_hz": 50}}

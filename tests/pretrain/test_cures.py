@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from medssl.pretrain.data import duplicate_classes
-from medssl.pretrain.fit import fit, run_hash
+from medssl.pretrain.fit import fit
+from medssl.pretrain.resume import run_hash
 from medssl.store import Store
 from tests.pretrain.test_fit import BATCH, COMPUTE, run_of
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from medssl.config import OPTIONS, Compute, Run
-from medssl.pretrain.fit import Fitted, arithmetic, fit, run_hash
+from medssl.pretrain.fit import Fitted, fit
 from medssl.pretrain.recipes import RECIPES
+from medssl.pretrain.resume import arithmetic, run_hash
 from medssl.store import Store
 
 COMPUTE = Compute(accelerator="cpu", progress=False)

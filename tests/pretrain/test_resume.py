@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from medssl.config import OPTIONS, Compute, Run
-from medssl.pretrain.fit import fit, run_hash
+from medssl.pretrain.fit import fit
 from medssl.pretrain.recipes import RECIPES
+from medssl.pretrain.resume import run_hash
 from medssl.store import Store
 from tests.pretrain.test_fit import COMPUTE, run_of, weights
 

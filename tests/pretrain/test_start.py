@@ -12,8 +12,9 @@ from torch import nn
 
 from medssl.config import Run
 from medssl.models import build
-from medssl.pretrain.fit import fit, run_hash
+from medssl.pretrain.fit import fit
 from medssl.pretrain.recipes import RECIPES, Sizes
+from medssl.pretrain.resume import run_hash
 from medssl.store import Store
 from tests.pretrain.test_fit import COMPUTE, RESNET, run_of, weights
 from tests.pretrain.test_resume import assert_equal, killed
