@@ -148,7 +148,7 @@ assert medssl.__version__ == sys.argv[3], medssl.__version__
 encoder = medssl.load_encoder("ecg-small")
 leads = encoder.contract["channels"]
 z = encoder.embed(np.random.default_rng(0).normal(size=(len(leads), 5000)), rate_hz=500, channels=leads)
-assert z.shape == (1, 576), z.shape
+assert z.shape == (1, 1728), z.shape
 workspace.lay_out(out, workspace.params_for("params.yaml", None))
 """
 

@@ -24,6 +24,7 @@ SOME = 1000  # training samples whose measures are looked at
 
 def of_recipe(run: Run) -> str:
     """Return what of a run its recipe or its encoder does not take, empty where all is well."""
+    run = run.alone()
     if run.encoder is None:
         return ""
     recipe, params = RECIPES[run.recipe], run.pretrain
@@ -48,6 +49,7 @@ def of_network(run: Run, table: pd.DataFrame, shape: tuple[int, ...]) -> str:
         table: sample table with receipts and a split.
         shape: of a sample, (C, ...).
     """
+    run = run.alone()
     if run.encoder is None:
         return ""
     rows = training_rows(table, run.pretrain.duplicates)

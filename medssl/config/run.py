@@ -314,6 +314,12 @@ class Run(Section):
         self.pretrain.options.suit(self)
         return self
 
+    def alone(self) -> Run:
+        """Return the run with one encoder in place of an ensemble, each of which is trained so."""
+        if self.encoder is None or self.encoder.ensemble is None:
+            return self
+        return self.model_copy(update={"encoder": self.encoder.model_copy(update={"ensemble": None})})
+
     def reads(self) -> tuple[str, ...]:
         """Return what this pretraining reads of its patients besides the recordings: measures and labels.
 

@@ -198,13 +198,12 @@ def fit(
         on_step: called after each batch with the number of batches so far, of one of an ensemble.
     """
     if run.encoder is not None and run.encoder.ensemble:
-        own = run.model_copy(update={"encoder": run.encoder.model_copy(update={"ensemble": None})})
         folder = checkpoints / run_hash(run, store, seed)
         parts: list[Fitted] = []
         for part in range(run.encoder.ensemble):
             told = {"on_step": on_step} | ({} if part else {"on_measured": on_measured})
             of = seed + part * PART
-            parts.append(fit(store, own, seed=of, compute=compute, checkpoints=folder, **told))  # type: ignore[arg-type]
+            parts.append(fit(store, run.alone(), seed=of, compute=compute, checkpoints=folder, **told))  # type: ignore[arg-type]
         return replace(
             parts[0],
             encoder=Joined([part.encoder for part in parts], unit=False).eval(),

@@ -99,12 +99,14 @@ def _what(contract: Mapping[str, Any], architecture: Mapping[str, Any], provenan
         f", which read {', '.join(names)} of the training patients; predictions of these or of what follows from them "
         "are not from few labels."
     )
+    several, name = architecture.get("ensemble"), architecture["name"]
+    network = f"{several} x {name}" if several else name
     geometry = "rate_hz=RATE, channels=CHANNELS" if "rate_hz" in contract else "spacing_mm=SPACING"
     reference = provenance["run"] if "release" in provenance else "PATH/OF/THIS/FOLDER"
     return [
         f"# {provenance['run']}",
         "",
-        f"An encoder for {contract['modality'].upper()} ({architecture['name']}, {contract['embedding_dim']} numbers), "
+        f"An encoder for {contract['modality'].upper()} ({network}, {contract['embedding_dim']} numbers), "
         f"pretrained by the recipe `{provenance['recipe']}`{learned if names else ', without labels.'}",
         "",
         "## Input contract",

@@ -32,6 +32,7 @@ def parameters() -> dict[str, Any]:
     raw["folds"] = {f"f{fold}": None for fold in range(FOLDS)}
     run = raw["runs"][RUN]
     run["pretrain"] |= {"patience": 3}
+    run["encoder"] |= {"ensemble": 2}
     run["evaluate"] |= {"labels": ["disease"], "finetune_labels": [], "fractions": [1.0], "protocols": ["probe"]}
     raw["runs"] = {RUN: run}
     raw["release"] = {NAME: {"run": RUN, "licence": "CC0-1.0", "cite": "Nobody 1900"}}
@@ -75,6 +76,7 @@ def test_it_is_made_like_the_run(made: hub.Encoder) -> None:
     run = hub.load_encoder(f"data/runs/{RUN}/encoder")
     mine, theirs = (encoder.config["provenance"] for encoder in (made, run))
     assert made.config["architecture"] == run.config["architecture"]
+    assert made.config["architecture"]["ensemble"] == len(next(iter(made.module.children()))) == 2
     differ = {key for key, value in theirs["pretrain"].items() if mine["pretrain"][key] != value}
     assert differ == {"select", "monitor_label", "patience"}
     assert (mine["steps"], mine["kept_step"], mine["seed"]) == (4, 4, theirs["seed"])
@@ -87,6 +89,7 @@ def test_its_card_has_the_results_of_the_run_and_what_they_are_worth(made: hub.E
     interval = f"{value['mean']:.3f} [{value['lo']:.3f}, {value['hi']:.3f}]"
     for words in (f"# {NAME}\n", "CC0-1.0", "Nobody 1900", "no held-out results of its own", f"run `{RUN}`", interval):
         assert words in made.card
+    assert "(2 x resnet1d, " in made.card
     assert "cross-fitting" in made.card
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from medssl.ablate.refusals import of_recipe
 from medssl.config import ConfigError, Run, load
 from medssl.models import build
 from medssl.models.embed import embed_samples
@@ -20,8 +21,8 @@ from tests.pretrain.test_resume import ALWAYS, Killed, assert_equal
 STEPS = 3
 
 
-def several(number: int | None) -> Run:
-    run = run_of("simclr", epochs=1, steps_per_epoch=STEPS, monitor_steps=1)
+def several(number: int | None, recipe: str = "simclr") -> Run:
+    run = run_of(recipe, epochs=1, steps_per_epoch=STEPS, monitor_steps=1)
     assert run.encoder is not None
     return run.model_copy(update={"encoder": run.encoder.model_copy(update={"ensemble": number})})
 
@@ -50,6 +51,10 @@ def test_each_is_as_it_is_alone(signal_store: Store, tmp_path: Path) -> None:
     again.load_state_dict(both.encoder.state_dict())
     beside = [embed_samples(one.encoder, signal_store) for one in alone]
     assert np.array_equal(embed_samples(again, signal_store), np.concatenate(beside, axis=1))
+
+
+def test_a_recipe_that_needs_a_map_of_features_has_that_of_each() -> None:
+    assert [of_recipe(several(number, "comet")) for number in (None, 2)] == ["", ""]
 
 
 @pytest.mark.parametrize("finished", [0, 1])
