@@ -50,7 +50,8 @@ def test_each_is_as_it_is_alone(signal_store: Store, tmp_path: Path) -> None:
     again = build(**RESNET, in_channels=2, ensemble=2, seed=1).eval()
     again.load_state_dict(both.encoder.state_dict())
     beside = [embed_samples(one.encoder, signal_store) for one in alone]
-    assert np.array_equal(embed_samples(again, signal_store), np.concatenate(beside, axis=1))
+    for one in (both.encoder, again):
+        assert np.array_equal(embed_samples(one, signal_store), np.concatenate(beside, axis=1))
 
 
 def test_a_recipe_that_needs_a_map_of_features_has_that_of_each() -> None:
