@@ -110,8 +110,7 @@ def _parts(ablation: Ablation, table: pd.DataFrame, notes: Sequence[str]) -> tup
     tables = [(f"{100 * fraction:g} % of labels", *wide(table, fraction)) for fraction in fractions]
     by = table.groupby("factor", sort=False)
     factors = [(name, ablation.factors[str(name)].question, sentences(rows)) for name, rows in by]
-    computed = [f"compute: {name} {value}." for name, value in ablation.compute.items()]
-    return [by_chance(table) + ".", *_tested(table), *computed, *(f"{note}." for note in notes)], tables, factors
+    return [by_chance(table) + ".", *_tested(table), *(f"{note}." for note in notes)], tables, factors
 
 
 def _tested(table: pd.DataFrame) -> list[str]:
@@ -119,7 +118,6 @@ def _tested(table: pd.DataFrame) -> list[str]:
     lines = []
     for run, of in table[table["lo"].notna()].groupby("run", sort=False):
         labels = ", ".join(f"{label} {n}" for label, n in of.groupby("label", sort=False)["n_patients"].max().items())
-        lines.append(
-            f"{run}: test patients {labels}; trainings a fold: {of['trainings'].max()}, folds: {of['folds'].max()}."
-        )
+        trained = f"trainings a fold: {of['trainings'].max()}, folds: {of['folds'].max()}"
+        lines.append(f"{run}: test patients {labels}; {trained}, precision {of['precision'].iloc[0]}.")
     return lines

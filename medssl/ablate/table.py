@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medssl import config
 from medssl.ablate.factors import PROBE, Cell
 from medssl.evaluate import compare
 from medssl.evaluate.metrics import known, shown
@@ -25,7 +26,7 @@ NUMBERS = ("fraction", "base", "value", "untrained", "mean", "lo", "hi", "p")
 COUNTS = ("n_patients", "trainings", "seeds", "folds")
 COLUMNS = (
     *("factor", "level", "run", "label", "fraction", "metric", "base", "value", "untrained"),
-    *("mean", "lo", "hi", "p", "by", *COUNTS, "seen", "note"),
+    *("mean", "lo", "hi", "p", "by", *COUNTS, "precision", "seen", "note"),
 )
 AGAINST = (
     *("factor", "run", "level", "label", "fraction", "metric", "against", "other", "value"),
@@ -43,17 +44,19 @@ def differences(cells: Sequence[Cell], out: Path, *, draws: int = 400) -> pd.Dat
         draws: of patients.
 
     Returns:
-        `COLUMNS`. ``untrained`` is the level's encoder without training, where that was evaluated. ``seen`` lists what
-        pretraining read that states the label. ``note`` is `medssl.evaluate.compare.verdict`, or why there is no
-        difference; it adds where patients are in other folds, so that trainings are not paired. A level that was
-        refused has one row.
+        `COLUMNS`. ``untrained`` is the level's encoder without training, where that was evaluated. ``precision`` is of
+        the trainings. ``seen`` lists what pretraining read that states the label. ``note`` is
+        `medssl.evaluate.compare.verdict`, or why there is no difference; it adds where patients are in other folds, so
+        that trainings are not paired. A level that was refused has one row.
     """
     rows: list[dict[str, Any]] = []
     for base in dict.fromkeys(cell.base for cell in cells):
         here = [cell for cell in cells if cell.base == base]
         found, seen = _found(here, out)
+        params = out / base / "params.yaml"
+        precision = config.load(params).compute.precision if params.is_file() else ""
         for cell in here:
-            same = {"factor": cell.factor, "level": cell.level, "run": base}
+            same = {"factor": cell.factor, "level": cell.level, "run": base, "precision": precision}
             if cell.refused:
                 rows.append(same | {"note": cell.refused})
                 continue
