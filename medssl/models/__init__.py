@@ -82,7 +82,7 @@ def build(
             return build(
                 name, in_channels=in_channels, widths=widths, depth=depth, joined=joined, ensemble=ensemble, **given
             )
-    if number := ensemble or joined:
+    if (number := ensemble or joined or 1) > 1:
         one = {"in_channels": in_channels, "widths": widths, "depth": depth, **given}
         return Joined([build(name, **one) for _ in range(number)], unit=ensemble is None)
     if crop := given.pop("crop", None):

@@ -183,8 +183,8 @@ def fit(
 ) -> Fitted:
     """Pretrain an encoder on the training samples of ``store`` that ``pretrain.duplicates`` leaves.
 
-    Each of an ``ensemble`` is what it were alone, with a seed, batches and views of its own. Curves and steps are those
-    of the first.
+    Each of an ``ensemble`` is trained as if alone, with a seed, batches and views of its own. Curves and steps are
+    those of the first.
 
     Args:
         store: opened with dedup receipts and split.
@@ -201,9 +201,16 @@ def fit(
         folder = checkpoints / run_hash(run, store, seed)
         parts: list[Fitted] = []
         for part in range(run.encoder.ensemble):
-            told = {"on_step": on_step} | ({} if part else {"on_measured": on_measured})
-            of = seed + part * PART
-            parts.append(fit(store, run.alone(), seed=of, compute=compute, checkpoints=folder, **told))  # type: ignore[arg-type]
+            fitted = fit(
+                store,
+                run.alone(),
+                seed=seed + part * PART,
+                compute=compute,
+                checkpoints=folder,
+                on_measured=on_measured if part == 0 else lambda row, step: None,
+                on_step=on_step,
+            )
+            parts.append(fitted)
         return replace(
             parts[0],
             encoder=Joined([part.encoder for part in parts], unit=False).eval(),
