@@ -25,7 +25,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	printf '%s' "$(CURDIR)" > $@
 
 repro: env
-	dvc repro
+	medssl repro
 
 test: env
 	python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --durations 15

@@ -10,9 +10,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
+
+from medssl import config
 
 PACKAGE = Path(__file__).parent
 # Folders of data/ that dvc.yaml lists and no stage makes are always there; git tracks nothing else in them.
@@ -115,17 +119,61 @@ def lay_out(folder: Path, params: str) -> None:
         dvc(folder, "config", "core.site_cache_dir", ".medssl/dvc")
 
 
-def dvc(folder: Path, *words: str) -> None:
+def repro(folder: Path, *, lanes: int = 2) -> None:
+    """Run what changed of the pipeline in a folder, several cohorts side by side, then what reads all of them.
+
+    DVC runs one stage at a time. Cohorts have no stage in common, so each gets a DVC of its own, `lanes` at once, which
+    wait for each other only where DVC notes what was done. The stages of a lane have its share of the cores.
+
+    Args:
+        folder: of the project, with ``params.yaml``.
+        lanes: how many cohorts at once; each takes the memory of a stage. With 1 it is ``dvc repro``.
+
+    Raises:
+        WorkspaceError: DVC failed for a cohort; the others are done.
+        ValueError: a mistake in ``params.yaml``.
+    """
+    params = config.load(folder / "params.yaml")
+    wanted = {cohort: [f"dedup@{cohort}"] for cohort in params.modalities}
+    for name, run in params.runs.items():
+        wanted[run.modality].append(f"results@{name}")
+    for name, release in params.release.items():
+        wanted[params.runs[release.run].modality].append(f"release@{name}")
+    lanes = min(lanes, len(wanted))
+    if lanes > 1:
+        threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // lanes))} | dict(os.environ)
+        with ThreadPoolExecutor(lanes) as pool:
+            done = [
+                pool.submit(dvc, folder, "--wait-for-lock", "repro", *stages, environment=threads, label=cohort)
+                for cohort, stages in wanted.items()
+            ]
+        for one in done:
+            one.result()
+    dvc(folder, "repro")
+
+
+def dvc(folder: Path, *words: str, environment: Mapping[str, str] | None = None, label: str = "") -> None:
     """Run DVC in a folder with this interpreter first on the path, as its stages call ``python``.
 
     What it says is progress, and so goes to stderr.
 
+    Args:
+        folder: of the project.
+        words: of the command line.
+        environment: None is that of this process.
+        label: stands before each line that it says, without bars, where several talk at once.
+
     Raises:
         WorkspaceError: DVC failed; its own message stands above.
     """
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    given = os.environ if environment is None else environment
+    path = os.pathsep.join([str(Path(sys.executable).parent), given.get("PATH", "")])
     # PYTHONPATH of the caller must not bring another copy of the package into the stages.
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PATH": path}
-    done = subprocess.run([sys.executable, "-m", "dvc", *words], cwd=folder, env=environment, stdout=2, check=False)
-    if done.returncode:
+    own = {k: v for k, v in given.items() if k != "PYTHONPATH"} | {"PATH": path}
+    said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if label else {"stdout": 2}
+    command = [sys.executable, "-m", "dvc", *words]
+    with subprocess.Popen(command, cwd=folder, env=own, text=True, **said) as running:  # type: ignore[call-overload]
+        for line in running.stdout or ():
+            print(f"{label:>12} | {line}", end="", file=sys.stderr, flush=True)
+    if running.returncode:
         raise WorkspaceError(f"dvc {' '.join(words)} failed in {folder}; see the message above")

@@ -54,6 +54,55 @@ def test_only_the_sets_that_are_there_are_run(tmp_path: Path, capsys: pytest.Cap
     assert "ecg: ecg/ptbxl_500 is not in the data folder; left out" in capsys.readouterr().err
 
 
+def said(monkeypatch: pytest.MonkeyPatch, *, fails: str = "") -> list[tuple[str, ...]]:
+    """Note what DVC is asked, in place of asking it."""
+    asked: list[tuple[str, ...]] = []
+
+    def dvc(folder: Path, *words: str, label: str = "", **_: object) -> None:
+        asked.append(words)
+        if label and label == fails:
+            raise workspace.WorkspaceError(f"dvc failed for {label}")
+
+    monkeypatch.setattr(workspace, "dvc", dvc)
+    return asked
+
+
+def test_cohorts_run_side_by_side_and_then_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["release"] = {"ct-ours": {"run": "ct-anatomy", "licence": "CC0-1.0", "cite": "us"}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    asked = said(monkeypatch)
+    workspace.repro(tmp_path, lanes=2)
+    lanes = {frozenset(words[2:]) for words in asked[:-1]}
+    assert all(words[:2] == ("--wait-for-lock", "repro") for words in asked[:-1])
+    assert lanes == {
+        frozenset({"dedup@ecg", "results@ecg-simclr", "results@ecg-comet"}),
+        frozenset({"dedup@ppg", "results@ppg-wearable"}),
+        frozenset({"dedup@eeg", "results@eeg-simclr"}),
+        frozenset({"dedup@ct", "results@ct-anatomy", "release@ct-ours"}),
+        frozenset({"dedup@mri", "results@mri-anatomy"}),
+    }
+    assert asked[-1] == ("repro",)
+    asked.clear()
+    workspace.repro(tmp_path, lanes=1)
+    assert asked == [("repro",)]
+
+
+def test_a_cohort_that_fails_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    asked = said(monkeypatch, fails="ecg")
+    with pytest.raises(workspace.WorkspaceError, match="dvc failed for ecg"):
+        workspace.repro(tmp_path, lanes=2)
+    assert len(asked) == 5 and ("repro",) not in asked  # which would fail once more
+
+
+def test_lines_of_a_lane_name_its_cohort(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(workspace.WorkspaceError, match="dvc repro failed"):
+        workspace.dvc(tmp_path, "repro", label="ecg")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines and all(line.startswith("         ecg | ") for line in lines)
+
+
 def test_the_quick_one_has_two_small_cohorts() -> None:
     params = config.parse(workspace.quick((ROOT / "params.yaml").read_text()))
     assert list(params.modalities) == list(params.synthetic) == ["ecg", "ct"]

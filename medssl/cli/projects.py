@@ -1,4 +1,4 @@
-"""Commands that make a project: new, demo."""
+"""Commands that make a project and run it: new, demo, repro."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from medssl.cli.answer import Answer
 from medssl.cli.commands import Commands
+
+LANES = 2  # cohorts at once
 
 
 def new(args: argparse.Namespace) -> Answer:
@@ -42,7 +44,8 @@ def demo(args: argparse.Namespace) -> Answer:
     folder = Path(args.out) if args.out else Path(tempfile.mkdtemp(prefix="medssl-demo-"))
     params = workspace.params_for(args.params, Path(args.data) if args.data else None)
     workspace.lay_out(folder, workspace.quick(params) if args.quick else params)
-    workspace.dvc(folder, "repro")
+    # Real recordings take memory and hours: one stage at a time, with its bars.
+    workspace.repro(folder, lanes=1 if args.data else LANES)
     import pandas as pd
 
     from medssl.evaluate.metrics import shown
@@ -63,6 +66,16 @@ def demo(args: argparse.Namespace) -> Answer:
     lines = [f"report: {report}", f"encoders: {data / 'runs'}/<run>/encoder", "", "try next:", *then]
     facts = {"folder": folder, "report": report, "encoders": encoders, "results": full, "next": then}
     return Answer(facts, [*tables, "\n" + "\n".join(lines)])
+
+
+def repro(args: argparse.Namespace) -> Answer:
+    """Run what changed of the pipeline of the project in this folder."""
+    from medssl import workspace
+
+    folder = Path.cwd()
+    workspace.repro(folder, lanes=args.lanes)
+    report = folder / "data" / "report" / "report.html"
+    return Answer({"folder": folder, "report": report}, [f"report: {report}"])
 
 
 def _next(folder: Path, cohorts: dict[str, str]) -> list[str]:
@@ -122,3 +135,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--out", metavar="DIR", help="folder (default: a new temporary one)")
     sub.add_argument("--params", default="params.yaml", help="params.yaml or params.real.yaml of the project")
     sub.add_argument("--data", metavar="DIR", help="folder with ecg/ ppg/ eeg/ mri/ ct/ for params.real.yaml")
+
+    sub = commands.add(repro, "what `dvc repro` does, several cohorts at a time", "folder, report")
+    each = f"cohorts at once, each with a share of the cores (default: {LANES})"
+    sub.add_argument("--lanes", type=int, default=LANES, metavar="N", help=each)

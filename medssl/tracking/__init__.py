@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from medssl import config, project
 from medssl.tracking import entries, tree
-from medssl.tracking.places import TrackingError, database_of, store_uri
+from medssl.tracking.places import TrackingError, database_of, first, store_uri
 from medssl.tracking.record import Log, NoRun, StageRun
 
 if TYPE_CHECKING:
@@ -135,8 +135,10 @@ def stage_run(
     uri = store_uri(tracking, root)
     log = Log(about, root)
     try:
-        client = client_of(uri)
-        log.open(client, tree.opened(client, tree.experiment(client, tracking.experiment, uri), about))
+        with first(uri, root):
+            client = client_of(uri)
+            experiment = tree.experiment(client, tracking.experiment, uri)
+        log.open(client, tree.opened(client, experiment, about))
     except Exception as error:
         # A database of one's own that does not answer is a mistake to be mended before anything is computed.
         if database_of(uri) is not None or not entries.silent(error):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -58,6 +60,22 @@ def store_uri(tracking: config.Tracking, folder: Path) -> str:
                 ) from None
             # No table yet, or no database: MLflow makes the one and tells the other.
     return uri
+
+
+@contextmanager
+def first(uri: str, folder: Path) -> Iterator[None]:
+    """Have other stages of the project in ``folder`` wait while one opens an SQLite store.
+
+    MLflow makes and migrates its tables in hundreds of steps, and two processes that do so at once break both.
+    """
+    if database_of(uri) is None:
+        yield
+        return
+    lock = folder / ".medssl" / "mlflow.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def database_of(uri: str) -> Path | None:

@@ -15,9 +15,9 @@ from tests.cli.test_cli import COMMANDS, document
 ROW = {"run": "ecg-simclr", "label": "sex", "metric": "auroc", "n_patients": 40, "label_fraction": 1.0}
 
 
-def pretend(folder: Path, *words: str) -> None:
+def pretend(folder: Path, *, lanes: int) -> None:
     """Leave what the pipeline leaves."""
-    assert words == ("repro",)
+    assert lanes == 2
     (folder / "data/report").mkdir(parents=True)
     (folder / "data/runs/ecg-simclr/encoder").mkdir(parents=True)
     (folder / "data/raw/ecg").mkdir(parents=True)
@@ -34,7 +34,7 @@ def test_it_says_what_to_try_next(
         (folder / "params.yaml").write_text(params)
 
     monkeypatch.setattr(workspace, "lay_out", lay_out)
-    monkeypatch.setattr(workspace, "dvc", pretend)
+    monkeypatch.setattr(workspace, "repro", pretend)
     folder = tmp_path / "a demo"
     code, said = document(capsys, "demo", "--quick", "--out", folder)
     assert code == 0 and said["encoders"] == {"ecg-simclr": str(folder / "data/runs/ecg-simclr/encoder")}

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -33,6 +34,28 @@ def client(database: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 SETTINGS = config.Tracking(uri="sqlite:////nowhere/else.db", experiment="toy")
+
+
+def test_two_stages_that_begin_at_once_make_one_store(tmp_path: Path) -> None:
+    """Without waiting for each other both migrate the tables, and one of them fails each time."""
+    (tmp_path / "params.yaml").touch()
+    (tmp_path / "dvc.yaml").touch()
+    code = (
+        "import sys; from medssl import config, tracking\n"
+        "with tracking.stage_run(config.Tracking(), sys.argv[1], modality='ecg') as run: print(bool(run.run_id))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "DVC_STAGE")}
+    environment["PYTHONPATH"] = str(Path(tracking.__file__).parents[2])
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, name], cwd=tmp_path, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for name in ("split@ecg", "split@ppg")
+    ]  # fmt: skip
+    for one in both:
+        out, err = one.communicate(timeout=300)
+        assert (one.returncode, out) == (0, "True\n"), err
 
 
 def test_a_finished_run(client: Any, tmp_path: Path) -> None:
