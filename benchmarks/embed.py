@@ -24,10 +24,9 @@ import yaml
 from tqdm import tqdm
 
 from benchmarks.timing import ROOT, Failed, apart, last_line, measured, table
-from medssl import config, hub, models
+from medssl import config, features, hub, models
 from medssl import table as tables
 from medssl.curate import dedup
-from medssl.evaluate import features
 from medssl.store import Store, Writer, open_store, write_parquet
 from pipeline import probe, stage
 

@@ -123,6 +123,7 @@ def train(
         compute=params.compute,
         start=start(wanted, store.table, number=number, fold=fold),
         checkpoints=project.root() / ".medssl" / "checkpoints",
+        cache=project.root() / ".medssl" / "features",
         on_measured=lambda row, step: run.metrics({f"pretrain/{k}": v for k, v in row.items() if k != "step"}, step),
     )
     if not project.first_process():

@@ -68,14 +68,24 @@ class Predict(Section):
 
     About a ``share`` of each sample is hidden, in ``spans`` spans of a signal or boxes of an image. ``latent`` predicts
     the embedding of the whole sample, ``spectrum``, of signals alone, the power of the hidden part in bands of
-    frequency. The curve ``train/predict`` is the share of the variance between samples that is not predicted.
-    ``train/loss`` holds the term, ``val/loss`` does not.
+    frequency. ``handcrafted`` hides nothing: a linear map of a view's embedding tells what the field measures in the
+    sample (`medssl.handcrafted`), so that the embedding holds what the views do not touch. The curve ``train/predict``
+    is the share of the variance between samples that is not predicted. ``train/loss`` holds the term, ``val/loss`` does
+    not.
     """
 
-    name: Literal["latent", "spectrum"] = "latent"
+    name: Literal["latent", "spectrum", "handcrafted"] = "latent"
     weight: Positive = 1.0
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5
     spans: Count = 4
+
+    @model_validator(mode="after")
+    def _hides_something(self) -> Self:
+        if self.name == "handcrafted" and (given := sorted({"share", "spans"} & self.model_fields_set)):
+            raise ValueError(
+                f"{', '.join(given)}: name handcrafted hides nothing; remove {'it' if len(given) == 1 else 'them'}"
+            )
+        return self
 
 
 class Positives(Section):

@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 from torch import device, nn, uint8
 
+from medssl import features
 from medssl import table as tables
 from medssl.config import Evaluate
-from medssl.evaluate import features, identity, novelty, probe, trust
+from medssl.evaluate import identity, novelty, probe, trust
 from medssl.evaluate.baselines import BASELINES
 from medssl.evaluate.baselines.demographics import demographics
 from medssl.evaluate.baselines.giveaway import label_in_features

@@ -36,6 +36,7 @@ class Batch:
             numbers; None: themselves.
         views: random views, whole ones (B, C, ...) and then small crops; empty until they are made on the device. The
             first, third ... of either kind are of the sample, the second, fourth ... of the partner.
+        told: (B, K) what the field measures in them (`medssl.pretrain.told`), where a term reads it; NaN = unknown.
         place: (B, V, d, d + 1) the affine map from each view to what it is of (`medssl.views.volumes`); NaN where a
             view of a signal was shifted or warped; None without views.
     """
@@ -51,6 +52,7 @@ class Batch:
     weight: Tensor
     partner: Batch | None = None
     views: tuple[Tensor, ...] = ()
+    told: Tensor | None = None
     place: Tensor | None = None
 
     @property

@@ -29,6 +29,7 @@ from medssl.pretrain.module import Training
 from medssl.pretrain.recipes import RECIPES, Sizes
 from medssl.pretrain.resume import arithmetic, run_hash
 from medssl.pretrain.sampler import Batches, FixedBatches, HierarchicalBatches
+from medssl.pretrain.told import Told
 from medssl.project import launched
 from medssl.store import Store
 
@@ -177,6 +178,7 @@ def fit(
     seed: int,
     compute: Compute,
     checkpoints: Path,
+    cache: Path | None = None,
     start: nn.Module | None = None,
     on_measured: Callable[[dict[str, float], int], None] = lambda row, step: None,
     on_step: Callable[[int], None] = lambda batches: None,
@@ -193,6 +195,7 @@ def fit(
         compute: devices, precision, loader workers.
         checkpoints: folder for resumable state, outside any stage output. A run that was stopped, within an epoch or
             between two, goes on from there and ends with the same weights.
+        cache: folder of features of all samples, which ``pretrain.predict`` may have told; None computes them anew.
         start: encoder of ``run.start``, whose weights or embeddings the recipe begins with (`Recipe.begin`).
         on_measured: called with each row of curves and the number of steps.
         on_step: called after each batch with the number of batches so far, of one of an ensemble.
@@ -207,6 +210,7 @@ def fit(
                 seed=seed + part * PART,
                 compute=compute,
                 checkpoints=folder,
+                cache=cache,
                 on_measured=on_measured if part == 0 else lambda row, step: None,
                 on_step=on_step,
             )
@@ -239,6 +243,9 @@ def fit(
     measures = measure(table, training, params.options.covariates())
     labels = label_values(table, training, params.labels, numbers=params.options.numbers)
     samples = Samples(store, measures.values, labels)
+    told = None
+    if params.predict is not None and params.predict.name == "handcrafted":
+        told = Told.of(store, rows, cache=cache, progress=compute.progress)
     composition = recipe.batch(params.batch) if recipe.batch else params.batch
     architecture = run.encoder.model_dump() | {"in_channels": int(store.facts["shape"][0])}
     monitors = Monitors(
@@ -287,10 +294,11 @@ def fit(
             channels=tuple(table["channels"].iloc[0]),
             label=torch.from_numpy(labels[rows[some]]),
             drawn=chosen,
+            told=0 if told is None else len(told.columns),
             earlier=int(encoder.embedding_dim) - embedding_dim(**architecture),  # type: ignore[arg-type]
         )
         net = recipe.net(encoder, params, sizes, start)
-        module = Training(net, recipe, steps=steps, modality=store.facts["modality"], seed=seed)
+        module = Training(net, recipe, steps=steps, modality=store.facts["modality"], seed=seed, told=told)
     if compute.compile:
         net.compile()
     with torch.random.fork_rng(devices):  # a loader draws its seed from the global generator

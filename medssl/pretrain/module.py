@@ -19,7 +19,8 @@ from medssl.pretrain.data import Batch
 from medssl.pretrain.gather import averaged, divided
 from medssl.pretrain.net import Net, approach, still_copy
 from medssl.pretrain.recipes import Recipe
-from medssl.pretrain.recipes.predict import prediction
+from medssl.pretrain.recipes.predict import prediction, untold
+from medssl.pretrain.told import Told
 from medssl.views.augment import Augmentation
 from medssl.views.draws import Draws
 
@@ -39,13 +40,17 @@ class Training(L.LightningModule):
         steps: optimiser steps in the whole run, for the schedule.
         modality: of the samples; decides which views a plan may use.
         seed: with each sample's draw number it decides its views and masks, whatever the batch or process it is in.
+        told: of the store, where ``pretrain.predict`` reads it.
 
     Attributes:
         batches: how many were trained on so far, which is where a resumed run goes on.
     """
 
-    def __init__(self, net: Net, recipe: Recipe, *, steps: int, modality: str = "ecg", seed: int = 0) -> None:
+    def __init__(
+        self, net: Net, recipe: Recipe, *, steps: int, modality: str = "ecg", seed: int = 0, told: Told | None = None
+    ) -> None:
         super().__init__()
+        self.told = told
         self.net, self.recipe, self.params, self.steps, self.seed = net, recipe, net.params, steps, seed
         self.augmentation = augmentation(recipe, self.params, modality, crop_of(net.encoder))
         self.average = still_copy(net.encoder) if recipe.averaged else None
@@ -57,9 +62,9 @@ class Training(L.LightningModule):
         return self.net.encoder if self.average is None else self.average
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Seed dropout, which knows only the global generator; before the transfer no device has to wait."""
+        """Seed dropout, which knows only the global generator, and read features; so early no device has to wait."""
         torch.manual_seed((self.seed * 1_000_003 + int(batch.draw[0])) % 2**63)
-        return batch
+        return batch if self.told is None else replace(batch, told=self.told.rows(batch.row))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Draw the views on the device: as many as the recipe reads, and two at least to measure by.
@@ -80,7 +85,7 @@ class Training(L.LightningModule):
                 term = self.net.regulariser(len(batch.x))
                 losses |= {"loss": losses["loss"] + self.params.regulariser.weight * term, "regulariser": term}
             if self.params.predict is not None:
-                term = prediction(self.net, self.augmentation.shown(batch.x, self.net.draws), self.exported())
+                term = self._prediction(batch)
                 losses |= {"loss": losses["loss"] + self.params.predict.weight * term, "predict": term}
         for name, value in losses.items():
             value = value.detach().float()
@@ -88,6 +93,15 @@ class Training(L.LightningModule):
         self._sums["batches"] = self._sums.get("batches", torch.zeros(())) + 1
         self.batches += 1
         return losses["loss"]
+
+    def _prediction(self, batch: Batch) -> Tensor:
+        """Return the term ``pretrain.predict`` of a batch."""
+        shown = self.augmentation.shown(batch.x, self.net.draws)
+        if batch.told is None:
+            return prediction(self.net, shown, self.exported())
+        # A recipe that reads no views, as one that hides parts of the sample itself, has it tell of the sample.
+        view = batch.views[0] if batch.views else shown
+        return untold(self.net.heads["predict"](self.net.encoder(view)), batch.told)
 
     def mean_losses(self) -> dict[str, float]:
         """Return the mean losses since the last call, over all processes."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, distributed
@@ -21,6 +22,7 @@ from medssl.pretrain.fit import fit
 from medssl.pretrain.gather import averaged, gather
 from medssl.pretrain.module import Training
 from medssl.pretrain.recipes import RECIPES, Sizes
+from medssl.pretrain.told import Told
 from medssl.store import open_store
 
 WORLD = 2
@@ -68,8 +70,16 @@ def module_of(recipe: str, *, options: dict[str, Any] | None = None, **given: An
     torch.manual_seed(0)
     encoder = build("dilated1d", in_channels=2, widths=(6, 8), depth=3)
     encoder.dropout.p = 0.0  # type: ignore[union-attr, assignment]
-    net = RECIPES[recipe].net(encoder, run, Sizes(8, 40, (2, 32), ((1,), (1,)), torch.randn(20, 2)))
-    return Training(net, RECIPES[recipe], steps=10, seed=1)
+    told = features() if run.predict is not None and run.predict.name == "handcrafted" else None
+    sizes = Sizes(8, 40, (2, 32), ((1,), (1,)), torch.randn(20, 2), told=0 if told is None else 5)
+    return Training(RECIPES[recipe].net(encoder, run, sizes), RECIPES[recipe], steps=10, seed=1, told=told)
+
+
+def features() -> Told:
+    """Five features of forty samples; one process has all that are unknown in a batch."""
+    values = np.random.default_rng(3).normal(size=(40, 6))
+    values[[1, 4], 2] = np.nan
+    return Told(values, np.array([0, 1, 2, 3, 5]), np.full(5, 0.1), np.full(5, 2.0))
 
 
 def batch_of(rows: slice, step: int = 0, *, paired: bool = False) -> Batch:
@@ -144,6 +154,7 @@ CASES += [
     for recipe, name, cure in (
         ("simclr", "latent", "mask"), ("simclr", "spectrum", "remove"), ("wearable", "latent", "mask"),
         ("byol", "latent", "remove"), ("comet_code", "latent", "remove"), ("swav", "spectrum", "remove"),
+        ("simclr", "handcrafted", "mask"), ("wearable", "handcrafted", "remove"), ("comet", "handcrafted", "remove"),
     )
 ]  # fmt: skip
 CASES += [

@@ -24,7 +24,9 @@ from tests.pretrain.test_gather import ROWS, batch_of, module_of
 from tests.pretrain.test_regulariser import step_of
 from tests.pretrain.test_resume import assert_resumes
 
-GIVEN: dict[str, dict[str, Any]] = {name: {"name": name, "weight": 0.5} for name in ("latent", "spectrum")}
+GIVEN: dict[str, dict[str, Any]] = {
+    name: {"name": name, "weight": 0.5} for name in ("latent", "spectrum", "handcrafted")
+}
 
 
 @pytest.mark.parametrize("name", GIVEN)
@@ -74,6 +76,18 @@ def test_the_spectrum_is_of_what_is_hidden() -> None:
     target = spectrum(torch.where(hidden[:, None], x, 0))
     assert target.shape == (ROWS, 2 * BANDS)
     assert curves["train/predict"] == pytest.approx(by_hand(module, x, target), rel=1e-4)
+
+
+def test_handcrafted_features_are_told_of_a_view_and_unknown_ones_cost_nothing() -> None:
+    module, batch, curves = step_of("simclr", predict={"name": "handcrafted"})
+    assert batch.told is not None and batch.told.isnan().sum() == 2
+    found = module.net.heads["predict"](module.net.encoder(batch.views[0]))
+    terms = [
+        0.0 if torch.isnan(wanted) else (told - wanted).item() ** 2
+        for row, features in zip(found, batch.told, strict=True)
+        for told, wanted in zip(row, features, strict=True)
+    ]
+    assert curves["train/predict"] == pytest.approx(np.mean(terms), rel=1e-4)
 
 
 def test_bands_of_a_sine_and_all_frequencies() -> None:
@@ -127,6 +141,9 @@ def test_measuring_is_without_it() -> None:
 
 def test_what_it_may_be_told(image_store: Store, tmp_path: Path) -> None:
     assert Pretrain().predict is None
+    for wrong in ({"name": "handcrafted", "share": 0.2}, {"name": "handcrafted", "spans": 2}):
+        with pytest.raises(ValidationError, match=r"(share|spans): name handcrafted hides nothing; remove it"):
+            Pretrain.model_validate({"predict": wrong})
     for wrong in ({"name": "wave"}, {"share": 0}, {"share": 1}, {"weight": 0}, {"spans": 0}):
         with pytest.raises(ValidationError, match=next(iter(wrong))):
             Pretrain.model_validate({"predict": wrong})
@@ -135,7 +152,9 @@ def test_what_it_may_be_told(image_store: Store, tmp_path: Path) -> None:
         fit(image_store, run, seed=0, compute=COMPUTE, checkpoints=tmp_path)
 
 
-@pytest.mark.parametrize(("recipe", "name"), [("simclr", "latent"), ("byol", "spectrum"), ("comet", "latent")])
+@pytest.mark.parametrize(
+    ("recipe", "name"), [("simclr", "latent"), ("byol", "spectrum"), ("comet", "latent"), ("simclr", "handcrafted")]
+)
 def test_resumed_equals_never_stopped(recipe: str, name: str, stores: dict[str, Store], tmp_path: Path) -> None:
     run = run_of(recipe, steps_per_epoch=3, epochs=2, predict=GIVEN[name])
     assert_resumes(stores[recipe], run, tmp_path, after=4)

@@ -25,7 +25,7 @@ EMBEDDING, PROJECTION = REGULARISED["embedding"], REGULARISED["projection"]
 def step_of(recipe: str, **given: Any) -> tuple[Any, Any, dict[str, float]]:
     """Return module, batch and curves of one training step."""
     module = module_of(recipe, options=OPTIONS[recipe].examples[0], **given).train()
-    batch = module.on_after_batch_transfer(batch_of(slice(0, ROWS)), 0)
+    batch = module.on_after_batch_transfer(module.on_before_batch_transfer(batch_of(slice(0, ROWS)), 0), 0)
     module.training_step(batch, 0).backward()
     return module, batch, module.mean_losses()
 

@@ -2,12 +2,15 @@
 
 ``latent``: the embedding of the whole sample, by the teacher where the recipe has one, else by the average that it
 exports, else by the encoder itself, always without gradient. ``spectrum``: log-powers of the hidden part in bands.
-Targets are standardised over the batch of all processes, each number by itself, so that what is the same for all
+These targets are standardised over the batch of all processes, each number by itself, so that what is the same for all
 samples is nothing to predict; the loss is then the share of the variance that is not predicted, 1 for a guess.
+``handcrafted`` hides nothing: a linear map tells features of the field, on the scale of the training samples.
 
 Source: Baevski et al. 2022 (data2vec) and Assran et al. 2023 (I-JEPA) for latent targets, He et al. 2022 (MAE) for
-hidden inputs. Deliberate differences: one prediction a sample from its embedding, not one a position, so that any
-encoder will do; hidden values are zeros, which the encoder sees; nothing is left out of the pass.
+hidden inputs, Pascual et al. 2019 (PASE) for handcrafted targets. Deliberate differences: one prediction a sample from
+its embedding, not one a position, so that any encoder will do; hidden values are zeros, which the encoder sees; nothing
+is left out of the pass; one linear map in place of a perceptron for each kind of feature, because that is how a probe
+reads the embedding.
 """
 
 from __future__ import annotations
@@ -33,18 +36,21 @@ BANDS = 16
 STREAM = 1000  # of random numbers, far from those of views and recipes
 
 
-def head(params: Pretrain, *, embedding: int, shape: tuple[int, ...]) -> nn.Module:
-    """Return the predictor, a small perceptron.
+def head(params: Pretrain, *, embedding: int, shape: tuple[int, ...], told: int = 0) -> nn.Module:
+    """Return the predictor: a small perceptron, of handcrafted features a linear map, as probes read them.
 
     Args:
         params: with ``predict``.
         embedding: channels of the encoder's output.
         shape: of a sample, (C, ...).
+        told: number of handcrafted features.
 
     Raises:
         ValueError: the spectrum of images.
     """
     assert params.predict is not None
+    if params.predict.name == "handcrafted":
+        return nn.Linear(embedding, told)
     if params.predict.name == "spectrum" and len(shape) != 2:
         raise ValueError("pretrain.predict.name: spectrum is for signals; take latent")
     outputs = embedding if params.predict.name == "latent" else shape[0] * BANDS
@@ -108,6 +114,17 @@ def prediction(net: Net, x: Tensor, average: nn.Module) -> Tensor:
     with unrecorded(net.encoder):
         seen = net.encoder(x * ~hidden)
     return unpredicted(net.heads["predict"](seen), target, whole)
+
+
+@without_autocast
+def untold(found: Tensor, told: Tensor) -> Tensor:
+    """Return the mean squared difference of what was found (B, K) from features (B, K); an unknown one counts as 0.
+
+    So the mean over processes is that of the whole batch, whoever has the unknown ones.
+    """
+    found, told = full_precision(found, told)
+    known = told.isfinite()
+    return torch.where(known, found - torch.where(known, told, 0), 0).square().mean()
 
 
 def patches(x: Tensor, size: int) -> tuple[Tensor, list[int]]:

@@ -36,6 +36,7 @@ class Sizes(NamedTuple):
         channels: their names, where the cohort names them.
         label: (n, L) of the samples of ``anatomy``.
         drawn: table of the samples that batches are drawn from; its index are their rows.
+        told: how many features ``pretrain.predict: {name: handcrafted}`` has the encoder tell.
         earlier: how many of the first numbers of an embedding are of encoders that are no longer trained.
     """
 
@@ -47,6 +48,7 @@ class Sizes(NamedTuple):
     channels: tuple[str, ...] = ()
     label: Tensor = torch.empty(0, 0)
     drawn: pd.DataFrame = pd.DataFrame()
+    told: int = 0
     earlier: int = 0
 
 
@@ -173,7 +175,7 @@ class Recipe:
             raise ValueError(f"encoder.crop {crop}: {length}; take fewer, or null")
         heads = self.heads(sizes, params) | {name: copy.deepcopy(encoder) for name in self.towers}
         if params.predict is not None:
-            heads["predict"] = predict.head(params, embedding=sizes.embedding, shape=sizes.shape)
+            heads["predict"] = predict.head(params, embedding=sizes.embedding, shape=sizes.shape, told=sizes.told)
         return Net(
             encoder,
             heads,

@@ -10,8 +10,9 @@ import pytest
 
 from medssl.config import SIGNALS
 from medssl.evaluate import probe
-from medssl.evaluate.baselines import BASELINES, ecg, images, spectrum
+from medssl.evaluate.baselines import BASELINES
 from medssl.evaluate.tasks import Task, pooled
+from medssl.handcrafted import ecg, images, spectrum
 from medssl.store import Store, Writer, open_store
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medssl.evaluate.baselines import stretches
+from medssl.handcrafted import stretches
 
 
 def fake(trial: list[int], start_s: list[float], *, window_s: float = 2.0, rate_hz: float = 4.0) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medssl.evaluate import features
+from medssl import features
 from medssl.store import Store
 
 

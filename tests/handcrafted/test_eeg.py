@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.linalg import logm, sqrtm
 
-from medssl.evaluate.baselines import eeg
+from medssl.handcrafted import eeg
 
 RATE = 128.0
 CHANNELS = ("F3", "F4", "T7", "T8")

@@ -15,14 +15,14 @@ from tqdm import tqdm
 from medssl.store import Store
 
 MOST_BYTES = 4 * 2**30  # of a cache; the oldest files go first
-CODE = ("models", "hub", "ingest", "evaluate/baselines")  # what features are computed by
+CODE = ("models", "hub", "ingest", "handcrafted", "evaluate/baselines")  # what features are computed by
 
 
 @functools.cache
 def _code() -> str:
     """Return a hash of the code that features depend on."""
     digest = hashlib.blake2b(digest_size=8)
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parent
     for folder in CODE:
         for path in sorted((package / folder).rglob("*.py")):
             digest.update(path.read_bytes())

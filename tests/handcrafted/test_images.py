@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import kurtosis, skew
 from skimage.feature import graycomatrix, graycoprops
 
-from medssl.evaluate.baselines import images
+from medssl.handcrafted import images
 
 
 def ball(ndim: int, radius: float, side: int = 64) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import skew
 
-from medssl.evaluate.baselines import spectrum
+from medssl.handcrafted import spectrum
 
 
 def test_a_window_stands_alone() -> None:

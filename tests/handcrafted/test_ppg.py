@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medssl.evaluate.baselines import ppg
+from medssl.handcrafted import ppg
 
 RATE = 125.0
 RISE, PERIOD = 0.2, 0.8
