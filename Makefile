@@ -90,10 +90,14 @@ wheel: env
 licences: env
 	python -m release.licences docs/licences.md
 
-# What a plain installation brings along (CycloneDX), with the versions of the lock file.
+# What a plain installation brings along (CycloneDX), with the versions of the lock file. The tool (Apache-2.0) has an
+# environment of its own: what it needs makes each import of MONAI a second longer.
+SBOM := $(CURDIR)/.venv-sbom/bin/python
 sbom: env
+	test -x $(SBOM) || $(PYTHON) -m venv .venv-sbom
+	$(SBOM) -m pip install --quiet --disable-pip-version-check "cyclonedx-bom>=5"
 	mkdir -p dist
-	python -m release.sbom dist/medssl.cdx.json
+	python -m release.sbom $(SBOM) dist/medssl.cdx.json
 
 # After changing lower bounds: requirements.oldest.
 bounds: env
@@ -110,4 +114,4 @@ oldest:
 		tests/test_store.py tests/test_hub.py tests/curate tests/ingest tests/models tests/objectives tests/sources
 
 clean:
-	rm -rf $(VENV) .venv-oldest
+	rm -rf $(VENV) .venv-oldest .venv-sbom

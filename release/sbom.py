@@ -1,6 +1,6 @@
-"""The bill of materials of a plain installation, CycloneDX: ``python -m release.sbom dist/medssl.cdx.json``.
+"""The bill of materials of a plain installation, CycloneDX: ``python -m release.sbom PYTHON dist/medssl.cdx.json``.
 
-CycloneDX's own tool lists the whole environment. Of that only what medssl needs is kept: users never get the tools that
+CycloneDX's own tool, which ``PYTHON`` has, lists the whole environment. Of that only what medssl needs is kept: users never get the tools that
 the project is made and tested with.
 """
 
@@ -17,8 +17,12 @@ from packaging.utils import canonicalize_name
 from release import licences, version
 
 
-def of_environment() -> dict[str, Any]:
-    """Return the bill of everything in this environment, with the project as its root."""
+def of_environment(python: str) -> dict[str, Any]:
+    """Return the bill of everything in this environment, with the project as its root.
+
+    Args:
+        python: of an environment with ``cyclonedx-bom``.
+    """
     tool = [
         "cyclonedx_py",
         "environment",
@@ -26,7 +30,7 @@ def of_environment() -> dict[str, Any]:
         str(licences.ROOT / "pyproject.toml"),
         "--output-reproducible",
     ]
-    done = subprocess.run([sys.executable, "-m", *tool, sys.executable], capture_output=True, text=True, check=True)
+    done = subprocess.run([python, "-m", *tool, sys.executable], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
@@ -45,4 +49,5 @@ def reduced(bill: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(json.dumps(reduced(of_environment()), indent=1) + "\n")
+    python, out = sys.argv[1:]
+    Path(out).write_text(json.dumps(reduced(of_environment(python)), indent=1) + "\n")
