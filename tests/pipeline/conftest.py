@@ -18,5 +18,5 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     shutil.copyfile(ROOT / ".gitignore", made.folder / ".gitignore")
     made.run("git", "add", "-A")
     made.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "start")
-    made.run("medssl.cli", "repro")
+    made.run("medssl", "repro")
     return made
