@@ -1,7 +1,7 @@
 """The bill of materials of a plain installation, CycloneDX: ``python -m release.sbom PYTHON dist/medssl.cdx.json``.
 
-CycloneDX's own tool, which ``PYTHON`` has, lists the whole environment. Of that only what medssl needs is kept: users never get the tools that
-the project is made and tested with.
+CycloneDX's own tool, which ``PYTHON`` has, lists the whole environment. Of that only what medssl needs is kept: users
+never get the tools that the project is made and tested with.
 """
 
 from __future__ import annotations

@@ -54,14 +54,17 @@ def test_only_the_sets_that_are_there_are_run(tmp_path: Path, capsys: pytest.Cap
     assert "ecg: ecg/ptbxl_500 is not in the data folder; left out" in capsys.readouterr().err
 
 
-def said(monkeypatch: pytest.MonkeyPatch, *, fails: str = "") -> list[tuple[str, ...]]:
+def said(monkeypatch: pytest.MonkeyPatch, *, fails: str = "", changed: int = 1) -> list[tuple[str, ...]]:
     """Note what DVC is asked, in place of asking it."""
     asked: list[tuple[str, ...]] = []
 
-    def dvc(folder: Path, *words: str, label: str = "", **_: object) -> None:
+    def dvc(folder: Path, *words: str, label: str = "", **_: object) -> int:
+        if words[0] == "status":
+            return changed
         asked.append(words)
         if label and label == fails:
             raise workspace.WorkspaceError(f"dvc failed for {label}")
+        return 0
 
     monkeypatch.setattr(workspace, "dvc", dvc)
     return asked
@@ -86,6 +89,13 @@ def test_cohorts_run_side_by_side_and_then_the_rest(tmp_path: Path, monkeypatch:
     asked.clear()
     workspace.repro(tmp_path, lanes=1)
     assert asked == [("repro",)]
+
+
+def test_where_nothing_changed_no_lane_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    asked = said(monkeypatch, changed=0)
+    workspace.repro(tmp_path, lanes=2)
+    assert asked == []
 
 
 def test_a_cohort_that_fails_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
