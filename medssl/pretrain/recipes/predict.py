@@ -7,7 +7,7 @@ samples is nothing to predict; the loss is then the share of the variance that i
 ``handcrafted`` hides nothing: a linear map tells features of the field, on the scale of the training samples.
 
 Source: Baevski et al. 2022 (data2vec) and Assran et al. 2023 (I-JEPA) for latent targets, He et al. 2022 (MAE) for
-hidden inputs, Pascual et al. 2019 (PASE) for handcrafted targets. Deliberate differences: one prediction a sample from
+hidden inputs, Pascual et al. 2019 for handcrafted targets. Deliberate differences: one prediction a sample from
 its embedding, not one a position, so that any encoder will do; hidden values are zeros, which the encoder sees; nothing
 is left out of the pass; one linear map in place of a perceptron for each kind of feature, because that is how a probe
 reads the embedding.
