@@ -21,6 +21,11 @@ Result = TypeVar("Result")
 Kind = Literal["serial", "process", "dask"]
 
 
+def cores() -> int:
+    """Return how many cores this process may use, which a scheduler may make fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def ordered_map(
     function: Callable[[Item], Result],
     items: Iterable[Item],

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from medssl import config
+from medssl import config, parallel
 
 PACKAGE = Path(__file__).parent
 # Folders of data/ that dvc.yaml lists and no stage makes are always there; git tracks nothing else in them.
@@ -122,8 +122,9 @@ def lay_out(folder: Path, params: str) -> None:
 def repro(folder: Path, *, lanes: int = 2) -> None:
     """Run what changed of the pipeline in a folder, several cohorts side by side, then what reads all of them.
 
-    DVC runs one stage at a time. Cohorts have no stage in common, so each gets a DVC of its own, `lanes` at once, which
-    wait for each other only where DVC notes what was done. The stages of a lane have its share of the cores.
+    DVC runs one stage at a time. Cohorts of different folders have no stage in common, so each gets a DVC of its own,
+    ``lanes`` at once, which wait for each other only where DVC notes what was done. Cohorts of one folder, or of one
+    within the other, share one, as a stage may make it. The stages of a lane have its share of the cores.
 
     Args:
         folder: of the project, with ``params.yaml``.
@@ -139,7 +140,11 @@ def repro(folder: Path, *, lanes: int = 2) -> None:
         wanted[run.modality].append(f"results@{name}")
     for name, release in params.release.items():
         wanted[params.runs[release.run].modality].append(f"release@{name}")
-    lanes = min(lanes, len(wanted))
+    apart: list[list[str]] = []
+    for cohort in params.modalities:
+        beside = [group for group in apart if any(_nested(folder, params, cohort, other) for other in group)]
+        apart = [group for group in apart if group not in beside] + [[*(c for group in beside for c in group), cohort]]
+    lanes = min(lanes, len(apart))
     if lanes < 2:
         dvc(folder, "repro")
         return
@@ -147,15 +152,24 @@ def repro(folder: Path, *, lanes: int = 2) -> None:
     if dvc(folder, "status", "--quiet", may_fail=True) == 0:
         print("Data and pipelines are up to date.", file=sys.stderr)
         return
-    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // lanes))} | dict(os.environ)
+    threads = {"OMP_NUM_THREADS": str(max(1, parallel.cores() // lanes))} | dict(os.environ)
     with ThreadPoolExecutor(lanes) as pool:
         done = [
-            pool.submit(dvc, folder, "--wait-for-lock", "repro", *stages, environment=threads, label=cohort)
-            for cohort, stages in wanted.items()
-        ]
+            pool.submit(
+                dvc, folder, "--wait-for-lock", "repro", *(stage for cohort in group for stage in wanted[cohort]),
+                environment=threads, label=", ".join(group),
+            )
+            for group in apart
+        ]  # fmt: skip
     for one in done:
         one.result()
     dvc(folder, "repro")
+
+
+def _nested(folder: Path, params: config.Params, cohort: str, other: str) -> bool:
+    """Say whether the recordings of two cohorts lie in one folder, or those of one within the other's."""
+    one, two = ((folder / params.modalities[key].source.root).resolve() for key in (cohort, other))
+    return one.is_relative_to(two) or two.is_relative_to(one)
 
 
 def dvc(

@@ -91,6 +91,17 @@ def test_cohorts_run_side_by_side_and_then_the_rest(tmp_path: Path, monkeypatch:
     assert asked == [("repro",)]
 
 
+def test_cohorts_of_one_folder_share_a_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both need the stage that makes the folder, and the second DVC would find it busy."""
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["modalities"]["ecg-b"] = raw["modalities"]["ecg"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    asked = said(monkeypatch)
+    workspace.repro(tmp_path, lanes=2)
+    shared = [words for words in asked if "dedup@ecg" in words]
+    assert len(asked) == 6 and len(shared) == 1 and "dedup@ecg-b" in shared[0]
+
+
 def test_where_nothing_changed_no_lane_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     asked = said(monkeypatch, changed=0)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -21,6 +20,8 @@ import numpy as np
 from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
+
+from medssl import parallel
 
 # What a look-up and a comparison cost, in nanoseconds on one core of a server of 2024; only their ratio matters.
 PROBE_NS, COMPARE_NS, SCAN_NS = 4.0, 0.5, 0.2
@@ -213,7 +214,7 @@ def _collect(queries, words, keys, radius, flips, parts, begin, offset, rows, he
 
 def spread(n: int, run: Callable[[int, int], Any], *, least: int = 1024) -> list[Any]:
     """Run ``run(low, high)`` over parts of ``range(n)`` on all cores; the compiled loops release the lock."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = parallel.cores()
     size = max(least, min(16384, -(-n // cores)))
     spans = [(low, min(low + size, n)) for low in range(0, n, size)]
     if cores == 1 or len(spans) == 1:

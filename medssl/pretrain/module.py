@@ -96,12 +96,13 @@ class Training(L.LightningModule):
 
     def _prediction(self, batch: Batch) -> Tensor:
         """Return the term ``pretrain.predict`` of a batch."""
+        if batch.told is not None and batch.views:
+            return untold(self.net.heads["predict"](self.net.encoder(batch.views[0])), batch.told)
         shown = self.augmentation.shown(batch.x, self.net.draws)
         if batch.told is None:
             return prediction(self.net, shown, self.exported())
         # A recipe that reads no views, as one that hides parts of the sample itself, has it tell of the sample.
-        view = batch.views[0] if batch.views else shown
-        return untold(self.net.heads["predict"](self.net.encoder(view)), batch.told)
+        return untold(self.net.heads["predict"](self.net.encoder(shown)), batch.told)
 
     def mean_losses(self) -> dict[str, float]:
         """Return the mean losses since the last call, over all processes."""

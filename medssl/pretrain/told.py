@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -50,7 +49,7 @@ class Told:
         # pyriemann and scikit-image take a second to load, which other trainings need not wait for.
         from medssl import handcrafted
 
-        compute: Callable[[np.ndarray], np.ndarray] = handcrafted.fit(store, rows, 0)
+        compute = handcrafted.fit(store, rows, 0)
         # What depends on the rows of one fold is not worth keeping.
         kept = None if store.facts["modality"] in handcrafted.FITTED else cache
         values = features.of_samples("handcrafted", store, compute, cache=kept, progress=progress)
