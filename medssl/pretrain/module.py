@@ -97,12 +97,14 @@ class Training(L.LightningModule):
     def _prediction(self, batch: Batch) -> Tensor:
         """Return the term ``pretrain.predict`` of a batch."""
         if batch.told is not None and batch.views:
-            return untold(self.net.heads["predict"](self.net.encoder(batch.views[0])), batch.told)
-        shown = self.augmentation.shown(batch.x, self.net.draws)
-        if batch.told is None:
-            return prediction(self.net, shown, self.exported())
-        # A recipe that reads no views, as one that hides parts of the sample itself, has it tell of the sample.
-        return untold(self.net.heads["predict"](self.net.encoder(shown)), batch.told)
+            seen = self.net.embedded(batch.views[0])
+        else:
+            shown = self.augmentation.shown(batch.x, self.net.draws)
+            if batch.told is None:
+                return prediction(self.net, shown, self.exported())
+            # A recipe that reads no views, as one that hides parts of the sample itself, has it tell of the sample.
+            seen = self.net.embedded(shown)
+        return untold(self.net.heads["predict"](seen), batch.told)
 
     def mean_losses(self) -> dict[str, float]:
         """Return the mean losses since the last call, over all processes."""

@@ -104,6 +104,7 @@ class Net(nn.Module):
         self.draws = Draws(torch.zeros(1, dtype=torch.int64), seed=0)
         self.step = 0
         self._noted: list[Tensor] = []
+        self._embedded: list[tuple[Tensor, Tensor]] = []
         if params.regulariser is not None and params.regulariser.of not in ("embedding", *heads):
             raise ValueError("pretrain.regulariser.of: projection: this recipe has none; take of: embedding")
 
@@ -140,7 +141,7 @@ class Net(nn.Module):
     def noted(self, what: Literal["embedding", "projection"], x: Tensor) -> Tensor:
         """Return ``x``, and note it where `regulariser` is on what encoder or head gave: of a map the mean over time.
 
-        `project` and `features` do so; a step that calls the encoder or a projection itself has to.
+        `embed` and `features` do so; a step that calls the encoder or a projection itself has to.
         """
         regulariser = self.params.regulariser
         if regulariser is not None and regulariser.of == what and self.training:
@@ -164,9 +165,28 @@ class Net(nn.Module):
         first = self.gather(self.draws.fork(9).integers(2**39)[:1])[:1]
         return Draws(first, seed=0).normal(number, dim)[0]
 
-    def project(self, x: Tensor, head: str = "projection", *, unit: bool = True) -> Tensor:
-        """Return projections (B, projection_dim), as unit rows unless said otherwise."""
-        z = self.noted("projection", self.heads[head](self.noted("embedding", self.encoder(x))))
+    def embed(self, *views: Tensor) -> Tensor:
+        """Return the embeddings (V B, embedding_dim) of V views (B, C, ...) of equal size, by one pass for all."""
+        z = self.noted("embedding", self.encoder(torch.cat(views) if len(views) > 1 else views[0]))
+        if self.training and self.params.predict is not None and self.params.predict.name == "handcrafted":
+            self._embedded += zip(views, z.chunk(len(views)), strict=True)
+        return z
+
+    def embedded(self, view: Tensor) -> Tensor:
+        """Return the embeddings of a view: what `embed` made of it in the step in hand, else by a pass of its own.
+
+        Whatever else the step embedded is forgotten.
+        """
+        known, self._embedded = self._embedded, []
+        for x, z in known:
+            if x is view:
+                return z
+        out: Tensor = self.encoder(view)
+        return out
+
+    def project(self, *views: Tensor, head: str = "projection", unit: bool = True) -> Tensor:
+        """Return projections (V B, projection_dim) of views as for `embed`, as unit rows unless said otherwise."""
+        z = self.noted("projection", self.heads[head](self.embed(*views)))
         return functional.normalize(z, dim=1) if unit else z
 
     def project_all(self, views: Sequence[Tensor], head: str = "projection", *, unit: bool = True) -> list[Tensor]:
@@ -176,7 +196,7 @@ class Net(nn.Module):
             sizes.setdefault(view.shape[1:], []).append(k)
         out: dict[int, Tensor] = {}
         for which in sizes.values():
-            z = self.project(torch.cat([views[k] for k in which]), head, unit=unit)
+            z = self.project(*(views[k] for k in which), head=head, unit=unit)
             out |= dict(zip(which, z.chunk(len(which)), strict=True))
         return [out[k] for k in range(len(views))]
 

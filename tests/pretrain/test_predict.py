@@ -90,6 +90,20 @@ def test_handcrafted_features_are_told_of_a_view_and_unknown_ones_cost_nothing()
     assert curves["train/predict"] == pytest.approx(np.mean(terms), rel=1e-4)
 
 
+@pytest.mark.parametrize(("recipe", "more"), {"simclr": 0, "byol": 0, "swav": 0, "comet": 1, "wearable": 1}.items())
+def test_what_the_recipe_embedded_is_not_embedded_again(recipe: str, more: int) -> None:
+    passes = []
+    for given in ({}, {"predict": GIVEN["handcrafted"]}):
+        module = module_of(recipe, options=OPTIONS[recipe].examples[0], **given).train()
+        batch = module.on_after_batch_transfer(module.on_before_batch_transfer(batch_of(slice(0, ROWS)), 0), 0)
+        embedded: list[int] = []
+        module.net.encoder.register_forward_hook(lambda _, inputs, out, e=embedded: e.append(len(out)))
+        module.training_step(batch, 0)
+        assert module.net._embedded == []
+        passes.append(len(embedded))
+    assert passes[1] == passes[0] + more
+
+
 def test_bands_of_a_sine_and_all_frequencies() -> None:
     time = torch.arange(512) / 512
     waves = torch.stack([torch.sin(2 * torch.pi * f * time) for f in (1, 9, 50, 255)])[:, None]
