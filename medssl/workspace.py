@@ -61,7 +61,13 @@ def params_for(template_name: str, data: Path | None) -> str:
         expected = ", ".join(m["source"]["root"] for m in raw["modalities"].values())
         raise WorkspaceError(f"{data}: none of the sets is there; expected any of {expected}")
     raw["modalities"] = present
-    raw["runs"] = {k: v for k, v in raw["runs"].items() if v["modality"] in present}
+    runs = raw["runs"] = {k: v for k, v in raw["runs"].items() if v["modality"] in present}
+    while lost := [k for k, v in runs.items() if v.get("start") not in (None, *runs)]:
+        for key in lost:
+            print(
+                f"{key}: starts from {runs.pop(key)['start']}, whose recordings are not there; left out",
+                file=sys.stderr,
+            )
     raw["sequels"] = {k: v for k, v in raw.get("sequels", {}).items() if k in raw["runs"]}
     raw["release"] = {k: v for k, v in raw.get("release", {}).items() if v["run"] in raw["runs"]}
     return yaml.safe_dump(raw, sort_keys=False)
@@ -124,7 +130,8 @@ def repro(folder: Path, *, lanes: int = 2) -> None:
 
     DVC runs one stage at a time. Cohorts of different folders have no stage in common, so each gets a DVC of its own,
     ``lanes`` at once, which wait for each other only where DVC notes what was done. Cohorts of one folder, or of one
-    within the other, share one, as a stage may make it. The stages of a lane have its share of the cores.
+    within the other, share one, as a stage may make it, and so do those of which a run starts from one of the other.
+    The stages of a lane have its share of the cores.
 
     Args:
         folder: of the project, with ``params.yaml``.
@@ -140,9 +147,14 @@ def repro(folder: Path, *, lanes: int = 2) -> None:
         wanted[run.modality].append(f"results@{name}")
     for name, release in params.release.items():
         wanted[params.runs[release.run].modality].append(f"release@{name}")
+    linked = {frozenset(params.runs[name].modality for name in pair) for pair in params.sequels.items()}
     apart: list[list[str]] = []
     for cohort in params.modalities:
-        beside = [group for group in apart if any(_nested(folder, params, cohort, other) for other in group)]
+        beside = [
+            group
+            for group in apart
+            if any({cohort, other} in linked or _nested(folder, params, cohort, other) for other in group)
+        ]
         apart = [group for group in apart if group not in beside] + [[*(c for group in beside for c in group), cohort]]
     lanes = min(lanes, len(apart))
     if lanes < 2:

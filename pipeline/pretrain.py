@@ -79,27 +79,35 @@ def foretell(table: pd.DataFrame, wanted: config.Run) -> list[str]:
     return notes
 
 
-def start(wanted: config.Run, table: pd.DataFrame, *, number: int, fold: int | None) -> nn.Module | None:
-    """Return the encoder that a training starts from: of the same fold and number of ``runs.<name>.start``.
+def start(params: config.Params, key: str, store: Store, *, number: int, fold: int | None) -> hub.Encoder | None:
+    """Return the encoder that a training of a run starts from, see `medssl.config.Params.started`.
 
     Args:
-        wanted: entry of ``runs``.
-        table: sample table with the split of the fold.
+        params: of the project.
+        key: of the run.
+        store: of its cohort, with the split of the fold.
         number: of the training.
         fold: of cross-fitting.
 
     Raises:
-        ValueError: that encoder has seen patients who are held out here.
+        ValueError: that encoder has seen patients who are held out here, or reads another number of channels.
     """
-    if wanted.start is None:
+    began = params.started(key, fold, number)
+    if began is None:
         return None
-    encoder = hub.load_encoder(stage.encoder_folder(wanted.start, fold, number))
+    encoder, table = hub.load_encoder(stage.encoder_folder(*began)), store.table
+    reads, have = encoder.config["architecture"]["in_channels"], store.facts["shape"][0]
+    if reads != have:
+        raise ValueError(f"start: {began[0]} reads {reads} channels, and samples here have {have}; name another run")
     # A patient whom the publisher's parts divide is seen by this training too.
     own, held_out = (table.loc[table["split"].isin(parts), "patient"] for parts in (["train", "val"], ["test"]))
     others = set(tables.patient_codes(held_out)) - set(tables.patient_codes(own))
     if known := len(others & set(encoder.config["provenance"]["seen"]["patients"])):
-        raise ValueError(f"start: {wanted.start} has seen {known} patients who are held out here; run its stages again")
-    return encoder.module
+        raise ValueError(
+            f"start: {began[0]} has seen {known} patients who are held out here; run its stages again, or start from a "
+            "run of other patients"
+        )
+    return encoder
 
 
 def train(
@@ -116,12 +124,13 @@ def train(
     wanted: config.Run = config.part(params, "runs", key)
     cohort: config.Cohort = config.part(params, "modalities", wanted.modality)
     seed = stage.training_seed(params.seed, number, fold)
+    began = start(params, key, store, number=number, fold=fold)
     fitted = fit(
         store,
         wanted,
         seed=seed,
         compute=params.compute,
-        start=start(wanted, store.table, number=number, fold=fold),
+        start=None if began is None else began.module,
         checkpoints=project.root() / ".medssl" / "checkpoints",
         cache=project.root() / ".medssl" / "features",
         on_measured=lambda row, step: run.metrics({f"pretrain/{k}": v for k, v in row.items() if k != "step"}, step),
@@ -132,7 +141,9 @@ def train(
     architecture = {"in_channels": store.facts["shape"][0], **wanted.encoder.model_dump(mode="json")}
     if isinstance(fitted.encoder, Joined) and fitted.encoder.unit:
         architecture["joined"] = len(fitted.encoder.parts)
-    seen = store.table.loc[store.table["split"].isin(["train", "val"]), "patient"]
+    seen = set(store.table.loc[store.table["split"].isin(["train", "val"]), "patient"])
+    if began is not None:
+        seen |= {int(code, 16) for code in began.config["provenance"]["seen"]["patients"]}
     provenance = {
         "run": key,
         "recipe": wanted.recipe,

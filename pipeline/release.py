@@ -23,7 +23,7 @@ def work(params: config.Params, key: str) -> None:
     like: config.Run = config.part(params, "runs", wanted.run)
     store, folder = stage.open_cohort(like.modality), stage.DATA / "release" / key
     store.table = store.table.assign(split="train")
-    named = params.model_copy(update={"runs": {key: of_all(like)}})
+    named = params.model_copy(update={"runs": {**params.runs, key: of_all(like)}})
     if not project.first_process():
         pretrain.train(named, key, store, folder, tracking.NoRun(), number=0, fold=None)
         return

@@ -12,13 +12,13 @@ def work(params: config.Params, key: str) -> None:
     other = params.sequels[key]
     split = params.modalities[wanted.modality].split
     folds = (split.folds or 0) * split.repeats
-    hashes = {
-        "fixed" if fold is None else f"f{fold}": [
-            stage.weights(stage.encoder_folder(other, fold, number))
-            for number in range(1 if folds and fold is None else params.runs[other].seeds)
+    hashes: dict[str, list[str]] = {}
+    for fold in (None, *range(folds)):
+        trainings = range(1 if folds and fold is None else params.runs[other].seeds)
+        began = [params.started(key, fold, number) for number in trainings]
+        hashes["fixed" if fold is None else f"f{fold}"] = [
+            stage.weights(stage.encoder_folder(*one)) for one in began if one
         ]
-        for fold in (None, *range(folds))
-    }
     path = stage.start_file(key)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"run": other, "encoders": hashes}, indent=1, sort_keys=True) + "\n")

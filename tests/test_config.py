@@ -42,6 +42,11 @@ def parse(**changes: Any) -> config.Params:
     return config.parse(yaml.safe_dump(raw(**changes)))
 
 
+def other(**ingest: Any) -> dict[str, Any]:
+    """Return a second cohort of ECG."""
+    return {"source": {"root": "data/raw/other"}, "ingest": SIGNAL | ingest}
+
+
 def test_valid() -> None:
     params = parse()
     assert isinstance(params.modalities["ecg"].ingest, config.SignalIngest)
@@ -142,8 +147,14 @@ def test_valid() -> None:
             ["three -> two -> three is a circle; one of them starts from nothing"],
         ),
         (
-            {"modalities__ecg-b": raw()["modalities"]["ecg"], "runs__two": RUN | {"start": "one", "modality": "ecg-b"}},
-            ["runs.two.start 'one' is of cohort ecg, and two of ecg-b", "name a run of the same cohort"],
+            {"modalities__ecg-b": other(rate_hz=50), "runs__two": RUN | {"start": "one", "modality": "ecg-b"}},
+            [
+                "runs.two.start 'one' is of cohort ecg, and two of ecg-b: their ingest.rate_hz differ; give both the same"
+            ],
+        ),
+        (
+            {"modalities__ppg": other(), "runs__two": RUN | {"start": "one", "modality": "ppg"}},
+            ["runs.two.start 'one' is of cohort ecg, and two of ppg: another modality"],
         ),
         (
             {"runs__two": RUN | {"start": "one", "encoder": {"name": "dilated1d"}}},
@@ -185,6 +196,22 @@ def test_a_run_has_read_what_the_runs_it_starts_from_read() -> None:
     made = parse(**runs, sequels={"two": "one", "three": "two"})
     assert made.runs["three"].reads() == ()
     assert {name: made.reads(name) for name in made.runs} == dict.fromkeys(("one", "two", "three"), ("age",))
+
+
+def test_a_training_starts_from_its_fold_or_from_the_fixed_split_of_another_cohort() -> None:
+    folds = {"modalities__ecg__split__folds": 2, "folds": {"f0": None, "f1": None}}
+    runs = {"runs__two": RUN | {"start": "one", "seeds": 2}, "sequels": {"two": "one"}}
+    made = parse(**folds, **runs, runs__one__seeds=2)
+    assert made.started("one", 1, 1) is None
+    assert made.started("two", 1, 1) == ("one", 1, 1)
+    runs["runs__two"] |= {"modality": "ecg-b"}
+    cohort = {"modalities__ecg-b": other(window_s=5)}
+    # Without folds the first one trains as many as its seeds; with folds, one on the fixed split.
+    made = parse(**runs, **cohort, runs__one__seeds=2)
+    assert made.started("two", None, 1) == ("one", None, 1)
+    assert parse(**folds, **runs, **cohort).started("two", None, 1) == ("one", None, 0)
+    with pytest.raises(config.ConfigError, match=r"has seeds: 1, and two 2"):
+        parse(**runs, **cohort)
 
 
 def test_an_encoder_to_hand_on_names_run_and_licence() -> None:

@@ -102,6 +102,18 @@ def test_cohorts_of_one_folder_share_a_lane(tmp_path: Path, monkeypatch: pytest.
     assert len(asked) == 6 and len(shared) == 1 and "dedup@ecg-b" in shared[0]
 
 
+def test_a_run_that_starts_in_another_cohort_shares_its_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["modalities"]["ct-b"] = raw["modalities"]["ct"] | {"source": {"root": "data/raw/ct-b"}}
+    raw["runs"]["ct-b"] = raw["runs"]["ct-anatomy"] | {"modality": "ct-b", "start": "ct-anatomy"}
+    raw["sequels"] = {"ct-b": "ct-anatomy"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    asked = said(monkeypatch)
+    workspace.repro(tmp_path, lanes=2)
+    shared = [words for words in asked if "results@ct-b" in words]
+    assert len(asked) == 6 and len(shared) == 1 and "results@ct-anatomy" in shared[0]
+
+
 def test_where_nothing_changed_no_lane_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     asked = said(monkeypatch, changed=0)

@@ -211,6 +211,7 @@ def expand(ablation: Ablation, given: Mapping[str, Any], base: str) -> Plan:
         if at not in known:
             raise config.ConfigError(f"runs.{base}.start: no run {at} in {ablation.like}; it has {', '.join(known)}")
         runs[at] = _base(at, known[at], ablation)
+        cohorts.setdefault(runs[at].modality, given["modalities"][runs[at].modality])
         at = runs[at].start
     for name, factor in ablation.factors.items():
         for level in factor.levels if base in factor.runs else ():
@@ -220,9 +221,9 @@ def expand(ablation: Ablation, given: Mapping[str, Any], base: str) -> Plan:
                 cells.append(_placed(cell, values, run, runs, cohorts))
     own = ("modalities", "runs", "folds", "synthetic", "sequels", "release")
     params = {key: value for key, value in given.items() if key not in own}
-    root = cohorts[run.modality]["source"]["root"]
-    made = {k: v for k, v in (given.get("synthetic") or {}).items() if root == f"data/raw/{k}"}
-    folds = {f"f{k}": None for k in range(_folds(cohorts[run.modality]))}
+    roots = [cohort["source"]["root"] for cohort in cohorts.values()]
+    made = {k: v for k, v in (given.get("synthetic") or {}).items() if f"data/raw/{k}" in roots}
+    folds = {f"f{k}": None for k in range(max(map(_folds, cohorts.values())))}
     params |= {"synthetic": made, "modalities": cohorts, "folds": folds}
     if ablation.compute:
         params["compute"] = {**(given.get("compute") or {}), **ablation.compute}
@@ -275,7 +276,7 @@ def _placed(
         if reason := refusals.of_recipe(run):
             return cell._replace(refused=reason)
         if of_cohort and run.start is not None:
-            return cell._replace(refused=f"starts from {run.start}, which is of cohort {base.modality}")
+            return cell._replace(refused=f"starts from {run.start}, which is of cohort {runs[run.start].modality}")
         if of_cohort:
             run = run.model_copy(update={"modality": _cohort(cell, base.modality, of_cohort, cohorts)})
     except config.ConfigError as error:

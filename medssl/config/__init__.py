@@ -155,11 +155,8 @@ class Params(Section):
             first = self.runs[run.start]
             if first.encoder_from is not None:
                 raise ValueError(f"{where} takes a trained encoder; name a run with a recipe")
-            if first.modality != run.modality:
-                raise ValueError(
-                    f"{where} is of cohort {first.modality}, and {name} of {run.modality}, whose folds hold other "
-                    "patients out; name a run of the same cohort"
-                )
+            if reason := self._unlike(first.modality, run.modality):
+                raise ValueError(f"{where} is of cohort {first.modality}, and {name} of {run.modality}: {reason}")
             if first.encoder != run.encoder:
                 raise ValueError(f"{where} has another encoder; give both the same")
             if first.recipe == "mcl" and first.start is not None and run.recipe not in SEVERAL:
@@ -167,7 +164,8 @@ class Params(Section):
                     f"{where} is an encoder of several stages (recipe mcl), and recipe {run.recipe} trains one; take "
                     f"{' or '.join(SEVERAL)}, or a start without a start"
                 )
-            if first.seeds < run.seeds:
+            began = self.started(name, None, run.seeds - 1)
+            if began is not None and began[2] >= first.seeds:
                 raise ValueError(f"{where} has seeds: {first.seeds}, and {name} {run.seeds}; take as many or fewer")
         sequels = {name: run.start for name, run in self.runs.items() if run.start is not None}
         if self.sequels != sequels:
@@ -176,6 +174,31 @@ class Params(Section):
             )
             raise ValueError(f"sequels {have}: each run with a start is a stage; write sequels: {needed}")
         return self
+
+    def _unlike(self, first: str, second: str) -> str:
+        """Return why an encoder of one cohort cannot go on in another; empty if it can."""
+        if modality_of(first) != modality_of(second):
+            return "another modality; name a run of a cohort of the same"
+        one, two = (self.modalities[key].ingest for key in (first, second))
+        if isinstance(one, SignalIngest) and isinstance(two, SignalIngest):
+            for key in ("channels", "rate_hz"):
+                if getattr(one, key) != getattr(two, key):
+                    return f"their ingest.{key} differ; give both the same"
+        return ""
+
+    def started(self, name: str, fold: int | None, number: int) -> tuple[str, int | None, int] | None:
+        """Return run, fold and number of the training that a training of a run starts from; None: from nothing.
+
+        In the same cohort it is of the same fold, so that both hold out the same patients, and of the same number. In
+        another cohort it is of the fixed split, which trains one encoder where that cohort has folds.
+        """
+        run = self.runs[name]
+        if run.start is None:
+            return None
+        first = self.runs[run.start]
+        if first.modality == run.modality:
+            return run.start, fold, number
+        return run.start, None, 0 if self.modalities[first.modality].split.folds else number
 
     def reads(self, name: str) -> tuple[str, ...]:
         """Return what a run's encoder has read besides recordings: in its own training, and in all it starts from."""

@@ -254,8 +254,10 @@ class Run(Section):
 
     ``seeds`` trainings differ in weights, batches and views alone; results are over all of them, and the first is the
     encoder that is left. ``encoder_from`` takes an encoder that was pretrained elsewhere (what `medssl.load_encoder`
-    takes) in place of ``recipe``, ``encoder`` and ``pretrain``. ``start`` names a run of the same cohort and encoder:
-    each training starts from its encoder of the same fold and number, in place of random weights.
+    takes) in place of ``recipe``, ``encoder`` and ``pretrain``. ``start`` names a run with the same encoder: each
+    training starts from its encoder of the same number, in place of random weights. In the same cohort that is the one
+    of the same fold; a run of another cohort, of the same modality and, for signals, channels and rate, gives those of
+    its fixed split, which must have seen nobody who is held out here.
     """
 
     modality: str

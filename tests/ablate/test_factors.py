@@ -81,6 +81,16 @@ def test_what_a_base_run_starts_from_is_trained_too() -> None:
         factors.expand(ablation(levels, {"third": ["norm"]}), given, "third")
 
 
+def test_what_it_starts_from_may_be_of_another_cohort() -> None:
+    started = {"first": RUNS["one"] | {"modality": "ecg-b"}, "second": RUNS["one"] | {"start": "first"}}
+    cohorts = {"ecg-b": COHORT | {"source": {"root": "data/raw/ecg-b"}}, "ecg": COHORT, "ppg": COHORT}
+    given = GIVEN | {"runs": started, "modalities": cohorts, "synthetic": {"ecg-b": {}, "ct": {}}}
+    plan = factors.expand(ablation({"mild": {"pretrain.views": "mild"}}, {"second": ["norm"]}), given, "second")
+    config.parse(factors.text(plan))
+    assert set(plan.params["modalities"]) == {"ecg", "ecg-b"}
+    assert list(plan.params["synthetic"]) == ["ecg-b"]
+
+
 def test_levels_of_some_base_runs_have_values_of_their_own() -> None:
     plan, other = expanded({"long": {"one": {"pretrain.epochs": 9}}})
     assert [cell.run for cell in plan.cells] == ["one--toy--long"]

@@ -1,19 +1,22 @@
-"""A run that starts from another: fold by fold, seed by seed, and anew where the other one changed."""
+"""A run that starts from another: fold by fold, seed by seed, or of another cohort, and anew where that one changed."""
 
 import contextlib
 import io
+import itertools
 import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from torch import nn
 
 from medssl import config, hub
-from pipeline import dedup, ingest, plan, pretrain, split, stage, start, synthesise
+from medssl import table as tables
+from pipeline import dedup, ingest, plan, pretrain, release, split, stage, start, synthesise
 from tests.pipeline.project import ROOT, Project, small_params
 
 pytestmark = pytest.mark.slow
@@ -22,17 +25,25 @@ FOLDS, SEEDS = 2, 2
 
 def parameters(**second: Any) -> dict[str, Any]:
     raw: dict[str, Any] = yaml.safe_load(small_params())
-    raw["synthetic"] = {"ecg": {"patients": 20, "corrupt": 0}}
-    raw["modalities"] = {"ecg": raw["modalities"]["ecg"]}
-    raw["modalities"]["ecg"]["split"] |= {"folds": FOLDS}
+    raw["synthetic"] = {key: {"patients": 20, "corrupt": 0} for key in ("ecg", "ecg-b")}
+    cohort = raw["modalities"]["ecg"]
+    cohort["split"] |= {"folds": FOLDS}
+    raw["modalities"] = {"ecg": cohort, "ecg-b": cohort | {"source": cohort["source"] | {"root": "data/raw/ecg-b"}}}
     raw["folds"] = {f"f{fold}": None for fold in range(FOLDS)}
     run = raw["runs"]["ecg-simclr"] | {"seeds": SEEDS}
     run["pretrain"] |= {"epochs": 1, "steps_per_epoch": 1}
     # A learning rate of nothing: what comes out is what went in.
     sequel = run | {"start": "first", "pretrain": run["pretrain"] | {"lr": 1e-12}} | second
     read = run | {"recipe": "conr", "pretrain": run["pretrain"] | {"labels": ["age"]}}
-    raw["runs"], raw["sequels"] = {"first": read, "second": sequel}, {"second": "first"}
+    raw["runs"] = {"first": read, "second": sequel, "other": sequel | {"modality": "ecg-b"}}
+    raw["sequels"] = dict.fromkeys(("second", "other"), "first")
     return raw
+
+
+def other_people(manifest: Path) -> None:
+    """Give the patients of a manifest names of their own; synthetic cohorts name theirs alike."""
+    table = pd.read_csv(manifest, dtype=str)
+    table.assign(patient="b" + table["patient"]).to_csv(manifest, index=False)
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +57,11 @@ def params(tmp_path_factory: pytest.TempPathFactory) -> Iterator[config.Params]:
     with pytest.MonkeyPatch.context() as patch, quiet, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as stage.main does
         patch.chdir(folder)
-        for script in (synthesise, ingest, split, dedup):
-            script.work(params, "ecg")
+        for key in params.modalities:
+            synthesise.work(params, key)
+        other_people(Path("data/raw/ecg-b/manifest.csv"))
+        for key, script in itertools.product(params.modalities, (ingest, split, dedup)):
+            script.work(params, key)
         for run in params.runs:
             plan.work(params, run)
             if run in params.sequels:
@@ -81,18 +95,52 @@ def test_each_training_starts_from_the_one_of_its_fold_and_number(params: config
     assert config_file["provenance"]["reads"] == ["age"]  # by the training that this one started from
 
 
+def test_a_run_of_another_cohort_starts_from_the_fixed_split(params: config.Params) -> None:
+    fixed = first_layer("first", None, 0)
+    for fold, number in [(None, 0), *((fold, number) for fold in range(FOLDS) for number in range(SEEDS))]:
+        assert abs(first_layer("other", fold, number) - fixed).max() < 1e-6
+    told = json.loads(stage.start_file("other").read_text())["encoders"]
+    assert len({weights for hashes in told.values() for weights in hashes}) == 1
+    seen = set(hub.load_encoder(stage.encoder_folder("other", 0, 1)).config["provenance"]["seen"]["patients"])
+    for key, fold in (("ecg", None), ("ecg-b", 0)):  # what the first one has seen, this one has
+        table = stage.open_cohort(key, fold).table
+        assert seen >= set(tables.patient_codes(table.loc[table["split"] != "test", "patient"]))
+        assert not seen & set(tables.patient_codes(table.loc[table["split"] == "test", "patient"]))
+
+
 def test_an_encoder_that_saw_a_patient_of_the_test_fold_is_refused(params: config.Params) -> None:
-    table = stage.open_cohort("ecg", 0).table
-    with pytest.raises(ValueError, match=r"start: first has seen \d+ patients who are held out here"):
-        pretrain.start(params.runs["second"], table, number=0, fold=1)
+    refused = r"start: first has seen \d+ patients who are held out here.*start from a run of other patients"
+    with pytest.raises(ValueError, match=refused):
+        pretrain.start(params, "second", stage.open_cohort("ecg", 0), number=0, fold=1)
+    # The same people under another cohort's name: its fixed split has seen those whom a fold holds out.
+    alike = config.parse(yaml.safe_dump(parameters(modality="ecg-b")))
+    with pytest.raises(ValueError, match=refused):
+        pretrain.start(alike, "second", stage.open_cohort("ecg", 0), number=0, fold=0)
+
+
+def test_another_number_of_channels_is_refused(params: config.Params) -> None:
+    store = stage.open_cohort("ecg", 0)
+    store.facts["shape"] = [3, *store.facts["shape"][1:]]
+    with pytest.raises(ValueError, match="start: first reads 12 channels, and samples here have 3; name another run"):
+        pretrain.start(params, "second", store, number=0, fold=0)
 
 
 def test_a_patient_whom_the_publishers_parts_divide_is_no_news(params: config.Params) -> None:
-    table = stage.open_cohort("ecg", 0).table
+    store = stage.open_cohort("ecg", 0)
+    table = store.table
     test = table[table["split"] == "test"]
     table.loc[test.groupby("patient").head(1).index, "split"] = "val"
     assert set(table.loc[table["split"] == "test", "patient"]) == set(test["patient"])
-    assert pretrain.start(params.runs["second"], table, number=0, fold=1) is not None
+    assert pretrain.start(params, "second", store, number=0, fold=1) is not None
+
+
+def test_a_sequel_is_handed_on(params: config.Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "publish", lambda *_: None)  # which reads results
+    raw = parameters() | {"release": {"mine": {"run": "other", "licence": "CC0-1.0", "cite": "us"}}}
+    release.work(config.parse(yaml.safe_dump(raw)), "mine")
+    made = hub.load_encoder(stage.DATA / "release" / "mine")
+    assert abs(next(made.module.parameters()).detach().numpy() - first_layer("first", None, 0)).max() < 1e-6
+    assert made.config["provenance"]["reads"] == ["age"]
 
 
 def test_a_run_that_starts_from_nothing_again_forgets_the_other(params: config.Params) -> None:
@@ -131,11 +179,13 @@ def test_dvc_trains_a_sequel_anew_where_the_other_run_changes(tmp_path: Path) ->
         log = made.run("dvc", "repro", *words)
         return [line.split("'")[1] for line in log.splitlines() if line.startswith("Running stage")]
 
-    ran = repro("pretrain@second")
-    assert ran.index("pretrain@first") < ran.index("start@second") < ran.index("pretrain@second")
+    ran = repro("pretrain@second", "pretrain@other")
+    for run in ("second", "other"):
+        assert ran.index("pretrain@first") < ran.index(f"start@{run}") < ran.index(f"pretrain@{run}")
     assert repro() == []
     raw["runs"]["first"]["pretrain"]["lr"] = 0.25
-    assert set(repro()) == {"plan@first", "pretrain@first", "start@second", "pretrain@second"}
+    changed = {f"{name}@{run}" for name in ("start", "pretrain") for run in ("second", "other")}
+    assert set(repro()) == {"plan@first", "pretrain@first"} | changed
     assert (tmp_path / "data/runs/second/encoder").read_text() == "1e-12\n0.25\n"
-    raw["runs"]["second"]["pretrain"]["lr"] = 0.5
+    raw["runs"]["second"]["pretrain"] = raw["runs"]["second"]["pretrain"] | {"lr": 0.5}
     assert set(repro()) == {"plan@second", "pretrain@second"}
