@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from medssl import config, hub, project, tracking
 from medssl import table as tables
@@ -110,6 +109,12 @@ def start(params: config.Params, key: str, store: Store, *, number: int, fold: i
     return encoder
 
 
+def trainings_of(provenance: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the trainings behind an encoder, the last one first, each with its run, source, cohort and numbers."""
+    own = {key: provenance[key] for key in ("run", "source", "cohort", "patients", "samples")}
+    return [own, *provenance.get("before", [])]
+
+
 def train(
     params: config.Params,
     key: str,
@@ -148,6 +153,7 @@ def train(
         "run": key,
         "recipe": wanted.recipe,
         "start": wanted.start,
+        "before": [] if began is None else trainings_of(began.config["provenance"]),
         "pretrain": wanted.pretrain.model_dump(mode="json"),
         "seed": seed,
         "steps": fitted.steps,

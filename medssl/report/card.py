@@ -125,6 +125,14 @@ def _what(contract: Mapping[str, Any], architecture: Mapping[str, Any], provenan
     ]
 
 
+def before(training: Mapping[str, Any]) -> str:
+    """Return in words a training that another one started from."""
+    return (
+        f"run `{training['run']}`, {training['source']} ({training['cohort']}), {training['patients']} patients, "
+        f"{training['samples']} samples"
+    )
+
+
 def _data(provenance: Mapping[str, Any], *, tested: bool) -> list[str]:
     """Return what trained it: counts, receipts, people, the rights in the data."""
     release, data = provenance.get("release"), provenance.get("data", {})
@@ -135,6 +143,7 @@ def _data(provenance: Mapping[str, Any], *, tested: bool) -> list[str]:
         f"{provenance['samples']} samples without exact copies; near-duplicates: "
         f"{provenance['pretrain'].get('duplicates', 'remove')}",
         f"- data hash: {provenance['data_hash']}",
+        *(f"- started from: {before(one)}" for one in provenance.get("before", [])),
     ]
     if found := data.get("receipts"):
         parts = ", ".join(f"{part} {n}" for part, n in found["patients"].items())
@@ -291,7 +300,7 @@ def catalogue(folders: Mapping[str, Path]) -> str:
             f"`{name}`",
             contract["modality"].upper(),
             _input(contract),
-            f"{provenance['source']}, {provenance['patients']} patients",
+            "; ".join(f"{one['source']}, {one['patients']} patients" for one in _sources(provenance)),
             f"`{provenance['recipe']}`",
             str(contract["embedding_dim"]),
             f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f}",
@@ -299,6 +308,12 @@ def catalogue(folders: Mapping[str, Path]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _sources(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the trainings behind an encoder, one for each source of recordings."""
+    trainings = [provenance, *provenance.get("before", [])]
+    return list({one["source"]: one for one in reversed(trainings)}.values())[::-1]
 
 
 def _input(contract: Mapping[str, Any]) -> str:

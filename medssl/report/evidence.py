@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from medssl.evaluate.metrics import fullest, headline, protocols, shown
-from medssl.report import paired, stored, words
+from medssl.report import card, paired, stored, words
 from medssl.report.protocols import STAGE, ordered
 from medssl.report.published import PUBLISHED, compared
 from medssl.report.stored import Stored
@@ -77,6 +77,7 @@ def _cohort(result: Stored, facts: Mapping[str, Any]) -> list[str]:
     lines = [f"- cohort: {facts['cohort']}, {result.split}"]
     if "patients" in facts:
         lines.append(f"- pretrained on {facts['patients']} patients, {facts['samples']} samples")
+        lines += [f"- started from {card.before(one)}" for one in facts.get("before", [])]
     if covers := words.covered(result.metrics):
         lines.append(f"- intervals cover {covers}")
     lines += [f"- check *{c['check']}*: {c['verdict']}: {c['detail']}" for c in result.trust if c["verdict"] != "ok"]

@@ -58,8 +58,9 @@ def head(
         "pipeline_tag": "feature-extraction",
         "tags": list(dict.fromkeys(tag for tag in tags if tag)),
     }
-    if source not in OWN:
-        data["datasets"] = [source]
+    read = [source, *(training["source"] for training in provenance.get("before", []))]
+    if sets := [name for name in dict.fromkeys(read) if name not in OWN]:
+        data["datasets"] = sets
     lines = [f"{key}: {json.dumps(value)}" for key, value in data.items()]  # JSON is YAML
     results = list(_results(metrics or {}, source, held_out))
     if results:

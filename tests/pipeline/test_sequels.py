@@ -93,6 +93,8 @@ def test_each_training_starts_from_the_one_of_its_fold_and_number(params: config
     config_file = json.loads((stage.encoder_folder("second", 0, 0) / "config.json").read_text())
     assert config_file["provenance"]["start"] == "first"
     assert config_file["provenance"]["reads"] == ["age"]  # by the training that this one started from
+    before = config_file["provenance"]["before"]
+    assert [(one["run"], one["cohort"]) for one in before] == [("first", "ecg")]
 
 
 def test_a_run_of_another_cohort_starts_from_the_fixed_split(params: config.Params) -> None:

@@ -36,6 +36,16 @@ def test_without_results() -> None:
     assert "spacing_mm=SPACING" in render(contract={"modality": "ct", "embedding_dim": 8, "size": [4, 4]})
 
 
+BEFORE = {"run": "chest", "source": "luna16", "cohort": "ct-b", "patients": 400, "samples": 760}
+
+
+def test_an_encoder_that_started_from_another_says_what_that_one_read() -> None:
+    text = card.render(CONTRACT, {"name": "resnet2d"}, PROVENANCE | {"before": [BEFORE]})
+    assert "- started from: run `chest`, luna16 (ct-b), 400 patients, 760 samples" in text.splitlines()
+    assert 'datasets: ["luna16"]' in text.splitlines()  # its own recordings are no set of a hub
+    assert "started from" not in render()
+
+
 def test_a_recipe_that_read_measures_says_so() -> None:
     # As an encoder of now names them, and as one of before did.
     for of in ({"reads": ["age_years"]}, {"recipe": "anatomy"}):
@@ -195,7 +205,8 @@ def test_a_card_of_before_gets_a_head() -> None:
 def test_a_table_of_encoders(tmp_path: Path) -> None:
     image = {"modality": "ct", "embedding_dim": 4, "samples": "slices", "size": [96, 64], "spacing_mm": None}
     one = CONTRACT | {"window_s": 2.5}
-    provenance = {"a-small": PROVENANCE | {"release": RELEASE}, "b-small": PROVENANCE}
+    longer = [BEFORE, {**BEFORE, "source": "manifest", "patients": 99}]
+    provenance = {"a-small": PROVENANCE | {"release": RELEASE}, "b-small": PROVENANCE | {"before": longer}}
     for (name, of), contract in zip(provenance.items(), (one, image), strict=True):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps({"contract": contract, "provenance": of}))
@@ -206,7 +217,8 @@ def test_a_table_of_encoders(tmp_path: Path) -> None:
         first
         == "| `a-small` | ECG | 2 channels, 100 Hz, 2.5 s | manifest, 12 patients | `comet` | 8 | 1.3 | CC-BY-4.0 |"
     )
-    assert second == "| `b-small` | CT | slices, 96 x 64 | manifest, 12 patients | `comet` | 4 | 1.3 | not said |"
+    trained_on = "manifest, 12 patients; luna16, 400 patients"
+    assert second == f"| `b-small` | CT | slices, 96 x 64 | {trained_on} | `comet` | 4 | 1.3 | not said |"
     lone = card._input(one | {"channels": ["PPG"]})
     assert lone == "channel PPG, 100 Hz, 2.5 s"
     assert card._input(image | {"spacing_mm": [1.5, 2]}) == "slices, 96 x 64 of 1.5 x 2 mm"

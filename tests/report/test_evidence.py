@@ -13,11 +13,14 @@ import pytest
 from medssl.report import evidence, published
 from tests.report.made_up import FEW, crossfitted, crossfitted_run, differences, value, write_run
 
+BEFORE = {"run": "other", "source": "luna16", "cohort": "ct-b", "patients": 400, "samples": 760}
+
 
 def encoder(folder: Path, **provenance: Any) -> Path:
     """Write the part of an encoder's configuration that the document reads."""
     (folder / "encoder").mkdir(parents=True)
     said = {"source": "ppg_bp", "cohort": "ppg", "recipe": "simclr", "patients": 30, "samples": 90, **provenance}
+    said["before"] = [BEFORE]
     (folder / "encoder" / "config.json").write_text(json.dumps({"provenance": said}))
     return folder
 
@@ -35,6 +38,7 @@ def test_the_document(runs: dict[str, Path]) -> None:
     for line in (
         "- cohort: ppg, cross-fitted",
         "- pretrained on 30 patients, 90 samples",
+        "- started from run `other`, luna16 (ct-b), 400 patients, 760 samples",
         "- intervals cover patients and training",
         "- check *label in the features*: failed: norm: feature 3 <states> it",
         "- checks passed: 1 of 2",
