@@ -311,9 +311,11 @@ def catalogue(folders: Mapping[str, Path]) -> str:
 
 
 def _sources(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the trainings behind an encoder, one for each source of recordings."""
-    trainings = [provenance, *provenance.get("before", [])]
-    return list({one["source"]: one for one in reversed(trainings)}.values())[::-1]
+    """Return the last training behind an encoder on each source of recordings, the last one first."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for training in (provenance, *provenance.get("before", [])):
+        found.setdefault(training["source"], training)
+    return list(found.values())
 
 
 def _input(contract: Mapping[str, Any]) -> str:
