@@ -52,6 +52,11 @@ def test_only_the_sets_that_are_there_are_run(tmp_path: Path, capsys: pytest.Cap
     assert {one["run"] for one in raw["release"].values()} <= {"mri-anatomy"}
     assert raw["modalities"]["mri"]["source"]["root"] == str(tmp_path / "mri" / "msd_hippocampus")
     assert "ecg: ecg/ptbxl_500 is not in the data folder; left out" in capsys.readouterr().err
+    (tmp_path / "ct" / "tcga_lung_ct63").mkdir(parents=True)
+    raw = yaml.safe_load(workspace.params_for("params.real.yaml", tmp_path))
+    assert (list(raw["modalities"]), list(raw["runs"]), raw["sequels"]) == (["mri", "ct"], ["mri-anatomy"], {})
+    said = "ct-anatomy: starts from ct-slices-swav, whose recordings are not there; left out"
+    assert said in capsys.readouterr().err.splitlines()
 
 
 def said(monkeypatch: pytest.MonkeyPatch, *, fails: str = "", changed: int = 1) -> list[tuple[str, ...]]:
