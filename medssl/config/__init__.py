@@ -155,8 +155,16 @@ class Params(Section):
             first = self.runs[run.start]
             if first.encoder_from is not None:
                 raise ValueError(f"{where} takes a trained encoder; name a run with a recipe")
-            if reason := self._unlike(first.modality, run.modality):
-                raise ValueError(f"{where} is of cohort {first.modality}, and {name} of {run.modality}: {reason}")
+            one, two = first.modality, run.modality
+            differ = (
+                self.modalities[one].unlike(self.modalities[two])
+                if modality_of(one) == modality_of(two)
+                else "modality"
+            )
+            if differ:
+                raise ValueError(
+                    f"{where} is of cohort {one}, and {name} of {two}, which differ in {differ}; give both the same"
+                )
             if first.encoder != run.encoder:
                 raise ValueError(f"{where} has another encoder; give both the same")
             if first.recipe == "mcl" and first.start is not None and run.recipe not in SEVERAL:
@@ -174,17 +182,6 @@ class Params(Section):
             )
             raise ValueError(f"sequels {have}: each run with a start is a stage; write sequels: {needed}")
         return self
-
-    def _unlike(self, first: str, second: str) -> str:
-        """Return why an encoder of one cohort cannot go on in another; empty if it can."""
-        if modality_of(first) != modality_of(second):
-            return "another modality; name a run of a cohort of the same"
-        one, two = (self.modalities[key].ingest for key in (first, second))
-        if isinstance(one, SignalIngest) and isinstance(two, SignalIngest):
-            for key in ("channels", "rate_hz"):
-                if getattr(one, key) != getattr(two, key):
-                    return f"their ingest.{key} differ; give both the same"
-        return ""
 
     def started(self, name: str, fold: int | None, number: int) -> tuple[str, int | None, int] | None:
         """Return run, fold and number of the training that a training of a run starts from; None: from nothing.

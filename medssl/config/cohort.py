@@ -201,3 +201,10 @@ class Cohort(Section):
     ingest: SignalIngest | VolumeIngest
     dedup: Dedup = Dedup()
     split: SplitParams = SplitParams()
+
+    def unlike(self, other: Cohort) -> str:
+        """Return in what samples of another cohort differ that an encoder depends on; empty: in nothing."""
+        one, two = self.ingest, other.ingest
+        if isinstance(one, SignalIngest) and isinstance(two, SignalIngest):
+            return " and ".join(key for key in ("channels", "rate_hz") if getattr(one, key) != getattr(two, key))
+        return ""

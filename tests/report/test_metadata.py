@@ -84,5 +84,6 @@ def test_ready_encoders_have_a_head_when_they_are_shown() -> None:
         encoder = medssl.load_encoder(name)
         shown = ModelCard(card.with_head(encoder.card, encoder.config), ignore_metadata_errors=False)
         assert shown.data.license not in (None, "unknown")
-        assert shown.data.datasets == [encoder.config["provenance"]["source"]]
+        of = encoder.config["provenance"]
+        assert shown.data.datasets == [of["source"], *(training["source"] for training in of.get("before", []))]
         assert f"# {name}\n" in shown.text
