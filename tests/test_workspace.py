@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -96,15 +97,21 @@ def test_cohorts_run_side_by_side_and_then_the_rest(tmp_path: Path, monkeypatch:
     assert asked == [("repro",)]
 
 
+def lane_with(stage: str, raw: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Return the one lane of five, before all the rest, that has a stage."""
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    asked = said(monkeypatch)
+    workspace.repro(folder, lanes=2)
+    (lane,) = [words for words in asked if stage in words]
+    assert len(asked) == 6
+    return lane
+
+
 def test_cohorts_of_one_folder_share_a_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both need the stage that makes the folder, and the second DVC would find it busy."""
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     raw["modalities"]["ecg-b"] = raw["modalities"]["ecg"]
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    asked = said(monkeypatch)
-    workspace.repro(tmp_path, lanes=2)
-    shared = [words for words in asked if "dedup@ecg" in words]
-    assert len(asked) == 6 and len(shared) == 1 and "dedup@ecg-b" in shared[0]
+    assert "dedup@ecg-b" in lane_with("dedup@ecg", raw, tmp_path, monkeypatch)
 
 
 def test_a_run_that_starts_in_another_cohort_shares_its_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,11 +119,7 @@ def test_a_run_that_starts_in_another_cohort_shares_its_lane(tmp_path: Path, mon
     raw["modalities"]["ct-b"] = raw["modalities"]["ct"] | {"source": {"root": "data/raw/ct-b"}}
     raw["runs"]["ct-b"] = raw["runs"]["ct-anatomy"] | {"modality": "ct-b", "start": "ct-anatomy"}
     raw["sequels"] = {"ct-b": "ct-anatomy"}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    asked = said(monkeypatch)
-    workspace.repro(tmp_path, lanes=2)
-    shared = [words for words in asked if "results@ct-b" in words]
-    assert len(asked) == 6 and len(shared) == 1 and "results@ct-anatomy" in shared[0]
+    assert "results@ct-b" in lane_with("results@ct-anatomy", raw, tmp_path, monkeypatch)
 
 
 def test_where_nothing_changed_no_lane_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,15 +96,11 @@ class Training(L.LightningModule):
 
     def _prediction(self, batch: Batch) -> Tensor:
         """Return the term ``pretrain.predict`` of a batch."""
-        if batch.told is not None and batch.views:
-            seen = self.net.embedded(batch.views[0])
-        else:
-            shown = self.augmentation.shown(batch.x, self.net.draws)
-            if batch.told is None:
-                return prediction(self.net, shown, self.exported())
-            # A recipe that reads no views, as one that hides parts of the sample itself, has it tell of the sample.
-            seen = self.net.embedded(shown)
-        return untold(self.net.heads["predict"](seen), batch.told)
+        if batch.told is None:
+            return prediction(self.net, self.augmentation.shown(batch.x, self.net.draws), self.exported())
+        # A recipe that reads no views, as one that hides parts of the sample itself, has it tell of the sample.
+        view = batch.views[0] if batch.views else self.augmentation.shown(batch.x, self.net.draws)
+        return untold(self.net.heads["predict"](self.net.embedded(view)), batch.told)
 
     def mean_losses(self) -> dict[str, float]:
         """Return the mean losses since the last call, over all processes."""

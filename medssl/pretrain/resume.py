@@ -22,7 +22,7 @@ def run_hash(run: Run, store: Store, seed: int, start: nn.Module | None = None) 
     """
     code = hashlib.blake2b(digest_size=8)
     package = Path(__file__).parents[1]
-    for folder in ("models", "objectives", "views", "pretrain"):
+    for folder in ("models", "objectives", "views", "handcrafted", "pretrain"):
         for path in sorted((package / folder).rglob("*.py")):
             code.update(path.read_bytes())
     split = hashlib.blake2b("".join(store.table["split"]).encode(), digest_size=8).hexdigest()
