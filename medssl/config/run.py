@@ -186,8 +186,8 @@ class Pretrain(Section):
 
 # What is compared, and with what; `medssl.report.protocols` has a sentence on each.
 ENCODER = (
-    *("probe", "naive_bayes", "knn", "demographics_probe", "probe_subject_free", "probe_adapted", "stages"),
-    *("head", "partial", "finetune"),
+    *("probe", "naive_bayes", "knn", "demographics_probe", "handcrafted_probe"),
+    *("probe_subject_free", "probe_adapted", "stages", "head", "partial", "finetune"),
 )
 BASELINES = ("demographics", "handcrafted", "handcrafted_boosting", "minirocket", "scattering")
 CONTROLS = ("random_init", "supervised", "permuted_labels")

@@ -183,29 +183,35 @@ def of_stages(part: Part, encoders: Sequence[Encoder]) -> None:
 def beside(embedding: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return both blocks of features (n_units, d + k) for one linear model, in which each weighs as much.
 
-    The few columns of ``known`` are repeated until they are as many as those of the embedding: a quadratic penalty
-    takes a column that is there c times for one that is larger by the root of c. Once among hundreds, age and sex
-    together with an embedding told less than they do alone.
+    The few columns of one are repeated until they are as many as those of the other: a quadratic penalty takes a column
+    that is there c times for one that is larger by the root of c. Once among hundreds, age and sex together with an
+    embedding told less than they do alone.
 
     Source: Escofier and Pages 1994 (multiple factor analysis), where a block is scaled by its largest singular value.
     """
-    return np.column_stack([embedding, np.tile(known, (1, max(1, round(embedding.shape[1] / known.shape[1]))))])
+    blocks = (embedding, known)
+    most = max(block.shape[1] for block in blocks)
+    return np.column_stack([np.tile(block, (1, round(most / block.shape[1]))) for block in blocks])
 
 
 def of_baselines(part: Part, trained: Sequence[Pooled]) -> Pooled:
-    """Fit the baselines, and who a person is together with the embedding; return the latter (n_units, 0) if unknown."""
+    """Fit the baselines, and the embedding together with features of the field or with who a person is.
+
+    The latter is returned, (n_units, 0) where it is unknown.
+    """
     asked, tasks = part.evaluate.asked, part.tasks
     for name in BASELINES:
-        boosted = f"{name}_boosting"
-        if not (asked(name) or (name == "handcrafted" and asked(boosted))):
+        more = ("handcrafted_boosting", "handcrafted_probe") if name == "handcrafted" else ()
+        wanted = [protocol for protocol in (name, *more) if asked(protocol)]
+        if not wanted or (made := part.baseline(name)) is None:
             continue
-        if (made := part.baseline(name)) is None:
-            continue
-        if asked(name):
+        if name in wanted:
             part.fitted(name, [made])
-        if name == "handcrafted" and asked(boosted):
+        if "handcrafted_boosting" in wanted:
             # Trees take seconds each: at the largest budget alone.
-            part.fitted(boosted, [made], probe.boosting, fractions=[max(part.evaluate.fractions)])
+            part.fitted("handcrafted_boosting", [made], probe.boosting, fractions=[max(part.evaluate.fractions)])
+        if "handcrafted_probe" in wanted:
+            part.fitted("handcrafted_probe", [[beside(z, x) for z, x in zip(of, made, strict=True)] for of in trained])
     known = {i: of for i, task in enumerate(tasks) if (of := demographics(part.store.table, task)) is not None}
     some = part.of(list(known))
     if asked("demographics"):

@@ -9,16 +9,15 @@ from typing import Any
 
 import pandas as pd
 
+from medssl.config import BASELINES
 from medssl.evaluate import compare, results, trust
 from medssl.store import write_parquet
 
 FILES = ("predictions.parquet", "metrics.json", "subgroups.parquet", "differences.parquet", "trust.json")
 # What of an encoder is compared with what, on the same patients.
 AGAINST = {
-    "probe": (
-        *("random_init", "supervised", "demographics", "handcrafted", "handcrafted_boosting"),
-        *("minirocket", "scattering"),
-    ),
+    "probe": ("random_init", "supervised", *BASELINES),
+    "handcrafted_probe": BASELINES,
     "finetune": ("supervised",),
     "demographics_probe": ("demographics",),
 }

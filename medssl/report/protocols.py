@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from medssl.config import BASELINES
+
 # Group -> protocol -> colour and what it is. The order here is the order of every table and legend.
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "encoder": {
@@ -16,6 +18,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "probe_subject_free": ("#3d5a80", "probe without what all units of a patient share"),
         "probe_adapted": ("#98c1d9", "probe with batch statistics adapted to each test site"),
         "demographics_probe": ("#81559b", "demographics and embedding together, both weighing the same"),
+        "handcrafted_probe": ("#c77dff", "features of the field and embedding together, both weighing the same"),
     },
     "baselines": {
         "demographics": ("#b08968", "linear model on age, sex and the like alone"),
@@ -31,7 +34,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 # Baselines without a network: an encoder that does not beat the best of them is not worth its training.
-SIMPLE = ("demographics", "handcrafted", "handcrafted_boosting", "minirocket", "scattering")
+SIMPLE = BASELINES
 STAGE = "stage_"  # begins the name of a probe of an inner stage of the encoder
 KNOWN = {name: facts for group in GROUPS.values() for name, facts in group.items()}
 OTHER = "#333333"

@@ -10,7 +10,7 @@ import pytest
 
 from medssl import hub, models
 from medssl.config import Evaluate
-from medssl.evaluate import frozen, standalone
+from medssl.evaluate import frozen, probe, standalone
 from medssl.evaluate.linear import Basis, predict, ridge
 from medssl.evaluate.results import Predictions
 from medssl.evaluate.tasks import Task
@@ -43,6 +43,20 @@ def test_protocols_on_request(signal_store: Store, encoder: hub.Encoder) -> None
     assert any((a != b).any() for a, b in zip(scores["probe"], scores["probe_adapted"], strict=True))
 
 
+def test_features_of_the_field_together_with_the_embedding(signal_store: Store, encoder: hub.Encoder) -> None:
+    wanted = Evaluate(protocols=("probe", "handcrafted", "handcrafted_probe"), fractions=(1.0,))
+    task = Task.of(signal_store.table, "disease")
+    part = frozen.Part(signal_store, [task], wanted, Predictions())
+    frozen.evaluate(part, [encoder], key=b"k")
+    got = {name: np.stack(rows["scores"].to_list()) for name, rows in part.results.frame().groupby("protocol")}
+    assert set(got) == {"probe", "handcrafted", "handcrafted_probe"}
+    [known] = part.baseline("handcrafted") or []
+    [embedding] = part.pooled(part.embedded(encoder))
+    assert 4 * embedding.shape[1] < known.shape[1]  # whichever has fewer columns is not drowned
+    expected = probe.linear(task, frozen.beside(embedding, known), task.part("train"))
+    np.testing.assert_allclose(got["handcrafted_probe"], expected)
+
+
 def test_networks_are_for_runs(signal_store: Store, encoder: hub.Encoder, tmp_path: Path) -> None:
     wanted, parts = Evaluate(protocols=("probe", "supervised")), pd.DataFrame()
     with pytest.raises(ValueError, match=r"protocols supervised train networks, which a run of the pipeline does"):
@@ -55,6 +69,7 @@ def test_who_a_person_is_weighs_as_much_as_the_embedding() -> None:
     embedding, known, y = rng.standard_normal((60, 48)), rng.standard_normal((60, 3)), rng.standard_normal(60)
     both = frozen.beside(embedding, known)
     assert both.shape == (60, 96)
+    assert frozen.beside(known, embedding).shape == (60, 96)
     basis = Basis.of(both)
     got = predict(basis.coordinates, ridge(basis, y[:, None], [10.0])[0])[:, 0]
     x = np.column_stack([embedding, known])

@@ -80,7 +80,7 @@ def test_an_experiment_runs_its_change_alone_and_lands_in_the_same_store(project
 def test_metrics_and_predictions_have_the_promised_form(project: Project) -> None:
     folder = project.folder / "data/runs/ecg-comet"
     metrics = json.loads((folder / "metrics.json").read_text())
-    protocols = {"probe", "naive_bayes", "knn", "demographics_probe", "finetune"}
+    protocols = {"probe", "naive_bayes", "knn", "demographics_probe", "handcrafted_probe", "finetune"}
     protocols |= {"demographics", "handcrafted", "handcrafted_boosting", "minirocket"}
     protocols |= {"random_init", "supervised", "permuted_labels"}
     assert set(metrics["disease"]) == protocols

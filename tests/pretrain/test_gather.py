@@ -165,13 +165,23 @@ CASES += [
 ]
 
 
-def all_cases(cases: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Tensor]]:
-    return [loss_and_gradients(*case) for case in cases]
+def share_of_a_square() -> tuple[Tensor, Tensor, dict[str, float]]:
+    rank = distributed.get_rank()
+    x = torch.full((2, 3), rank + 1.0, requires_grad=True)
+    whole = gather(x)
+    whole.square().sum().backward()
+    assert x.grad is not None
+    return gather(torch.tensor([rank])), x.grad, averaged({"a": float(rank), "b": 4.0})
+
+
+def of_group(cases: list[tuple[str, dict[str, Any]]]) -> tuple[Any, list[dict[str, Tensor]]]:
+    return share_of_a_square(), [loss_and_gradients(*case) for case in cases]
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Tensor]]]:
-    return on_two(all_cases, tmp_path_factory.mktemp("two"), CASES)
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, list[dict[str, Tensor]]]]:
+    """What each of two processes finds, of everything: to start one takes longer than a case does."""
+    return on_two(of_group, tmp_path_factory.mktemp("two"), CASES)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +189,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Tensor]
     range(len(CASES)),
     ids=[f"{name}-{o['options']}-{o['duplicates']}{'-pairs' * ('positives' in o)}" for name, o in CASES],
 )
-def test_two_processes_equal_one(case: int, two: list[list[dict[str, Tensor]]]) -> None:
+def test_two_processes_equal_one(case: int, two: list[tuple[Any, list[dict[str, Tensor]]]]) -> None:
     one = loss_and_gradients(*CASES[case], rows=slice(0, ROWS))
     # Without the positive in the denominator, or of logarithms of mean kernels, a loss may be negative, and a surrogate
     # may be anything.
@@ -191,23 +201,16 @@ def test_two_processes_equal_one(case: int, two: list[list[dict[str, Tensor]]]) 
         plain = loss_and_gradients(CASES[case][0], CASES[case][1] | {"duplicates": "remove"}, rows=slice(0, ROWS))
         assert (one["loss"] - plain["loss"]).abs() > 1e-3
     for rank in range(WORLD):
-        got = two[rank][case]
+        got = two[rank][1][case]
         assert got.keys() == one.keys()
         for name, expected in one.items():
             assert torch.allclose(got[name].float(), expected.float(), atol=1e-5, rtol=1e-5), (rank, name)
 
 
-def share_of_a_square() -> tuple[Tensor, Tensor, dict[str, float]]:
-    rank = distributed.get_rank()
-    x = torch.full((2, 3), rank + 1.0, requires_grad=True)
-    whole = gather(x)
-    whole.square().sum().backward()
-    assert x.grad is not None
-    return gather(torch.tensor([rank])), x.grad, averaged({"a": float(rank), "b": 4.0})
-
-
-def test_gathered_rows_are_in_order_and_their_gradient_undoes_the_average(tmp_path: Path) -> None:
-    for rank, (order, gradient, means) in enumerate(on_two(share_of_a_square, tmp_path)):
+def test_gathered_rows_are_in_order_and_their_gradient_undoes_the_average(
+    two: list[tuple[Any, list[dict[str, Tensor]]]],
+) -> None:
+    for rank, ((order, gradient, means), _) in enumerate(two):
         assert order.tolist() == [0, 1]
         # DDP divides by the number of processes afterwards.
         assert torch.equal(gradient, torch.full((2, 3), WORLD * 2 * (rank + 1.0)))
@@ -220,30 +223,42 @@ def test_a_single_process_gathers_nothing() -> None:
     assert averaged({"a": 1.0}) == {"a": 1.0}
 
 
-def launched(
-    rank: int, port: int, folder: str, recipe: str, positives: dict[str, float] | None, out: Path, nodes: int
-) -> None:
-    """Train as a process that torchrun started, or alone (``nodes`` 0)."""
-    # Dropout draws for the rows a process has, so it differs by process as it does by seed.
-    torch.nn.Dropout.forward = lambda self, x: x  # type: ignore[method-assign]
-    os.environ |= (
-        {}
-        if nodes == 0
-        else {
-            "TORCHELASTIC_RUN_ID": "test",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank if nodes == 1 else 0),
-            "GROUP_RANK": str(rank if nodes == 2 else 0),
-            "WORLD_SIZE": "2",
-            "LOCAL_WORLD_SIZE": str(2 // max(1, nodes)),
-        }
-    )
-    train(folder, recipe, positives, out / f"checkpoints{nodes}", out / f"{nodes}-{rank}.pt")
+Case = tuple[int, dict[str, float] | None]  # nodes, positives
+MIXED = {"view": 0.4, "trial": 0.3, "patient": 0.3}
+TRAINED: dict[str, Case] = {
+    "simclr": (1, None),
+    "comet": (2, None),
+    "sogclr": (1, None),
+    "mochi": (1, MIXED),
+    "byol": (2, MIXED),
+}
 
 
-def train(folder: str, recipe: str, positives: dict[str, float] | None, checkpoints: Path, out: Path) -> None:
+def launched(rank: int, port: int, folder: Path, cases: dict[str, Case], out: Path, nodes: int) -> None:
+    """Train all cases as one of two processes that torchrun started, on one node or on two."""
+    torch.nn.Dropout.forward = undropped  # type: ignore[method-assign]
+    os.environ |= {
+        "TORCHELASTIC_RUN_ID": "test",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank if nodes == 1 else 0),
+        "GROUP_RANK": str(rank if nodes == 2 else 0),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": str(2 // nodes),
+    }
+    for recipe, (_, positives) in cases.items():
+        trained = train(folder, recipe, positives, out / recipe)
+        if rank == 0:
+            torch.save(trained, out / f"{recipe}.pt")
+
+
+def undropped(_: torch.nn.Dropout, x: Tensor) -> Tensor:
+    """Dropout draws for the rows a process has, so it differs by process as it does by seed."""
+    return x
+
+
+def train(folder: Path, recipe: str, positives: dict[str, float] | None, checkpoints: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     run = Run.model_validate(
         {
@@ -264,31 +279,31 @@ def train(folder: str, recipe: str, positives: dict[str, float] | None, checkpoi
             "evaluate": {},
         }
     )
-    root = Path(folder)
-    store = open_store(root / "store", root / "dedup.parquet", root / "split.parquet")
+    store = open_store(folder / "store", folder / "dedup.parquet", folder / "split.parquet")
     compute = Compute(accelerator="cpu", progress=False)
     fitted = fit(store, run, seed=0, compute=compute, checkpoints=checkpoints)
-    torch.save({"weights": fitted.encoder.state_dict(), "history": fitted.history}, out)
+    return {"weights": fitted.encoder.state_dict(), "history": fitted.history}
+
+
+@pytest.fixture(scope="module")
+def on_nodes(signal_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train all on two processes, of one node or of two; return the folder of what came out."""
+    out = tmp_path_factory.mktemp("nodes")
+    for nodes in (1, 2):
+        cases = {recipe: case for recipe, case in TRAINED.items() if case[0] == nodes}
+        mp.spawn(launched, (free_port(), signal_folder, cases, out, nodes), nprocs=WORLD)
+    return out
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("recipe", "nodes", "positives"),
-    [
-        ("simclr", 1, None),
-        ("comet", 2, None),
-        ("sogclr", 1, None),
-        ("mochi", 1, {"view": 0.4, "trial": 0.3, "patient": 0.3}),
-        ("byol", 2, {"view": 0.4, "trial": 0.3, "patient": 0.3}),
-    ],
-)
+@pytest.mark.parametrize("recipe", TRAINED)
 def test_training_on_two_processes_ends_where_one_does(
-    recipe: str, nodes: int, positives: dict[str, float] | None, signal_folder: Path, tmp_path: Path
+    recipe: str, on_nodes: Path, signal_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for processes, group in ((2, nodes), (1, 0)):
-        given = (free_port(), str(signal_folder), recipe, positives, tmp_path, group)
-        mp.spawn(launched, given, nprocs=processes)
-    one, two = (torch.load(tmp_path / f"{group}-0.pt") for group in (0, nodes))
+    monkeypatch.setattr(torch.nn.Dropout, "forward", undropped)
+    with torch.random.fork_rng():
+        one = train(signal_folder, recipe, TRAINED[recipe][1], tmp_path)
+    two = torch.load(on_nodes / f"{recipe}.pt")
     assert len(one["history"]) == 2
     for a, b in zip(one["history"], two["history"], strict=True):
         assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-4)
