@@ -6,7 +6,6 @@ A block that needs a cluster or a cloud says so (``title="needs ..."``); what of
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -32,19 +31,6 @@ REST = [block for block in BASH if not block.text.startswith("make ")]
 
 def named(block: Block) -> str:
     return f"{block.page}: {block.text.splitlines()[0]}"
-
-
-@pytest.fixture
-def restored(project: Project) -> Iterator[None]:
-    """Give the project back as it was: values, outputs, and DVC's own settings."""
-    lock = (project.folder / "dvc.lock").read_text()
-    yield
-    project.run("git", "checkout", "-q", "params.yaml")
-    (project.folder / ".dvc/config.local").unlink(missing_ok=True)
-    shutil.rmtree(project.folder / "data/remote", ignore_errors=True)
-    if (project.folder / "dvc.lock").read_text() != lock:
-        (project.folder / "dvc.lock").write_text(lock)
-        project.run("dvc", "checkout", "--force")
 
 
 def free_port() -> int:
