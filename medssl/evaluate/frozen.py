@@ -181,7 +181,7 @@ def of_stages(part: Part, encoders: Sequence[Encoder]) -> None:
 
 
 def beside(embedding: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return both blocks of features (n_units, d + k) for one linear model, in which each weighs as much.
+    """Return both blocks of features (n_units, about twice the wider) for one linear model: each weighs about as much.
 
     The few columns of one are repeated until they are as many as those of the other: a quadratic penalty takes a column
     that is there c times for one that is larger by the root of c. Once among hundreds, age and sex together with an
@@ -197,7 +197,7 @@ def beside(embedding: np.ndarray, known: np.ndarray) -> np.ndarray:
 def of_baselines(part: Part, trained: Sequence[Pooled]) -> Pooled:
     """Fit the baselines, and the embedding together with features of the field or with who a person is.
 
-    The latter is returned, (n_units, 0) where it is unknown.
+    Who a person is, is returned by task: (n_units, k), k = 0 where it is unknown.
     """
     asked, tasks = part.evaluate.asked, part.tasks
     for name in BASELINES:

@@ -116,7 +116,7 @@ def _label(run: str, task: str, of_task: Mapping[str, Any], differences: pd.Data
         f"- {protocol} {paired.against(row)}"
         for protocol, reference in (
             ("probe", baseline), ("probe", "random_init"), ("probe", "supervised"),
-            ("finetune", "supervised"), ("demographics_probe", "demographics"), ("handcrafted_probe", baseline),
+            ("finetune", "supervised"), ("demographics_probe", "demographics"), ("handcrafted_probe", "handcrafted"),
         )
         if (row := paired.picked(differences, run, task, reference, protocol))
     ]  # fmt: skip

@@ -63,17 +63,16 @@ def panels(
     table = differences.assign(row=differences["run"] + ", " + differences["task"])
     pairs = pd.Series(list(zip(table["run"], table["task"], strict=True)), index=table.index, dtype=object)
     probe = table["protocol"] == "probe"
-    strongest = table["against"] == pairs.map(baselines.get)
     # A run name may be that of a protocol, never the other way round.
     kinds = {
-        "probe - strongest simple baseline": probe & strongest,
+        "probe - strongest simple baseline": probe & (table["against"] == pairs.map(baselines.get)),
         "probe - untrained encoder": probe & (table["against"] == "random_init"),
         "probe - network from scratch": probe & (table["against"] == "supervised"),
         "fine-tuned - network from scratch": (table["protocol"] == "finetune") & (table["against"] == "supervised"),
         "with demographics - demographics": (table["protocol"] == "demographics_probe")
         & (table["against"] == "demographics"),
-        "with features of the field - strongest simple baseline": (table["protocol"] == "handcrafted_probe")
-        & strongest,
+        "with features of the field - features of the field": (table["protocol"] == "handcrafted_probe")
+        & (table["against"] == "handcrafted"),
     }
     found = {heading: table[mask] for heading, mask in kinds.items() if mask.any()}
     rows = [row for row in dict.fromkeys(table["row"]) if any((t["row"] == row).any() for t in found.values())]

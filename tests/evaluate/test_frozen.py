@@ -52,7 +52,7 @@ def test_features_of_the_field_together_with_the_embedding(signal_store: Store, 
     assert set(got) == {"probe", "handcrafted", "handcrafted_probe"}
     [known] = part.baseline("handcrafted") or []
     [embedding] = part.pooled(part.embedded(encoder))
-    assert 4 * embedding.shape[1] < known.shape[1]  # whichever has fewer columns is not drowned
+    assert 4 * embedding.shape[1] < known.shape[1]  # the embedding is the smaller block here
     expected = probe.linear(task, frozen.beside(embedding, known), task.part("train"))
     np.testing.assert_allclose(got["handcrafted_probe"], expected)
 
